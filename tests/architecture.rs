@@ -1,0 +1,90 @@
+//! The arrows of the house: a module names only modules on an earlier line.
+
+use std::{fs, path::Path};
+
+const LINES: [&[&str]; 10] = [
+    &["shapes", "random"],
+    &["compute", "data"],
+    &["threat", "nn"],
+    &["losses"],
+    &["attacks"],
+    &["defences", "evaluation"],
+    &["recipe"],
+    &["runs"],
+    &["engine"],
+    &["cli"],
+];
+
+fn line_of(module: &str) -> Option<usize> {
+    LINES.iter().position(|line| line.contains(&module))
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Module names that a source file reaches through `crate::`, with the line that does it.
+fn reached(source: &str) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for (number, line) in source.lines().enumerate() {
+        let line = line.split("//").next().unwrap_or("");
+        for after in line.split("crate::").skip(1) {
+            let names = after.trim_start_matches('{').split([',', '}']);
+            let count = if after.starts_with('{') { usize::MAX } else { 1 };
+            for name in names.take(count) {
+                let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                found.push((name, number + 1));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_name_only_earlier_modules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let mut arrows = 0;
+    for path in files {
+        let relative = path.strip_prefix(&root).unwrap();
+        let own = relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_string();
+        if own == "lib" || own == "main" {
+            continue;
+        }
+        let own_line = line_of(&own).unwrap_or_else(|| panic!("{} belongs to no line of the house", relative.display()));
+        let source = fs::read_to_string(&path).unwrap();
+        for (name, number) in reached(&source) {
+            let Some(line) = line_of(&name) else { continue };
+            arrows += 1;
+            assert!(
+                name == own || line < own_line,
+                "{}:{number} names crate::{name}, which is not on an earlier line than {own}",
+                relative.display()
+            );
+        }
+    }
+    assert!(arrows > 20, "found only {arrows} arrows: the search itself is broken");
+}
+
+#[test]
+fn only_compute_names_the_gpu_crates() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    for path in files {
+        let inside = path.strip_prefix(&root).unwrap().starts_with("compute");
+        let source = fs::read_to_string(&path).unwrap();
+        for name in ["cubecl::", "burn_wgpu::", "burn_cubecl::", "wgpu::"] {
+            let named = source.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(name) && !l.contains("burn::"));
+            assert!(inside || !named, "{} names {name}", path.display());
+        }
+    }
+}
