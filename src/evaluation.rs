@@ -1,0 +1,1 @@
+//! A suite of attacks and its verdict.
