@@ -1,1 +1,256 @@
-//! What an adversary may do.
+//! What an adversary may do: a ball round the natural image, within the pixel box.
+
+use std::{fmt, str::FromStr};
+
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::{compute, random::Rng, shapes::Images};
+
+/// Guards divisions by a norm; not an attack's radius.
+const TINY: f32 = 1e-12;
+
+/// The norm that measures a perturbation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// The largest change of one pixel value.
+    Linf,
+    /// The Euclidean length of the whole change.
+    L2,
+}
+
+impl fmt::Display for Norm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Norm::Linf => "L∞",
+            Norm::L2 => "L2",
+        })
+    }
+}
+
+/// A length in pixel units that remembers how it was written: `8/255` and `0.031` are not the same recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "String")]
+pub struct Magnitude {
+    written: String,
+    value: f64,
+}
+
+/// The radius of the ball.
+pub type Epsilon = Magnitude;
+
+/// A recipe may write a magnitude as text (`"8/255"`) or as a number (`0.3`).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Number(f64),
+}
+
+impl TryFrom<Written> for Magnitude {
+    type Error = MagnitudeError;
+    fn try_from(written: Written) -> Result<Self, MagnitudeError> {
+        match written {
+            Written::Text(text) => text.parse(),
+            Written::Number(number) => number.to_string().parse(),
+        }
+    }
+}
+
+impl From<Magnitude> for String {
+    fn from(magnitude: Magnitude) -> Self {
+        magnitude.written
+    }
+}
+
+/// A text that is no magnitude.
+#[derive(Debug, thiserror::Error)]
+#[error("expected a length in pixel units such as 0.3 or 8/255, at least 0, got {0:?}")]
+pub struct MagnitudeError(String);
+
+impl Magnitude {
+    /// The value in pixel units, where 1 is the whole range from black to white.
+    pub fn value(&self) -> f32 {
+        self.value as f32
+    }
+
+    /// This magnitude divided by a whole number, written so: `8/255/4`.
+    pub fn divided_by(&self, divisor: u32) -> Self {
+        Self { written: format!("{}/{divisor}", self.written), value: self.value / f64::from(divisor) }
+    }
+
+    /// A magnitude scaled by `factor` in `[0, 1]`, as the warm-up of epsilon does.
+    pub fn scaled(&self, factor: f64) -> Self {
+        if factor >= 1.0 {
+            return self.clone();
+        }
+        Self { written: format!("{:.4}", self.value * factor), value: self.value * factor }
+    }
+}
+
+impl FromStr for Magnitude {
+    type Err = MagnitudeError;
+    fn from_str(text: &str) -> Result<Self, MagnitudeError> {
+        let error = || MagnitudeError(text.to_string());
+        let mut value = None::<f64>;
+        for part in text.split('/') {
+            let number: f64 = part.trim().parse().map_err(|_| error())?;
+            value = Some(value.map_or(number, |v| v / number));
+        }
+        match value {
+            Some(value) if value.is_finite() && value >= 0.0 => Ok(Self { written: text.trim().to_string(), value }),
+            _ => Err(error()),
+        }
+    }
+}
+
+impl fmt::Display for Magnitude {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+/// Where an attack starts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// At the natural image.
+    Natural,
+    /// Uniform in the ball (paper, Algorithm 1, line 6), clipped to the pixel box.
+    Uniform,
+    /// The natural image plus 0.001·N(0, 1), not projected (released MART and TRADES code).
+    Gaussian,
+}
+
+/// The standard deviation of [`Start::Gaussian`] (released MART and TRADES code).
+const GAUSSIAN_START: f32 = 0.001;
+
+/// The set that the adversary chooses from: `{x' : ‖x' − x‖ ≤ ε, x' ∈ [0, 1]}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThreatModel {
+    /// The norm of the ball.
+    pub norm: Norm,
+    /// The radius of the ball.
+    pub epsilon: Epsilon,
+}
+
+impl fmt::Display for ThreatModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ε = {}", self.norm, self.epsilon)
+    }
+}
+
+impl ThreatModel {
+    /// The image at which an attack starts, drawn from the host generator.
+    ///
+    /// # Shapes
+    /// `natural` and the result: `[N, C, H, W]`.
+    pub fn start(&self, natural: &Images, start: Start, rng: &mut Rng) -> Images {
+        match start {
+            Start::Natural => natural.clone(),
+            Start::Uniform => (natural.clone() + self.random_perturbation(natural, rng)).clamp(0.0, 1.0),
+            Start::Gaussian => natural.clone() + noise_like(natural, || rng.normal() * GAUSSIAN_START),
+        }
+    }
+
+    /// A perturbation uniform in the ball.
+    fn random_perturbation(&self, natural: &Images, rng: &mut Rng) -> Images {
+        let epsilon = self.epsilon.value();
+        match self.norm {
+            Norm::Linf => noise_like(natural, || rng.uniform(-epsilon, epsilon)),
+            Norm::L2 => {
+                // A Gaussian direction is uniform on the sphere; U^(1/d) makes the radius uniform in volume.
+                let [examples, channels, height, width] = natural.dims();
+                let dimension = channels * height * width;
+                let mut values = Vec::with_capacity(examples * dimension);
+                for _ in 0..examples {
+                    let direction: Vec<f32> = (0..dimension).map(|_| rng.normal()).collect();
+                    let length = direction.iter().map(|v| v * v).sum::<f32>().sqrt().max(TINY);
+                    let radius = epsilon * rng.uniform(0.0, 1.0).powf(1.0 / dimension as f32);
+                    values.extend(direction.iter().map(|v| v * radius / length));
+                }
+                Tensor::from_data(TensorData::new(values, natural.dims()), &natural.device())
+            }
+        }
+    }
+
+    /// One step of projected gradient ascent.
+    ///
+    /// L∞: `clip(clamp(x + η·sign(g), x₀ − ε, x₀ + ε), 0, 1)`. L2: `x + η·g/‖g‖₂`, projected onto the ball and clipped.
+    ///
+    /// # Shapes
+    /// All images: `[N, C, H, W]`.
+    pub fn ascend(&self, natural: &Images, current: Images, gradient: Images, step_size: f32) -> Images {
+        let epsilon = self.epsilon.value();
+        match self.norm {
+            Norm::Linf => compute::linf_ascend(natural.clone(), current, gradient, epsilon, step_size),
+            Norm::L2 => compute::l2_ascend(natural.clone(), current, gradient, epsilon, step_size),
+        }
+    }
+
+    /// The nearest image of the set: a step of length 0.
+    pub fn project(&self, natural: &Images, image: Images) -> Images {
+        let nothing = image.zeros_like();
+        self.ascend(natural, image, nothing, 0.0)
+    }
+
+    /// How far each image is from its natural one, in this norm.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]`, `[N, C, H, W]` → `[N]`.
+    pub fn distance(&self, natural: &Images, image: &Images) -> Tensor<1> {
+        let difference: Tensor<2> = (image.clone() - natural.clone()).flatten(1, 3);
+        match self.norm {
+            Norm::Linf => difference.abs().max_dim(1).squeeze_dim(1),
+            Norm::L2 => difference.powi_scalar(2).sum_dim(1).sqrt().squeeze_dim(1),
+        }
+    }
+
+    /// What rounding in 32 bits may add to a distance: a few units in the last place of 1.
+    pub fn tolerance(&self) -> f32 {
+        match self.norm {
+            Norm::Linf => 2e-7,
+            Norm::L2 => 1e-5 * self.epsilon.value().max(1.0),
+        }
+    }
+}
+
+/// A tensor of `natural`'s shape filled from the host.
+fn noise_like(natural: &Images, mut value: impl FnMut() -> f32) -> Images {
+    let shape = natural.dims();
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
+    Tensor::from_data(TensorData::new(values, shape), &natural.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magnitudes_keep_what_was_written() {
+        let epsilon: Epsilon = "8/255".parse().unwrap();
+        assert_eq!(epsilon.to_string(), "8/255");
+        assert_eq!(epsilon.value(), (8.0f64 / 255.0) as f32);
+        assert_eq!(epsilon.divided_by(4).value(), (2.0f64 / 255.0) as f32);
+        assert!(("-1".parse::<Epsilon>()).is_err());
+        assert!(("8/0".parse::<Epsilon>()).is_err());
+        assert!(("a".parse::<Epsilon>()).is_err());
+        assert_eq!(serde_json::to_string(&epsilon).unwrap(), "\"8/255\"");
+        assert_eq!(serde_json::from_str::<Epsilon>("0.031").unwrap().to_string(), "0.031");
+    }
+
+    #[test]
+    fn random_starts_lie_in_the_ball_and_in_the_box() {
+        let device = compute::Device::cpu();
+        let natural = Tensor::<4>::ones([5, 1, 4, 4], device.tensors()) * 0.95;
+        for norm in [Norm::Linf, Norm::L2] {
+            let threat = ThreatModel { norm, epsilon: "0.3".parse().unwrap() };
+            let start = threat.start(&natural, Start::Uniform, &mut Rng::new(3));
+            let distances = compute::read(threat.distance(&natural, &start)).unwrap();
+            assert!(distances.iter().all(|d| *d <= 0.3 + threat.tolerance()), "{distances:?}");
+            assert!(distances.iter().any(|d| *d > 0.05));
+            assert!(compute::read(start).unwrap().iter().all(|p| (0.0..=1.0).contains(p)));
+        }
+    }
+}
