@@ -3,7 +3,7 @@
 //! The modules, in dependency order; a module names only modules on an earlier line
 //! (`tests/architecture.rs` holds this):
 //!
-//! 1. [`shapes`]: the tensors that everything speaks in, every shape documented once · [`random`]: the one generator
+//! 1. [`shapes`]: the tensors that everything speaks in, every shape documented once · [`random`]: the one generator · [`control`]: pause, step, stop
 //! 2. [`compute`]: devices, self-check, hand-written kernels and their twins · [`data`]: data sets
 //! 3. [`threat`]: what an adversary may do · [`nn`]: networks, modes, weights
 //! 4. [`losses`]: per-example losses
@@ -14,6 +14,7 @@
 //! 9. [`engine`]: the training loop
 //! 10. [`cli`]: the terminal
 
+pub mod control;
 pub mod random;
 pub mod shapes;
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 const LINES: [&[&str]; 10] = [
-    &["shapes", "random"],
+    &["shapes", "random", "control"],
     &["compute", "data"],
     &["threat", "nn"],
     &["losses"],

@@ -80,7 +80,7 @@ pub const DEFAULT_KAPPA: f32 = 50.0;
 pub enum Aim {
     /// Any wrong class.
     Untargeted,
-    /// One class; its examples are left alone by the objective's sign alone, success still means "not the true class".
+    /// One class: the attack climbs towards it. Success still means an answer other than the true class.
     Target(usize),
 }
 
