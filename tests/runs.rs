@@ -427,7 +427,7 @@ fn two_hundred_runs_are_listed_quickly() {
     let all = runs::list(folder.path()).unwrap();
     let took = begin.elapsed();
     assert_eq!(all.len(), 201);
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     let states: BTreeMap<&str, State> = all.iter().map(|run| (run.name.as_str(), run.state)).collect();
     let expected = [
         State::Finished,
@@ -684,7 +684,7 @@ fn a_kill_at_any_instant_leaves_a_folder_that_resumes() {
         assert!(folders <= 4, "kill {kill}: {folders} generations are kept");
     }
     println!(
-        "50 kills: step {reached}, {torn} torn lines, {left} with temporary files, {ahead} with a best ahead of the last"
+        "50 kills: step {reached}; {torn} torn lines, {left} temporary files, {ahead} times a best ahead of the last"
     );
     assert!(reached > 20, "only {reached} steps: the kills came before the work");
     assert!(

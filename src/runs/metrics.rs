@@ -229,7 +229,7 @@ pub(super) fn ending(folder: &Path) -> Result<Ending, RunError> {
     let mut span = 1 << 16;
     loop {
         let start = length.saturating_sub(span);
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(span.min(length) as usize);
         file.seek(SeekFrom::Start(start)).map_err(failed)?;
         (&mut file).take(span).read_to_end(&mut bytes).map_err(failed)?;
         // The first line is a part of one unless it begins the file, and the last has no end if it is torn.
