@@ -29,12 +29,10 @@ pub mod losses;
 pub mod attacks;
 
 pub mod defences;
-pub mod evaluation;
-
-pub mod recipe;
 
 pub mod runs;
 
-pub mod engine;
 
-pub mod cli;
+
+
+
