@@ -14,7 +14,7 @@ use crate::{
     data::{NpzValues, write_npz},
     nn::Mode,
     random::Rng,
-    report::triptych,
+    report::pictures::triptych,
     runs::write_atomic,
     shapes::Labels,
 };

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-// Stand-in; becomes `use crate::compute::{Placement, pad_crop_flip};`.
-pub(super) use super::host_augment::{Placement, pad_crop_flip};
-use crate::random::Rng;
+pub(super) use crate::compute::pad_crop_flip;
+use crate::{compute::Placement, random::Rng};
 
 /// How training images are varied each time they are drawn. The default is not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

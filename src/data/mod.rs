@@ -9,7 +9,6 @@ mod error;
 mod files;
 mod folder;
 pub mod glyphs;
-mod host_augment;
 mod idx;
 mod npz;
 mod pickle;

@@ -18,7 +18,7 @@ use crate::{
     data::{self, DataError, Dataset, Split},
     defences::{Defence, DefenceSpec, Loss, StepContext},
     evaluation::{self, EvaluateError, EvaluationEvent, Suite},
-    nn::{MissingGradient, Mode, Model, ModelError, WeightsError},
+    nn::{MissingGradient, Model, ModelError, WeightsError},
     random::Rng,
     recipe::Recipe,
     runs::{Checkpoint, Run, RunError, Slot},
@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
         on_event: &'a mut dyn FnMut(&Event),
     ) -> Result<Self, TrainError> {
         let mut model = Model::new(
-            recipe.network.clone(),
+            recipe.network,
             data.train.shape(),
             data.train.classes(),
             &mut Rng::stream(recipe.seed, stream::WEIGHTS),
@@ -448,7 +448,8 @@ impl<'a> Trainer<'a> {
             .iter()
             .filter_map(|name| AttackSpec::from_str(name).ok())
             .collect();
-        let suite = Suite { attacks, batch_size: self.recipe.batch_size, seed: self.recipe.seed, probes: false };
+        let mut suite = Suite::new(attacks);
+        (suite.batch_size, suite.seed, suite.probes) = (self.recipe.batch_size, self.recipe.seed, false);
         let on_event = &mut *self.on_event;
         let mut pass_on = |event: EvaluationEvent| {
             if let EvaluationEvent::Progress { attack, done, of, .. } = event {
@@ -466,8 +467,8 @@ impl<'a> Trainer<'a> {
         );
         self.evaluating_seconds += began.elapsed().as_secs_f64();
         match evaluation {
-            Ok(evaluation) => Ok(Some(evaluation.accuracy)),
-            Err(EvaluateError::Stopped) => Ok(None),
+            Ok(evaluation) => Ok(Some(evaluation.accuracy.0.into_iter().collect())),
+            Err(EvaluateError::Stopped { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -479,7 +480,7 @@ impl<'a> Trainer<'a> {
                 epoch,
                 kind: warning.anchor().to_string(),
                 message: warning.headline(),
-                advice: warning.advice(),
+                advice: warning.advice().to_string(),
             };
             if !self.progress.warned.contains(&report.kind) {
                 self.progress.warned.push(report.kind.clone());

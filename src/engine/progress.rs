@@ -91,6 +91,9 @@ struct Stored {
     whole_epoch: StoredSums,
     reports: Vec<EpochReport>,
     warned: Vec<String>,
+    /// What the list of runs shows of this checkpoint.
+    #[serde(default)]
+    figures: serde_json::Value,
 }
 
 impl Progress {
@@ -149,6 +152,9 @@ impl Progress {
             whole_epoch: (&self.whole_epoch).into(),
             reports: self.reports.clone(),
             warned: self.warned.clone(),
+            figures: self.reports.last().map_or(serde_json::Value::Null, |report| {
+                serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy })
+            }),
         };
         // Plain numbers, text and lists always have a JSON form.
         serde_json::to_value(stored).unwrap_or_default()
