@@ -1,6 +1,13 @@
 //! Which networks there are, and their names.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashMap, fmt, str::FromStr};
+
+use super::{
+    Model,
+    layers::Builder,
+    weights::{Expected, prefix_of},
+};
+use crate::{compute::Device, shapes::ImageShape};
 
 /// A network's design; its weights are a [`super::Model`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,10 +66,14 @@ impl FromStr for Architecture {
             "preact-resnet-18" => Architecture::PreActResNet18,
             _ => {
                 let unknown = || UnknownArchitecture(name.to_string());
-                let (depth, width) =
-                    name.strip_prefix("wide-resnet-").and_then(|rest| rest.split_once('-')).ok_or_else(unknown)?;
-                let (depth, width): (usize, usize) =
-                    (depth.parse().map_err(|_| unknown())?, width.parse().map_err(|_| unknown())?);
+                let (depth, width) = name
+                    .strip_prefix("wide-resnet-")
+                    .and_then(|rest| rest.split_once('-'))
+                    .ok_or_else(unknown)?;
+                let (depth, width): (usize, usize) = (
+                    depth.parse().map_err(|_| unknown())?,
+                    width.parse().map_err(|_| unknown())?,
+                );
                 if depth < 10 || (depth - 4) % 6 != 0 || width == 0 || depth > 1_000 || width > 64 {
                     return Err(unknown());
                 }
@@ -73,16 +84,92 @@ impl FromStr for Architecture {
 }
 
 impl Architecture {
-    /// The designs to try when a checkpoint's own is not known.
-    pub const COMMON: [Architecture; 9] = [
-        Architecture::SmallCnn,
-        Architecture::DynamicCnn,
-        Architecture::Cnn8,
-        Architecture::ResNet18,
-        Architecture::ResNet50,
-        Architecture::PreActResNet18,
-        Architecture::WideResNet { depth: 28, width: 10 },
-        Architecture::WideResNet { depth: 34, width: 10 },
-        Architecture::WideResNet { depth: 34, width: 8 },
-    ];
+    /// The names and shapes of this network's state dict, made without its memory; `None` where it cannot take the
+    /// images.
+    fn layout(self, input: ImageShape, classes: usize) -> Option<Vec<Expected>> {
+        let device = Device::cpu();
+        let build = &mut Builder {
+            rng: None,
+            device: device.tensors(),
+        };
+        Model::build(self, input, classes, build)
+            .ok()
+            .map(|model| model.expected_tensors())
+    }
+
+    /// Whether the network is a plain stack of layers, so that the order of its layers says which is which.
+    pub(super) fn is_plain(self) -> bool {
+        matches!(
+            self,
+            Architecture::SmallCnn | Architecture::DynamicCnn | Architecture::Cnn8
+        )
+    }
+
+    /// The network that a state dict's names and shapes are those of, whatever its images and classes.
+    pub fn guess(tensors: &[(String, Vec<usize>)]) -> Option<Architecture> {
+        const FIXED: [Architecture; 6] = [
+            Architecture::SmallCnn,
+            Architecture::DynamicCnn,
+            Architecture::Cnn8,
+            Architecture::ResNet18,
+            Architecture::ResNet50,
+            Architecture::PreActResNet18,
+        ];
+        FIXED
+            .into_iter()
+            .chain(wide_resnet(tensors))
+            .find(|architecture| architecture.fits(tensors))
+    }
+
+    fn fits(self, tensors: &[(String, Vec<usize>)]) -> bool {
+        // A dimension that two inputs and two numbers of classes leave the same belongs to the network itself.
+        let small = ImageShape {
+            channels: 1,
+            height: 28,
+            width: 28,
+        };
+        let large = ImageShape {
+            channels: 3,
+            height: 32,
+            width: 32,
+        };
+        let (Some(one), Some(other)) = (self.layout(small, 10), self.layout(large, 7)) else {
+            return false;
+        };
+        let prefix = prefix_of(&one, tensors.iter().map(|(name, _)| name.as_str()));
+        let given: HashMap<&str, &[usize]> = tensors
+            .iter()
+            .filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape.as_slice())))
+            .collect();
+        one.iter()
+            .zip(&other)
+            .filter(|(tensor, _)| !tensor.name.ends_with("num_batches_tracked"))
+            .all(|(one, other)| {
+                given.get(one.name.as_str()).is_some_and(|shape| {
+                    shape.len() == one.shape.len()
+                        && shape
+                            .iter()
+                            .zip(one.shape.iter().zip(&other.shape))
+                            .all(|(got, (a, b))| got == a || a != b)
+                })
+            })
+    }
+}
+
+/// The wide residual network that a state dict has the blocks of.
+fn wide_resnet(tensors: &[(String, Vec<usize>)]) -> Option<Architecture> {
+    let block = |name: &str| {
+        let (before, number) = name.strip_suffix(".conv1.weight")?.rsplit_once("block1.layer.")?;
+        // The released code's `sub_block1` is no block of the network.
+        (before.is_empty() || before.ends_with('.'))
+            .then(|| number.parse::<usize>().ok())
+            .flatten()
+    };
+    let blocks = tensors.iter().filter_map(|(name, _)| block(name)).max()? + 1;
+    let (_, first) = tensors.iter().find(|(name, _)| block(name) == Some(0))?;
+    Some(Architecture::WideResNet {
+        depth: 6 * blocks + 4,
+        width: first.first()? / 16,
+    })
+    .filter(|_| blocks < 200)
 }

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{
-    Tensor, TensorData, activation,
-    module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, max_pool2d},
+    self, Tensor, TensorData, activation,
+    module::{avg_pool2d, batch_norm_train, conv2d, max_pool2d},
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
 
 use super::Mode;
-use crate::{compute::Device, random::Rng};
+use crate::random::Rng;
 
 /// What a parameter is, for weight decay's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +34,19 @@ pub(super) trait Visitor {
 
 /// Makes layers, drawing their first weights.
 pub(super) struct Builder<'a> {
-    pub rng: &'a mut Rng,
-    pub device: &'a Device,
+    /// Without one, tensors have their shapes and no memory behind them: enough to see what a network consists of.
+    pub rng: Option<&'a mut Rng>,
+    /// A plain device.
+    pub device: &'a tensor::Device,
 }
 
 impl Builder<'_> {
     fn filled<const D: usize>(&mut self, shape: [usize; D], mut value: impl FnMut(&mut Rng) -> f32) -> Tensor<D> {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| value(self.rng)).collect();
-        Tensor::from_data(TensorData::new(values, shape), self.device.tensors())
+        let Some(rng) = &mut self.rng else {
+            return Tensor::<D>::zeros([1; D], self.device).expand(shape);
+        };
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| value(rng)).collect();
+        Tensor::from_data(TensorData::new(values, shape), self.device)
     }
 
     /// PyTorch's default: uniform in ±1/√fan_in (`kaiming_uniform_` with a = √5).
@@ -62,25 +67,58 @@ impl Builder<'_> {
         let fan_in = inputs * kernel * kernel;
         let weight = self.uniform([outputs, inputs, kernel, kernel], fan_in);
         let bias = bias.then(|| self.uniform([outputs], fan_in));
-        Convolution { weight, bias, stride, padding }
+        Convolution {
+            weight,
+            bias,
+            stride,
+            padding,
+        }
     }
 
     /// A convolution without bias whose weights are normal with variance 2/fan_out (He et al., 2015).
-    pub fn convolution_he(&mut self, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Convolution {
+    pub fn convolution_he(
+        &mut self,
+        channels: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Convolution {
         let [inputs, outputs] = channels;
         let deviation = (2.0 / (kernel * kernel * outputs) as f32).sqrt();
         let weight = self.filled([outputs, inputs, kernel, kernel], |rng| rng.normal() * deviation);
-        Convolution { weight, bias: None, stride, padding }
+        Convolution {
+            weight,
+            bias: None,
+            stride,
+            padding,
+        }
+    }
+
+    /// A convolution whose weights are normal with variance 2/fan_in and whose bias is zero (PyTorch's
+    /// `kaiming_normal_`).
+    pub fn convolution_kaiming(&mut self, [inputs, outputs]: [usize; 2], kernel: usize, padding: usize) -> Convolution {
+        let deviation = (2.0 / (inputs * kernel * kernel) as f32).sqrt();
+        let weight = self.filled([outputs, inputs, kernel, kernel], |rng| rng.normal() * deviation);
+        let bias = Some(Tensor::zeros([outputs], self.device));
+        Convolution {
+            weight,
+            bias,
+            stride: 1,
+            padding,
+        }
     }
 
     /// A linear layer with PyTorch's default weights.
     pub fn linear(&mut self, inputs: usize, outputs: usize) -> Linear {
-        Linear { weight: self.uniform([outputs, inputs], inputs), bias: self.uniform([outputs], inputs) }
+        Linear {
+            weight: self.uniform([outputs, inputs], inputs),
+            bias: self.uniform([outputs], inputs),
+        }
     }
 
     /// A BatchNorm: scale 1, shift 0, running mean 0, running variance 1.
     pub fn batch_norm(&mut self, channels: usize) -> BatchNorm {
-        let device = self.device.tensors();
+        let device = self.device;
         BatchNorm {
             weight: Tensor::ones([channels], device),
             bias: Tensor::zeros([channels], device),
@@ -202,16 +240,17 @@ impl BatchNorm {
         if self.folded {
             return x;
         }
-        let (weight, bias) = (self.weight.clone(), self.bias.clone());
         match mode {
             Mode::Eval => {
-                let running = self.running().clone();
-                batch_norm(x, weight, bias, running.mean, running.variance, BATCH_NORM_EPSILON)
+                // One product and one sum over the images, where the formula as it stands takes four passes.
+                let (scale, shift) = self.affine();
+                let channels = scale.dims()[0];
+                x * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1])
             }
             Mode::Train => {
                 let [examples, _, height, width] = x.dims();
                 let count = (examples * height * width) as f64;
-                let result = batch_norm_train(x, weight, bias, BATCH_NORM_EPSILON);
+                let result = batch_norm_train(x, self.weight.clone(), self.bias.clone(), BATCH_NORM_EPSILON);
                 let unbiased = result.variance.inner() * (count / (count - 1.0).max(1.0));
                 let mut running = self.running();
                 let moved = |old: &Tensor<1>, new: Tensor<1>| {
@@ -231,13 +270,18 @@ impl BatchNorm {
         visitor.statistics(name, self);
     }
 
-    /// This layer's affine map in evaluation, as scale and shift of each channel; the layer itself does nothing after.
-    fn fold(&mut self) -> (Tensor<1>, Tensor<1>) {
+    /// What evaluation does to each channel, as scale and shift: `γ/√(σ² + ε)` and `β − μ·γ/√(σ² + ε)`.
+    fn affine(&self) -> (Tensor<1>, Tensor<1>) {
         let running = self.running().clone();
         let scale = self.weight.clone() / (running.variance + BATCH_NORM_EPSILON).sqrt();
         let shift = self.bias.clone() - running.mean * scale.clone();
-        self.folded = true;
         (scale, shift)
+    }
+
+    /// Hands its map over to the layer before it; the layer itself does nothing after.
+    fn fold(&mut self) -> (Tensor<1>, Tensor<1>) {
+        self.folded = true;
+        self.affine()
     }
 
     /// Gives this copy running statistics of its own.
@@ -258,13 +302,19 @@ pub(super) struct Dropout {
 impl Clone for Dropout {
     fn clone(&self) -> Self {
         // A tracked copy draws from the same sequence, as the passes of one step do.
-        Self { rng: self.rng.clone(), rate: self.rate }
+        Self {
+            rng: self.rng.clone(),
+            rate: self.rate,
+        }
     }
 }
 
 impl Dropout {
     pub fn new(rate: f32) -> Self {
-        Self { rng: Arc::new(Mutex::new(Rng::new(0))), rate }
+        Self {
+            rng: Arc::new(Mutex::new(Rng::new(0))),
+            rate,
+        }
     }
 
     pub fn seed(&self, seed: u64) {
@@ -285,7 +335,9 @@ impl Dropout {
         let kept = 1.0 / (1.0 - self.rate);
         let mask: Vec<f32> = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            (0..shape[0] * shape[1]).map(|_| if rng.chance(self.rate) { 0.0 } else { kept }).collect()
+            (0..shape[0] * shape[1])
+                .map(|_| if rng.chance(self.rate) { 0.0 } else { kept })
+                .collect()
         };
         let mask = Tensor::<2>::from_data(TensorData::new(mask, shape), &x.device().inner());
         x * mask

@@ -28,6 +28,7 @@ pub use weights::{LoadReport, WeightsError};
 use layers::{BatchNorm, Builder, Visitor};
 use resnet::{Kind, ResNet};
 use small_cnn::{SmallCnn, Stack};
+use weights::Expected;
 use wide_resnet::WideResNet;
 
 /// How BatchNorm and dropout behave.
@@ -80,7 +81,9 @@ pub enum StateValues {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The images are too small for the network's pools.
-    #[error("{architecture} cannot take images of {input}: its pools leave nothing of them; expected at least {smallest}×{smallest}")]
+    #[error(
+        "{architecture} cannot take images of {input}: its pools leave nothing of them; expected at least {smallest}×{smallest}"
+    )]
     InputTooSmall {
         /// The network.
         architecture: Architecture,
@@ -96,7 +99,9 @@ pub enum ModelError {
 
 /// A weight that the loss does not depend on.
 #[derive(Debug, thiserror::Error)]
-#[error("the parameter {0} got no gradient: the loss does not depend on it; this is a fault of the network or the defence")]
+#[error(
+    "the parameter {0} got no gradient: the loss does not depend on it; this is a fault of the network or the defence"
+)]
 pub struct MissingGradient(pub String);
 
 #[derive(Debug, Clone)]
@@ -140,33 +145,79 @@ impl Model {
         rng: &mut Rng,
         device: &Device,
     ) -> Result<Self, ModelError> {
+        let build = &mut Builder {
+            rng: Some(rng),
+            device: device.tensors(),
+        };
+        Self::build(architecture, input, classes, build)
+    }
+
+    fn build(
+        architecture: Architecture,
+        input: ImageShape,
+        classes: usize,
+        build: &mut Builder,
+    ) -> Result<Self, ModelError> {
         if classes < 2 {
             return Err(ModelError::TooFewClasses(classes));
         }
-        let build = &mut Builder { rng, device };
         let channels = input.channels;
         let (network, smallest) = match architecture {
-            Architecture::SmallCnn => {
-                (SmallCnn::new(input, classes, build).map(Network::SmallCnn), SmallCnn::SMALLEST)
-            }
+            Architecture::SmallCnn => (
+                SmallCnn::new(input, classes, build).map(Network::SmallCnn),
+                SmallCnn::SMALLEST,
+            ),
             Architecture::DynamicCnn => (Stack::dynamic_cnn(input, classes, build).map(Network::Stack), 4),
             Architecture::Cnn8 => (Stack::cnn8(input, classes, build).map(Network::Stack), 8),
-            Architecture::ResNet18 => {
-                (Some(Network::ResNet(ResNet::new(Kind::Basic, [2; 4], channels, classes, build))), 1)
-            }
-            Architecture::ResNet50 => {
-                (Some(Network::ResNet(ResNet::new(Kind::Bottleneck, [3, 4, 6, 3], channels, classes, build))), 1)
-            }
-            Architecture::PreActResNet18 => {
-                (Some(Network::ResNet(ResNet::new(Kind::PreActivation, [2; 4], channels, classes, build))), 1)
-            }
-            Architecture::WideResNet { depth, width } => {
-                (Some(Network::WideResNet(WideResNet::new(depth, width, channels, classes, build))), 1)
-            }
+            Architecture::ResNet18 => (
+                Some(Network::ResNet(ResNet::new(
+                    Kind::Basic,
+                    [2; 4],
+                    channels,
+                    classes,
+                    build,
+                ))),
+                1,
+            ),
+            Architecture::ResNet50 => (
+                Some(Network::ResNet(ResNet::new(
+                    Kind::Bottleneck,
+                    [3, 4, 6, 3],
+                    channels,
+                    classes,
+                    build,
+                ))),
+                1,
+            ),
+            Architecture::PreActResNet18 => (
+                Some(Network::ResNet(ResNet::new(
+                    Kind::PreActivation,
+                    [2; 4],
+                    channels,
+                    classes,
+                    build,
+                ))),
+                1,
+            ),
+            Architecture::WideResNet { depth, width } => (
+                Some(Network::WideResNet(WideResNet::new(
+                    depth, width, channels, classes, build,
+                ))),
+                1,
+            ),
         };
         match network {
-            Some(network) => Ok(Self { architecture, input, classes, network }),
-            None => Err(ModelError::InputTooSmall { architecture, input, smallest }),
+            Some(network) => Ok(Self {
+                architecture,
+                input,
+                classes,
+                network,
+            }),
+            None => Err(ModelError::InputTooSmall {
+                architecture,
+                input,
+                smallest,
+            }),
         }
     }
 
@@ -194,7 +245,12 @@ impl Model {
 
     /// A copy that shares running statistics and dropout's generator.
     fn sharing_copy(&self) -> Self {
-        Self { architecture: self.architecture, input: self.input, classes: self.classes, network: self.network.clone() }
+        Self {
+            architecture: self.architecture,
+            input: self.input,
+            classes: self.classes,
+            network: self.network.clone(),
+        }
     }
 
     /// The same weights as leaves that record gradients. It shares the running statistics: a training pass through it
@@ -210,7 +266,11 @@ impl Model {
     /// # Errors
     /// [`MissingGradient`] names the first parameter without one.
     pub fn gradients(&self, gradients: &mut Gradients) -> Result<Named, MissingGradient> {
-        let mut collect = CollectGradients { gradients, found: Named::new(), missing: None };
+        let mut collect = CollectGradients {
+            gradients,
+            found: Named::new(),
+            missing: None,
+        };
         self.sharing_copy().visit(&mut collect);
         match collect.missing {
             Some(name) => Err(MissingGradient(name)),
@@ -232,7 +292,17 @@ impl Model {
 
     /// The number of trained values.
     pub fn parameter_count(&self) -> usize {
-        self.parameters().iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum()
+        self.parameters()
+            .iter()
+            .map(|parameter| parameter.shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// The names and shapes of the state dict, without reading a value from the device.
+    fn expected_tensors(&self) -> Vec<Expected> {
+        let mut list = ListExpected(Vec::new());
+        self.sharing_copy().visit(&mut list);
+        list.0
     }
 
     /// Every parameter and buffer on the host, under PyTorch's names, in its layout and order. This is a sync point.
@@ -240,7 +310,10 @@ impl Model {
     /// # Errors
     /// When the device failed.
     pub fn state(&self) -> Result<Vec<StateEntry>, DeviceError> {
-        let mut read = ReadState { entries: Vec::new(), error: None };
+        let mut read = ReadState {
+            entries: Vec::new(),
+            error: None,
+        };
         self.sharing_copy().visit(&mut read);
         match read.error {
             Some(error) => Err(error),
@@ -347,7 +420,12 @@ struct ListParameters(Vec<Parameter>);
 
 impl Visitor for ListParameters {
     fn parameter<const D: usize>(&mut self, name: String, role: Role, tensor: &mut Tensor<D>) {
-        self.0.push(Parameter { name, shape: tensor.dims().to_vec(), role, values: flat(tensor.clone().inner()) });
+        self.0.push(Parameter {
+            name,
+            shape: tensor.dims().to_vec(),
+            role,
+            values: flat(tensor.clone().inner()),
+        });
     }
     fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
 }
@@ -363,6 +441,30 @@ impl Visitor for SetParameters<'_> {
     fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
 }
 
+struct ListExpected(Vec<Expected>);
+
+impl Visitor for ListExpected {
+    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
+        self.0.push(Expected {
+            name,
+            shape: tensor.dims().to_vec(),
+        });
+    }
+    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
+        let channels = norm.weight.dims().to_vec();
+        for (buffer, shape) in [
+            ("running_mean", channels.clone()),
+            ("running_var", channels),
+            ("num_batches_tracked", Vec::new()),
+        ] {
+            self.0.push(Expected {
+                name: format!("{name}.{buffer}"),
+                shape,
+            });
+        }
+    }
+}
+
 struct ReadState {
     entries: Vec<StateEntry>,
     error: Option<DeviceError>,
@@ -372,7 +474,11 @@ impl ReadState {
     fn push<const D: usize>(&mut self, name: String, tensor: Tensor<D>) {
         let shape = tensor.dims().to_vec();
         match compute::read(tensor) {
-            Ok(values) => self.entries.push(StateEntry { name, shape, values: StateValues::F32(values) }),
+            Ok(values) => self.entries.push(StateEntry {
+                name,
+                shape,
+                values: StateValues::F32(values),
+            }),
             Err(error) => {
                 self.error.get_or_insert(error);
             }
@@ -388,8 +494,15 @@ impl Visitor for ReadState {
         let running = norm.running().clone();
         self.push(format!("{name}.running_mean"), running.mean);
         self.push(format!("{name}.running_var"), running.variance);
-        let (name, values) = (format!("{name}.num_batches_tracked"), StateValues::I64(vec![running.batches]));
-        self.entries.push(StateEntry { name, shape: Vec::new(), values });
+        let (name, values) = (
+            format!("{name}.num_batches_tracked"),
+            StateValues::I64(vec![running.batches]),
+        );
+        self.entries.push(StateEntry {
+            name,
+            shape: Vec::new(),
+            values,
+        });
     }
 }
 

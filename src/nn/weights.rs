@@ -1,7 +1,7 @@
 //! Weights to and from files: safetensors and PyTorch's own checkpoints, under PyTorch's names.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
     io::Write,
     path::{Path, PathBuf},
@@ -9,35 +9,58 @@ use std::{
 
 use burn::tensor::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
 use super::{Architecture, Model, StateEntry, StateValues, WriteState};
-use crate::{
-    compute::{Device, DeviceError},
-    random::Rng,
-};
+use crate::compute::DeviceError;
 
 /// What reading a state dict did beside filling the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Tensors of the file that the network does not have, such as the `sub_block1` that released WRN code builds and
-    /// never calls.
+    /// never calls, or an optimiser's.
     pub ignored: Vec<String>,
+    /// Those of them that look like a normalisation of the input inside the model, which Martlet's networks do not do:
+    /// the logits will differ from those that the file's own program computes.
+    pub normalisation: Vec<String>,
     /// BatchNorm counters that the file lacks; they do not change what the network computes.
     pub missing_counters: usize,
+    /// Whether the names in the file are not the network's own, so that tensors were matched by shape and order.
+    pub matched_by_order: bool,
 }
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.ignored.is_empty() {
-            write!(f, "{} tensors of the file are not part of the network and were ignored: ", self.ignored.len())?;
-            f.write_str(&self.ignored.iter().take(3).cloned().collect::<Vec<_>>().join(", "))?;
-            if self.ignored.len() > 3 {
-                f.write_str(", …")?;
-            }
+        let mut sentences = Vec::new();
+        if self.matched_by_order {
+            sentences.push("the file names its tensors differently; they were matched by shape and order".to_string());
         }
-        Ok(())
+        if !self.ignored.is_empty() {
+            let count = self.ignored.len();
+            let (tensors, are) = if count == 1 {
+                ("tensor", "is")
+            } else {
+                ("tensors", "are")
+            };
+            sentences.push(format!(
+                "{count} {tensors} of the file {are} not part of the network and ignored: {}",
+                few(&self.ignored)
+            ));
+        }
+        if !self.normalisation.is_empty() {
+            sentences.push(format!(
+                "{} may normalise the input inside the file's own model: then the figures here are not that model's",
+                few(&self.normalisation)
+            ));
+        }
+        f.write_str(&sentences.join("; "))
     }
+}
+
+/// The first three names.
+fn few(names: &[String]) -> String {
+    let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { shown + ", …" } else { shown }
 }
 
 /// Why weights could not be read or written.
@@ -54,20 +77,17 @@ pub enum WeightsError {
         path: PathBuf,
     },
     /// The file is no checkpoint, or a damaged one.
-    #[error("expected a {expected}, got something else or a damaged one ({reason}): {path}")]
+    #[error("expected {expected}, got {reason}: {path}")]
     Format {
-        /// What the file's name promises.
+        /// What the file's first bytes or its name promise.
         expected: &'static str,
-        /// What the parser met.
+        /// What was met, and a way out.
         reason: String,
         /// The file.
         path: PathBuf,
     },
-    /// The file's name says nothing about its format.
-    #[error("expected a file that ends in .safetensors, .pt or .pth: {0}")]
-    Extension(PathBuf),
     /// The state dict is not that of the network.
-    #[error("the weights are not those of {architecture}: {found}{suggestion}")]
+    #[error("the weights are not those of {architecture}: {found}{suggestion}{}", .path.as_ref().map(|path| format!(": {}", path.display())).unwrap_or_default())]
     Mismatch {
         /// The network that was to take them.
         architecture: Architecture,
@@ -75,6 +95,8 @@ pub enum WeightsError {
         found: String,
         /// A network that would fit, where one does.
         suggestion: String,
+        /// The file, where they came from one.
+        path: Option<PathBuf>,
     },
     /// The device failed while weights were read from it.
     #[error(transparent)]
@@ -82,127 +104,310 @@ pub enum WeightsError {
 }
 
 /// Wrappers that training scripts put round a state dict or its names.
-const WRAPPERS: [&str; 8] =
-    ["module.", "state_dict.", "model_state_dict.", "model_state.", "model.", "net.", "network.", "_orig_mod."];
+const WRAPPERS: [&str; 8] = [
+    "module.",
+    "state_dict.",
+    "model_state_dict.",
+    "model_state.",
+    "model.",
+    "net.",
+    "network.",
+    "_orig_mod.",
+];
 
-/// A name without the wrappers round it.
-fn unwrapped(name: &str) -> &str {
-    let mut name = name;
-    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
-        name = rest;
+/// Whether a prefix is made of known wrappers alone.
+fn is_wrapper(mut prefix: &str) -> bool {
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| prefix.strip_prefix(wrapper)) {
+        prefix = rest;
     }
-    name
+    prefix.is_empty()
+}
+
+/// A tensor of a network's state dict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+impl Expected {
+    fn is_counter(&self) -> bool {
+        self.name.ends_with(".num_batches_tracked")
+    }
+}
+
+/// What stands before the network's own names in a file: the prefix under which most of them are found. Of two that
+/// hold as many, known wrappers go first (the averaged copy that some scripts keep beside the model is not one).
+pub(super) fn prefix_of<'a>(expected: &[Expected], names: impl Iterator<Item = &'a str>) -> &'a str {
+    let known: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+    let mut found: HashMap<&str, usize> = HashMap::new();
+    for name in names {
+        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+        for start in starts.filter(|start| known.contains(&name[*start..])) {
+            *found.entry(&name[..start]).or_default() += 1;
+        }
+    }
+    let best = found.into_iter().max_by_key(|(prefix, count)| {
+        (
+            *count,
+            is_wrapper(prefix),
+            std::cmp::Reverse(prefix.len()),
+            std::cmp::Reverse(*prefix),
+        )
+    });
+    best.map_or("", |(prefix, _)| prefix)
 }
 
 /// Fills `model` from a state dict; it is left as it was where anything does not fit.
 pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<LoadReport, WeightsError> {
-    let mut given: BTreeMap<String, (Vec<usize>, StateValues)> = entries
-        .into_iter()
-        .map(|entry| (unwrapped(&entry.name).to_string(), (entry.shape, entry.values)))
+    let expected = model.expected_tensors();
+    let shapes: Vec<(String, Vec<usize>)> = entries
+        .iter()
+        .map(|entry| (entry.name.clone(), entry.shape.clone()))
         .collect();
+    let mismatch = |found: String| WeightsError::Mismatch {
+        architecture: model.architecture,
+        found,
+        suggestion: match Architecture::guess(&shapes) {
+            Some(other) if other != model.architecture => format!("; --network {other} would fit them"),
+            Some(_) => format!(
+                "; they were trained for other images or classes than {} and {}",
+                model.input, model.classes
+            ),
+            None => "; no network of Martlet fits them".into(),
+        },
+        path: None,
+    };
+
+    let prefix = prefix_of(&expected, shapes.iter().map(|(name, _)| name.as_str()));
     let mut report = LoadReport::default();
+    let mut given: BTreeMap<String, StateEntry> = entries
+        .into_iter()
+        .map(|entry| {
+            (
+                entry.name.strip_prefix(prefix).unwrap_or(&entry.name).to_string(),
+                entry,
+            )
+        })
+        .collect();
+    if model.architecture.is_plain()
+        && expected
+            .iter()
+            .any(|tensor| !tensor.is_counter() && !given.contains_key(&tensor.name))
+        && let Some(renamed) = match_by_order(&expected, &given)
+    {
+        given = renamed;
+        report.matched_by_order = true;
+    }
+
     let mut taken = BTreeMap::new();
-    for expected in expected_tensors(model) {
-        let counter = expected.name.ends_with(".num_batches_tracked");
-        match given.remove(&expected.name) {
+    for Expected { name, shape } in &expected {
+        let counter = name.ends_with(".num_batches_tracked");
+        match given.remove(name).map(|entry| (entry.shape, entry.values)) {
             Some((_, StateValues::I64(values))) if counter => {
-                taken.insert(expected.name, StateValues::I64(values));
+                taken.insert(name.clone(), StateValues::I64(values));
             }
             Some((_, StateValues::F32(values))) if counter => {
                 let values = values.iter().map(|value| *value as i64).collect();
-                taken.insert(expected.name, StateValues::I64(values));
+                taken.insert(name.clone(), StateValues::I64(values));
             }
             None if counter => report.missing_counters += 1,
-            Some((shape, StateValues::F32(values))) if shape == expected.shape => {
-                taken.insert(expected.name, StateValues::F32(values));
+            Some((got, StateValues::F32(values))) if got == *shape => {
+                taken.insert(name.clone(), StateValues::F32(values));
             }
-            Some((shape, _)) => {
-                let found = format!("expected {} of shape {:?}, got {shape:?}", expected.name, expected.shape);
-                return Err(mismatch(model, found, &given));
+            Some((got, StateValues::F32(_))) => {
+                return Err(mismatch(format!("expected {name} of shape {shape:?}, got {got:?}")));
+            }
+            Some((_, StateValues::I64(_))) => {
+                return Err(mismatch(format!("expected {name} in floating point, got another type")));
             }
             None => {
-                let found = format!("expected a tensor {} of shape {:?}, got none", expected.name, expected.shape);
-                return Err(mismatch(model, found, &given));
+                return Err(mismatch(format!(
+                    "expected a tensor {name} of shape {shape:?}, got none"
+                )));
             }
         }
     }
+
+    // More blocks than the network has mean another network, although all that it needs is there.
+    let modules: HashSet<&str> = expected
+        .iter()
+        .filter_map(|tensor| tensor.name.split('.').next())
+        .collect();
+    if let Some(more) = given
+        .keys()
+        .find(|name| name.split('.').next().is_some_and(|module| modules.contains(module)))
+    {
+        return Err(mismatch(format!("expected no tensor {more}, got one")));
+    }
     report.ignored = given.into_keys().collect();
+    report.normalisation = report
+        .ignored
+        .iter()
+        .filter(|name| looks_like_normalisation(name))
+        .cloned()
+        .collect();
     model.visit(&mut WriteState(&taken));
     Ok(report)
 }
 
-struct Expected {
-    name: String,
-    shape: Vec<usize>,
+/// Whether an unknown tensor is called as those are that normalise an input.
+fn looks_like_normalisation(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    matches!(last, "mean" | "std" | "mu" | "sigma") || name.to_lowercase().contains("normali")
 }
 
-/// The names and shapes of a model's state dict, without reading a value from its device.
-fn expected_tensors(model: &Model) -> Vec<Expected> {
-    use super::layers::{BatchNorm, Role, Visitor};
-    use burn::tensor::Tensor;
-    struct List(Vec<Expected>);
-    impl Visitor for List {
-        fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-            self.0.push(Expected { name, shape: tensor.dims().to_vec() });
-        }
-        fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
-            let channels = norm.weight.dims().to_vec();
-            for (buffer, shape) in
-                [("running_mean", channels.clone()), ("running_var", channels), ("num_batches_tracked", Vec::new())]
-            {
-                self.0.push(Expected { name: format!("{name}.{buffer}"), shape });
+/// A name with its numbers as numbers, so that 10 comes after 9.
+fn natural_order(name: &str) -> Vec<(String, u64)> {
+    let mut parts = vec![(String::new(), 0u64)];
+    let mut in_number = false;
+    for character in name.chars() {
+        match (character.to_digit(10), parts.last_mut()) {
+            (Some(digit), Some((_, number))) => {
+                *number = number.saturating_mul(10).saturating_add(u64::from(digit));
+                in_number = true;
+            }
+            (None, Some((text, _))) if !in_number => text.push(character),
+            _ => {
+                parts.push((character.to_string(), 0));
+                in_number = false;
             }
         }
     }
-    let mut list = List(Vec::new());
-    model.sharing_copy().visit(&mut list);
-    list.0
+    parts
 }
 
-fn mismatch(model: &Model, found: String, given: &BTreeMap<String, (Vec<usize>, StateValues)>) -> WeightsError {
-    // The tensors that did fit are gone from `given`, but what tells networks apart is what did not.
-    let names: Vec<&String> = given.keys().collect();
-    let fits = |architecture: &Architecture| {
-        *architecture != model.architecture
-            && Model::new(*architecture, model.input, model.classes, &mut Rng::new(0), &Device::cpu()).is_ok_and(|other| {
-                let expected = expected_tensors(&other);
-                names.iter().all(|name| expected.iter().any(|tensor| tensor.name == **name))
-            })
+/// The modules of a state dict by what they hold (leaf names and shapes), each list in the order of `sort`.
+fn modules<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> BTreeMap<Vec<(&'a str, &'a [usize])>, Vec<&'a str>> {
+    let mut order = Vec::new();
+    let mut leaves: HashMap<&str, Vec<(&str, &[usize])>> = HashMap::new();
+    for (name, shape) in tensors.filter(|(name, _)| !name.ends_with("num_batches_tracked")) {
+        let (module, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+        let held = leaves.entry(module).or_default();
+        if held.is_empty() {
+            order.push(module);
+        }
+        held.push((leaf, shape));
+    }
+    let mut kinds: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for module in order {
+        let mut held = leaves.remove(module).unwrap_or_default();
+        held.sort();
+        kinds.entry(held).or_default().push(module);
+    }
+    kinds
+}
+
+/// The network's names for a state dict of a plain stack of layers under other names: modules that hold the same
+/// shapes are taken in their order. `None` where the two do not hold the same modules.
+///
+/// The two MNIST candidates and the eight-layer network were never released, so that their files carry any name.
+fn match_by_order(expected: &[Expected], given: &BTreeMap<String, StateEntry>) -> Option<BTreeMap<String, StateEntry>> {
+    let ours = modules(
+        expected
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())),
+    );
+    let theirs = modules(
+        given
+            .values()
+            .map(|entry| (entry.name.as_str(), entry.shape.as_slice())),
+    );
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    for (kind, modules) in &ours {
+        let mut found = theirs.get(kind)?.clone();
+        if found.len() != modules.len() {
+            return None;
+        }
+        found.sort_by_key(|module| natural_order(module));
+        names.extend(found.into_iter().zip(modules.iter().copied()));
+    }
+    if theirs.len() != ours.len() {
+        return None;
+    }
+    let rename = |entry: &StateEntry| {
+        let (module, leaf) = entry.name.rsplit_once('.').unwrap_or(("", &entry.name));
+        names
+            .get(module)
+            .map_or_else(|| entry.name.clone(), |module| format!("{module}.{leaf}"))
     };
-    let small = Architecture::COMMON.into_iter().filter(|a| !matches!(a, Architecture::WideResNet { .. }));
-    let suggestion = small.into_iter().find(fits).map(|architecture| format!("; --network {architecture} would fit them"));
-    WeightsError::Mismatch {
-        architecture: model.architecture,
-        found,
-        suggestion: suggestion.unwrap_or_else(|| "; name their network with --network".into()),
+    Some(given.values().map(|entry| (rename(entry), entry.clone())).collect())
+}
+
+/// The formats that [`read_state`] tells apart by their first bytes.
+enum FileFormat {
+    Safetensors,
+    PyTorch,
+}
+
+/// A safetensors file starts with a length and a JSON object, PyTorch's with a zip's, tar's or pickle's mark.
+fn format_of(path: &Path, bytes: &[u8]) -> FileFormat {
+    let by_name = path.extension().is_some_and(|extension| extension == "safetensors");
+    if bytes.get(8) == Some(&b'{') || (by_name && !bytes.starts_with(b"PK")) {
+        FileFormat::Safetensors
+    } else {
+        FileFormat::PyTorch
     }
 }
 
-/// Reads a state dict from a `.safetensors`, `.pt` or `.pth` file.
+/// Reads a state dict from a safetensors file or a PyTorch checkpoint, whatever the file's name ends in.
 ///
 /// # Errors
 /// When the file cannot be read, is damaged, or is neither format.
 pub fn read_state(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("safetensors") => read_safetensors(path),
-        Some("pt" | "pth" | "tar" | "bin") => read_pytorch(path),
-        _ => Err(WeightsError::Extension(path.to_path_buf())),
+    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
+        doing: "the weights cannot be read",
+        source,
+        path: path.to_path_buf(),
+    })?;
+    match format_of(path, &bytes) {
+        FileFormat::Safetensors => read_safetensors(path, &bytes),
+        FileFormat::PyTorch => {
+            drop(bytes);
+            read_pytorch(path)
+        }
     }
 }
 
 /// Reads weights from a file into a model.
 ///
 /// # Errors
-/// As [`read_state`], and where the tensors are not the network's.
+/// As [`read_state`], and where the tensors are not the network's; the model is then unchanged.
 pub fn load(path: &Path, model: &mut Model) -> Result<LoadReport, WeightsError> {
-    model.load_state(read_state(path)?)
+    model.load_state(read_state(path)?).map_err(|error| match error {
+        WeightsError::Mismatch {
+            architecture,
+            found,
+            suggestion,
+            ..
+        } => WeightsError::Mismatch {
+            architecture,
+            found,
+            suggestion,
+            path: Some(path.to_path_buf()),
+        },
+        other => other,
+    })
 }
 
-fn read_safetensors(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
-    let io = |source| WeightsError::Io { doing: "the weights cannot be read", source, path: path.to_path_buf() };
-    let format = |reason: String| WeightsError::Format { expected: "safetensors file", reason, path: path.to_path_buf() };
-    let bytes = fs::read(path).map_err(io)?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<StateEntry>, WeightsError> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Format {
+        expected: "a safetensors file",
+        reason: match error {
+            SafeTensorError::HeaderTooSmall
+            | SafeTensorError::InvalidHeaderLength
+            | SafeTensorError::MetadataIncompleteBuffer => {
+                format!(
+                    "one whose length does not fit its header ({} bytes: cut short?); copy it again",
+                    bytes.len()
+                )
+            }
+            other => format!("something else or a damaged one ({other})"),
+        },
+        path: path.to_path_buf(),
+    })?;
     let mut entries = Vec::new();
     for (name, view) in tensors.iter() {
         let data = view.data();
@@ -216,35 +421,44 @@ fn read_safetensors(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
             // Masks and other oddities belong to no network of ours; they are named as ignored.
             _ => StateValues::I64(Vec::new()),
         };
-        entries.push(StateEntry { name: name.to_string(), shape: view.shape().to_vec(), values });
+        entries.push(StateEntry {
+            name: name.to_string(),
+            shape: view.shape().to_vec(),
+            values,
+        });
     }
     Ok(entries)
 }
 
 fn read_pytorch(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
-    let format = |reason: String| WeightsError::Format { expected: "PyTorch checkpoint", reason, path: path.to_path_buf() };
-    fs::metadata(path).map_err(|source| WeightsError::Io {
-        doing: "the weights cannot be read",
-        source,
+    let format = |reason: String| WeightsError::Format {
+        expected: "a safetensors file or a PyTorch checkpoint",
+        reason,
         path: path.to_path_buf(),
-    })?;
-    let reader = PytorchReader::new(path).map_err(|error| format(error.to_string()))?;
+    };
+    let damaged = |error: &dyn fmt::Display| format(format!("something else or a damaged one ({error})"));
+    let reader = PytorchReader::new(path).map_err(|error| damaged(&error))?;
     let mut entries = Vec::new();
     for (name, tensor) in reader.tensors() {
-        let data = tensor.read().map_err(|error| format(error.to_string()))?;
+        let data = tensor.read().map_err(|error| damaged(&error))?;
         let values = match tensor.dtype() {
-            DType::F32 => StateValues::F32(parse(&data, f32::from_le_bytes)),
-            DType::F64 => StateValues::F32(parse(&data, |bytes| f64::from_le_bytes(bytes) as f32)),
-            DType::F16 => StateValues::F32(parse(&data, |bytes| f16::from_le_bytes(bytes).to_f32())),
-            DType::BF16 => StateValues::F32(parse(&data, |bytes| bf16::from_le_bytes(bytes).to_f32())),
-            DType::I64 => StateValues::I64(parse(&data, i64::from_le_bytes)),
-            DType::I32 => StateValues::I64(parse(&data, |bytes| i64::from(i32::from_le_bytes(bytes)))),
+            // The reader hands out bytes in the machine's own order.
+            DType::F32 => StateValues::F32(parse(&data, f32::from_ne_bytes)),
+            DType::F64 => StateValues::F32(parse(&data, |bytes| f64::from_ne_bytes(bytes) as f32)),
+            DType::F16 => StateValues::F32(parse(&data, |bytes| f16::from_ne_bytes(bytes).to_f32())),
+            DType::BF16 => StateValues::F32(parse(&data, |bytes| bf16::from_ne_bytes(bytes).to_f32())),
+            DType::I64 => StateValues::I64(parse(&data, i64::from_ne_bytes)),
+            DType::I32 => StateValues::I64(parse(&data, |bytes| i64::from(i32::from_ne_bytes(bytes)))),
             _ => StateValues::I64(Vec::new()),
         };
-        entries.push(StateEntry { name: name.clone(), shape: tensor.shape().to_vec(), values });
+        entries.push(StateEntry {
+            name: name.clone(),
+            shape: tensor.shape().to_vec(),
+            values,
+        });
     }
     if entries.is_empty() {
-        return Err(format("it holds no tensor".into()));
+        return Err(format("one that holds no tensor; save the model's state_dict()".into()));
     }
     Ok(entries)
 }
@@ -259,33 +473,64 @@ fn parse<const N: usize, T>(bytes: &[u8], one: impl Fn([u8; N]) -> T) -> Vec<T> 
 /// # Errors
 /// When the device or the disk fails.
 pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
-    let io = |source| WeightsError::Io { doing: "the weights cannot be written", source, path: path.to_path_buf() };
+    let io = |source| WeightsError::Io {
+        doing: "the weights cannot be written",
+        source,
+        path: path.to_path_buf(),
+    };
     let state: Vec<(StateEntry, Vec<u8>, Dtype)> = model
         .state()?
         .into_iter()
         .map(|entry| {
             let (bytes, dtype) = match &entry.values {
-                StateValues::F32(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), Dtype::F32),
-                StateValues::I64(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), Dtype::I64),
+                StateValues::F32(values) => (
+                    values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    Dtype::F32,
+                ),
+                StateValues::I64(values) => (
+                    values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    Dtype::I64,
+                ),
             };
             (entry, bytes, dtype)
         })
         .collect();
-    let format = |error: safetensors::SafeTensorError| WeightsError::Format {
-        expected: "state dict that safetensors can hold",
-        reason: error.to_string(),
+    let format = |error: SafeTensorError| WeightsError::Format {
+        expected: "a state dict that safetensors can hold",
+        reason: format!("one that it cannot ({error})"),
         path: path.to_path_buf(),
     };
     let mut views = Vec::new();
     for (entry, bytes, dtype) in &state {
-        views.push((entry.name.as_str(), TensorView::new(*dtype, entry.shape.clone(), bytes).map_err(format)?));
+        views.push((
+            entry.name.as_str(),
+            TensorView::new(*dtype, entry.shape.clone(), bytes).map_err(format)?,
+        ));
     }
-    let metadata = metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let metadata = metadata
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = whole_file(folder).map_err(io)?;
     file.write_all(&bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
+    // The new name is on the disk only once its folder is; where folders cannot be opened the rename has to do.
+    if let Ok(folder) = fs::File::open(folder) {
+        folder.sync_all().map_err(io)?;
+    }
     Ok(())
+}
+
+/// A temporary file beside the one that it will replace, as readable as any other file of this person.
+fn whole_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.prefix(".weights-").tempfile_in(folder)
 }
