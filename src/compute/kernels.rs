@@ -115,6 +115,7 @@ impl Gpu {
 }
 
 /// One dispatch of a kernel, short of the tensors that it works on.
+#[cfg_attr(feature = "fusion", allow(dead_code))]
 struct Launch<'a> {
     gpu: &'a Gpu,
     kernel: &'a Kernel,
@@ -122,6 +123,7 @@ struct Launch<'a> {
     workgroups: [u32; 3],
 }
 
+#[cfg_attr(feature = "fusion", allow(dead_code))]
 impl Launch<'_> {
     /// Submits the dispatch over `tensors`, its parameters bound after them; `None` where it cannot run here.
     fn submit(&self, tensors: &[wgpu::BindingResource<'_>]) -> Option<()> {
