@@ -172,8 +172,6 @@ pub fn train(
 
 /// Saving takes at most this share of the time between two checkpoints of a run.
 const CHECKPOINT_SHARE: f64 = 0.02;
-/// However cheap saving is, not more often.
-const CHECKPOINT_PAUSE: Duration = Duration::from_secs(3);
 
 /// The state of a session of training.
 struct Trainer<'a> {
@@ -505,8 +503,10 @@ impl<'a> Trainer<'a> {
     }
 
     fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
-        let pause = Duration::from_secs_f64(self.save_seconds / CHECKPOINT_SHARE).max(CHECKPOINT_PAUSE);
-        if self.saved.elapsed() >= pause { self.save(Slot::Last) } else { Ok(()) }
+        let shortest = self.recipe.checkpoint_seconds;
+        // 0 asks for a checkpoint after every minibatch, whatever it costs.
+        let pause = if shortest > 0.0 { shortest.max(self.save_seconds / CHECKPOINT_SHARE) } else { 0.0 };
+        if self.saved.elapsed() >= Duration::from_secs_f64(pause) { self.save(Slot::Last) } else { Ok(()) }
     }
 
     fn ended(&self) -> Ended {

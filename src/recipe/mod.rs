@@ -51,10 +51,17 @@ pub struct Recipe {
     /// Minibatches between two reports; reading them waits for the device.
     #[serde(default = "default_log_every")]
     pub log_every: usize,
+    /// The shortest pause between two checkpoints inside an epoch; it changes nothing in the result.
+    #[serde(default = "default_checkpoint_seconds")]
+    pub checkpoint_seconds: f64,
 }
 
 fn default_log_every() -> usize {
     10
+}
+
+fn default_checkpoint_seconds() -> f64 {
+    5.0
 }
 
 /// What is trained on.
@@ -230,6 +237,8 @@ impl Recipe {
         field(warm >= 0.0 && warm.is_finite(), "warm_up.epsilon_epochs", "at least 0", warm.to_string())?;
         field(self.evaluation.every > 0, "evaluation.every", "at least 1", "0".into())?;
         field(self.log_every > 0, "log_every", "at least 1", "0".into())?;
+        let pause = self.checkpoint_seconds;
+        field(pause >= 0.0 && pause.is_finite(), "checkpoint_seconds", "at least 0", pause.to_string())?;
         field(!self.evaluation.attacks.is_empty(), "evaluation.attacks", "at least one attack", "none".into())?;
         for name in &self.evaluation.attacks {
             AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
