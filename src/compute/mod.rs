@@ -1,7 +1,28 @@
 //! Devices, self-check, hand-written kernels and their twins.
+//!
+//! [`open`] chooses a device at run time and gives a [`Device`]; [`devices`] lists what there is. The three
+//! operations that every attack and every batch goes through ([`linf_ascend`], [`l2_ascend`], [`pad_crop_flip`])
+//! have up to three forms: composed tensor operations that run anywhere ([`reference`]), hand-written WGSL for GPUs
+//! ([`kernels`]), and one fused loop on the processor ([`host`]). The functions of this module choose among them;
+//! `docs/measurements/` holds the figures behind each choice. [`self_check`] compares a device with the processor.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use burn::tensor::{Int, Tensor};
 use serde::Serialize;
+
+use crate::shapes::{ImageShape, Images};
+
+mod adapters;
+pub mod host;
+pub mod kernels;
+pub mod reference;
+pub mod self_check;
+
+pub use adapters::{devices, open};
 
 /// What kind of thing computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -21,8 +42,28 @@ pub enum DeviceClass {
     Other,
 }
 
+impl DeviceClass {
+    /// Whether this is hardware made for such work, not the processor in one guise or another.
+    pub fn is_gpu(self) -> bool {
+        matches!(self, Self::DiscreteGpu | Self::IntegratedGpu | Self::VirtualGpu)
+    }
+}
+
+impl std::fmt::Display for DeviceClass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "processor",
+            Self::DiscreteGpu => "discrete GPU",
+            Self::IntegratedGpu => "integrated GPU",
+            Self::VirtualGpu => "virtual GPU",
+            Self::Software => "software rasteriser",
+            Self::Other => "unnamed kind",
+        })
+    }
+}
+
 /// What is known of a device before it is opened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
     /// What `--device` takes to choose this device, such as `cpu` or `vulkan:0`.
     pub selector: String,
@@ -34,29 +75,53 @@ pub struct DeviceInfo {
     pub kind: DeviceClass,
     /// The driver's name and version.
     pub driver: String,
-    /// Memory in bytes, where the driver tells.
+    /// Memory in bytes, where the driver tells: a card's own, or the machine's where the device shares it.
     pub memory_bytes: Option<u64>,
 }
 
 /// Why a device could not be opened or used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DeviceError {
     /// No device answers to the choice.
-    #[error("no device answers to {choice:?}; expected auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N or a part of a name; `martlet devices` lists what this machine has")]
+    #[error(
+        "no device answers to {choice:?}; expected auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N, gl:N or a part of a \
+         name; this machine has {available}"
+    )]
     NotFound {
         /// What was asked for.
         choice: String,
+        /// Every device that there is: selector and name.
+        available: String,
+    },
+    /// The device is listed, but its driver would not open it.
+    #[error("the driver of {selector} ({name}) would not open it: {reason}; --device cpu works everywhere")]
+    CannotOpen {
+        /// What `--device` takes to choose the device.
+        selector: String,
+        /// Its name.
+        name: String,
+        /// What the driver said.
+        reason: String,
     },
     /// The device was there and then failed.
-    #[error("the device failed: {0}; the run's last checkpoint is kept: resume it, on another device with --device if this one is gone")]
+    #[error(
+        "the device failed: {0}; the run's last checkpoint is kept: resume it, on another device with --device if \
+         this one is gone"
+    )]
     Failed(String),
 }
 
-/// An open device; cloning is cheap.
-#[derive(Debug, Clone)]
+/// A device that is open; cloning is cheap.
+#[derive(Clone)]
 pub struct Device {
     tensors: burn::tensor::Device,
-    info: DeviceInfo,
+    info: Arc<DeviceInfo>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Device({}, {})", self.info.selector, self.info.name)
+    }
 }
 
 impl Device {
@@ -64,14 +129,7 @@ impl Device {
     pub fn cpu() -> Self {
         Self {
             tensors: burn::tensor::Device::flex(),
-            info: DeviceInfo {
-                selector: "cpu".into(),
-                name: "CPU".into(),
-                api: "CPU".into(),
-                kind: DeviceClass::Cpu,
-                driver: format!("burn-flex {}", "0.22.1"),
-                memory_bytes: None,
-            },
+            info: Arc::new(adapters::processor()),
         }
     }
 
@@ -89,6 +147,26 @@ impl Device {
     pub fn is_cpu(&self) -> bool {
         self.info.kind == DeviceClass::Cpu
     }
+
+    /// Waits until everything that was asked of the device is done.
+    ///
+    /// # Errors
+    /// When the device was lost. A failure of one operation may show only when its result is read.
+    pub fn sync(&self) -> Result<(), DeviceError> {
+        guarded(|| {
+            self.tensors
+                .sync()
+                .map_err(|error| DeviceError::Failed(error.to_string()))
+        })
+    }
+
+    /// Bytes that tensors occupy on the device now; `None` where the backend does not count them (the processor).
+    pub fn memory_bytes_in_use(&self) -> Option<u64> {
+        guarded(|| Ok(self.tensors.memory_pool_usage()))
+            .ok()
+            .flatten()
+            .map(|usage| usage.bytes_in_use)
+    }
 }
 
 /// The tensor's values on the host, in row-major order. This is a sync point.
@@ -96,12 +174,15 @@ impl Device {
 /// # Errors
 /// When the device failed before or during the read.
 pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
-    tensor
-        .inner()
-        .try_into_data()
-        .map_err(|error| DeviceError::Failed(format!("{error:?}")))?
-        .into_vec::<f32>()
-        .map_err(|error| DeviceError::Failed(format!("{error:?}")))
+    guarded(|| {
+        let data = tensor
+            .inner()
+            .try_into_data()
+            .map_err(|error| DeviceError::Failed(error.to_string()))?;
+        data.convert::<f32>()
+            .try_into_vec::<f32>()
+            .map_err(|error| DeviceError::Failed(format!("{error:?}")))
+    })
 }
 
 /// The integers of a tensor on the host, in row-major order. This is a sync point.
@@ -109,6 +190,109 @@ pub fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> 
 /// # Errors
 /// When the device failed before or during the read.
 pub fn read_int<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<i64>, DeviceError> {
-    let data = tensor.inner().try_into_data().map_err(|error| DeviceError::Failed(format!("{error:?}")))?;
-    Ok(data.iter::<i64>().collect())
+    guarded(|| {
+        let data = tensor
+            .inner()
+            .try_into_data()
+            .map_err(|error| DeviceError::Failed(error.to_string()))?;
+        Ok(data.iter::<i64>().collect())
+    })
+}
+
+/// Runs `work` and turns a panic of the GPU runtime into an error: it panics where a driver breaks its promises,
+/// and a lost device must not take the program along.
+fn guarded<T>(work: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(DeviceError::Failed(said.unwrap_or_else(|| {
+            "the GPU runtime stopped without a message".to_string()
+        })))
+    })
+}
+
+/// One step of projected gradient ascent inside the L∞ ball:
+/// `clip01(clamp(current + step_size·sign(gradient), natural − epsilon, natural + epsilon))`.
+///
+/// `sign(0)` and `sign(NaN)` are 0, so a broken gradient leaves the image where it is; finding it out is the caller's.
+/// The result is inside `[0, 1]` exactly, and inside the ball to half a unit in the last place of a value below 1
+/// (2⁻²⁵ ≈ 3·10⁻⁸): each bound is one correctly rounded sum of f32 values, and `clamp` and clipping only select.
+///
+/// # Shapes
+/// All images `[N, C, H, W]`, natural ones in `[0, 1]`.
+///
+/// # Source
+/// Madry et al. 2018, section 2.1 (projected gradient descent on the negative loss).
+pub fn linf_ascend(natural: Images, current: Images, gradient: Images, epsilon: f32, step_size: f32) -> Images {
+    ascend(Ball::Linf, natural, current, gradient, epsilon, step_size)
+}
+
+/// One step of projected gradient ascent inside the L2 ball: `current + step_size·g/max(|g|₂, TINY)`, projected onto
+/// the ball of radius `epsilon` round `natural`, clipped to `[0, 1]`; norms are per example.
+///
+/// Elements of the gradient that are not finite count as 0, and an example whose gradient is 0 stays where it is.
+/// The result is inside `[0, 1]` exactly. Clipping cannot leave the ball, since `natural` is itself inside `[0, 1]`;
+/// what remains is rounding, at most 2⁻²⁵ in each element and a few units in the last place of the scale.
+///
+/// # Shapes
+/// All images `[N, C, H, W]`, natural ones in `[0, 1]`.
+///
+/// # Source
+/// Madry et al. 2018, section 2.1, with the steepest step of the L2 norm.
+pub fn l2_ascend(natural: Images, current: Images, gradient: Images, epsilon: f32, step_size: f32) -> Images {
+    ascend(Ball::L2, natural, current, gradient, epsilon, step_size)
+}
+
+#[derive(Clone, Copy)]
+enum Ball {
+    Linf,
+    L2,
+}
+
+fn ascend(ball: Ball, natural: Images, current: Images, gradient: Images, epsilon: f32, step_size: f32) -> Images {
+    let (natural, current, gradient) = (natural.inner(), current.inner(), gradient.inner());
+    if natural.dims().contains(&0) {
+        return natural;
+    }
+    let forms: [fn(&Images, &Images, &Images, f32, f32) -> Option<Images>; 2] = match ball {
+        Ball::Linf => [kernels::linf_ascend, host::linf_ascend],
+        Ball::L2 => [kernels::l2_ascend, host::l2_ascend],
+    };
+    for form in forms {
+        if let Some(result) = form(&natural, &current, &gradient, epsilon, step_size) {
+            return result;
+        }
+    }
+    match ball {
+        Ball::Linf => reference::linf_ascend(natural, current, gradient, epsilon, step_size),
+        Ball::L2 => reference::l2_ascend(natural, current, gradient, epsilon, step_size),
+    }
+}
+
+/// Where one image is cut out of its zero-padded self, and whether it is mirrored then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Rows from the top of the padded image: `0..=2·pad`; `pad` leaves the image where it was.
+    pub dy: u32,
+    /// Columns from the left of the padded image: `0..=2·pad`.
+    pub dx: u32,
+    /// Whether the crop is mirrored left to right.
+    pub flip: bool,
+}
+
+/// Images on the device from bytes on the host, each divided by 255, padded with `pad` zeros on every side, cropped
+/// back to its own size at its placement, then mirrored if its placement says so.
+///
+/// # Shapes
+/// `images` holds `N·C·H·W` bytes in row-major order, `placements` N entries; the result is `[N, C, H, W]`. Pixels that
+/// neither has are 0.
+pub fn pad_crop_flip(
+    images: &[u8],
+    shape: ImageShape,
+    pad: usize,
+    placements: &[Placement],
+    device: &Device,
+) -> Images {
+    kernels::pad_crop_flip(images, shape, pad, placements, device)
+        .unwrap_or_else(|| reference::pad_crop_flip(images, shape, pad, placements, device))
 }

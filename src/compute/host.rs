@@ -1,0 +1,122 @@
+//! One fused loop for each ascent step on the processor, with the names and arguments of the kernels.
+//!
+//! Composed operations walk the memory once for each operation and allocate each time; these walk it once. They give
+//! `None` where the tensors are not f32 on the processor.
+
+use burn::{
+    backend::{Flex, flex::FlexTensor},
+    tensor::TensorData,
+};
+
+use super::reference::TINY;
+use crate::shapes::Images;
+
+/// The fused loop of [`super::linf_ascend`].
+pub fn linf_ascend(
+    natural: &Images,
+    current: &Images,
+    gradient: &Images,
+    epsilon: f32,
+    step_size: f32,
+) -> Option<Images> {
+    fuse(natural, current, gradient, |natural, current, gradient, result| {
+        let elements = natural.iter().zip(current).zip(gradient);
+        result.extend(elements.map(|((natural, current), gradient)| {
+            let step = if *gradient > 0.0 { step_size } else { 0.0 } - if *gradient < 0.0 { step_size } else { 0.0 };
+            (current + step)
+                .max(natural - epsilon)
+                .min(natural + epsilon)
+                .clamp(0.0, 1.0)
+        }));
+    })
+}
+
+/// The fused loop of [`super::l2_ascend`].
+pub fn l2_ascend(
+    natural: &Images,
+    current: &Images,
+    gradient: &Images,
+    epsilon: f32,
+    step_size: f32,
+) -> Option<Images> {
+    let [_, channels, height, width] = natural.dims();
+    let length = channels * height * width;
+    fuse(natural, current, gradient, |natural, current, gradient, result| {
+        let rows = natural
+            .chunks(length)
+            .zip(current.chunks(length))
+            .zip(gradient.chunks(length));
+        for ((natural, current), gradient) in rows {
+            l2_ascend_row(natural, current, gradient, epsilon, step_size, result);
+        }
+    })
+}
+
+fn l2_ascend_row(
+    natural: &[f32],
+    current: &[f32],
+    gradient: &[f32],
+    epsilon: f32,
+    step_size: f32,
+    result: &mut Vec<f32>,
+) {
+    let finite = |value: f32| if value.is_finite() { value } else { 0.0 };
+    let largest = gradient
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(finite(*value).abs()));
+    let moves = largest >= TINY;
+    let divisor = if moves { largest } else { 1.0 };
+    let norm = norm(gradient.iter().map(|value| finite(*value) / divisor));
+    let step = if moves { step_size / norm.max(TINY) } else { 0.0 };
+
+    let start = result.len();
+    let elements = natural.iter().zip(current).zip(gradient);
+    result.extend(
+        elements.map(|((natural, current), gradient)| current + step * (finite(*gradient) / divisor) - natural),
+    );
+    let offsets = &mut result[start..];
+    let distance = self::norm(offsets.iter().copied());
+    let scale = if distance > epsilon {
+        epsilon / distance.max(TINY)
+    } else {
+        1.0
+    };
+    for (offset, natural) in offsets.iter_mut().zip(natural) {
+        *offset = (natural + *offset * scale).clamp(0.0, 1.0);
+    }
+}
+
+/// The L2 norm, summed in f64: on the processor that costs nothing and ends the question of rounding.
+fn norm(values: impl Iterator<Item = f32>) -> f32 {
+    values
+        .map(|value| f64::from(value) * f64::from(value))
+        .sum::<f64>()
+        .sqrt() as f32
+}
+
+/// Runs `work` over the tensors' memory in row-major order.
+fn fuse(
+    natural: &Images,
+    current: &Images,
+    gradient: &Images,
+    work: impl FnOnce(&[f32], &[f32], &[f32], &mut Vec<f32>),
+) -> Option<Images> {
+    let memory = |images: &Images| -> Option<FlexTensor> {
+        Some(images.clone().try_into_primitive::<Flex>().ok()?.to_contiguous())
+    };
+    let tensors = [memory(natural)?, memory(current)?, memory(gradient)?];
+    let [Some(values), Some(current_values), Some(gradient_values)] =
+        tensors.each_ref().map(FlexTensor::as_slice::<f32>)
+    else {
+        return None;
+    };
+    if values.len() != current_values.len() || values.len() != gradient_values.len() {
+        return None;
+    }
+    let mut result = Vec::with_capacity(values.len());
+    work(values, current_values, gradient_values, &mut result);
+    Some(Images::from_data(
+        TensorData::new(result, natural.dims()),
+        &natural.device(),
+    ))
+}

@@ -1,0 +1,1 @@
+//! A device against the processor: to come.
