@@ -3,22 +3,26 @@
 //! The modules, in dependency order; a module names only modules on an earlier line
 //! (`tests/architecture.rs` holds this):
 //!
-//! 1. [`shapes`]: the tensors that everything speaks in, every shape documented once · [`random`]: the one generator · [`control`]: pause, step, stop
-//! 2. [`compute`]: devices, self-check, hand-written kernels and their twins · [`data`]: data sets
-//! 3. [`threat`]: what an adversary may do · [`nn`]: networks, modes, weights
-//! 4. [`losses`]: per-example losses
-//! 5. [`attacks`]: inner maximisation
-//! 6. [`defences`]: outer minimisation · [`evaluation`]: a suite of attacks and its verdict
-//! 7. [`recipe`]: everything that a run depends on
-//! 8. [`runs`]: a run's folder
-//! 9. [`engine`]: the training loop
-//! 10. [`cli`]: the terminal
+//! 1. [`shapes`]: the tensors that everything speaks in, every shape documented once · [`random`]: the one generator
+//!    · [`control`]: pause, step, stop
+//! 2. [`compute`]: devices, self-check, hand-written kernels and their twins
+//! 3. [`data`]: data sets
+//! 4. [`threat`]: what an adversary may do · [`nn`]: networks, modes, weights
+//! 5. [`losses`]: per-example losses
+//! 6. [`attacks`]: inner maximisation
+//! 7. [`defences`]: outer minimisation · [`evaluation`]: a suite of attacks and its verdict
+//! 8. [`recipe`]: everything that a run depends on
+//! 9. [`runs`]: a run's folder
+//! 10. [`engine`]: the training loop
+//! 11. [`report`]: pictures, charts and pages
+//! 12. [`cli`]: the terminal
 
 pub mod control;
 pub mod random;
 pub mod shapes;
 
 pub mod compute;
+
 pub mod data;
 
 pub mod nn;
@@ -36,5 +40,7 @@ pub mod recipe;
 pub mod runs;
 
 pub mod engine;
+
+pub mod report;
 
 pub mod cli;

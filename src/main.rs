@@ -1,1 +1,7 @@
-fn main(){}
+//! Arguments → the terminal.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    martlet::cli::main()
+}

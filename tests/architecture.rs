@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
-const LINES: [&[&str]; 10] = [
+const LINES: [&[&str]; 12] = [
     &["shapes", "random", "control"],
-    &["compute", "data"],
+    &["compute"],
+    &["data"],
     &["threat", "nn"],
     &["losses"],
     &["attacks"],
@@ -12,6 +13,7 @@ const LINES: [&[&str]; 10] = [
     &["recipe"],
     &["runs"],
     &["engine"],
+    &["report"],
     &["cli"],
 ];
 

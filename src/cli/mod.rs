@@ -1,1 +1,151 @@
-//! The terminal.
+//! The terminal: arguments as typed → as meant → work.
+
+mod attack;
+mod data;
+pub mod demo;
+mod devices;
+mod evaluate;
+mod model;
+mod recipe;
+mod reporter;
+mod runs;
+pub mod terminal;
+mod train;
+mod weights;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::control::Control;
+
+pub use reporter::Reporter;
+
+/// Trains and attacks image classifiers on any Vulkan, Metal or DX12 GPU, or on the CPU.
+#[derive(Parser)]
+#[command(
+    name = "martlet",
+    version,
+    about,
+    after_help = "Without a command Martlet shows what it does: it trains two defences on its built-in data and compares them.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train two defences on the built-in data and compare them.
+    Demo(demo::DemoArguments),
+    /// Train a network; Ctrl-C checkpoints, --resume goes on.
+    Train(Box<train::TrainArguments>),
+    /// Measure how a trained network stands up to attacks.
+    Evaluate(evaluate::EvaluateArguments),
+    /// Attack a few images and keep the pictures.
+    Attack(attack::AttackArguments),
+    /// List, show and delete runs.
+    Runs(runs::RunsArguments),
+    /// List the devices of this machine, or check one against the CPU.
+    Devices(devices::DevicesArguments),
+    /// Get, show and describe data sets.
+    Data(data::DataArguments),
+    /// Write a run's weights as safetensors with PyTorch's names.
+    Export(weights::ExportArguments),
+    /// Read weights from PyTorch and check that they fit a network.
+    Import(weights::ImportArguments),
+}
+
+/// Options that every command with a device shares.
+#[derive(clap::Args, Clone)]
+pub struct DeviceOption {
+    /// auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N, or a part of the device's name.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Where runs live.
+#[derive(clap::Args, Clone)]
+pub struct RunsDirOption {
+    /// The folder of runs.
+    #[arg(long, default_value = "runs", value_name = "DIR")]
+    pub runs_dir: PathBuf,
+}
+
+/// Runs the program: 0 done, 1 failed, 2 wrong use.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        None => demo::run(demo::DemoArguments::default()),
+        Some(Command::Demo(arguments)) => demo::run(arguments),
+        Some(Command::Train(arguments)) => train::run(*arguments),
+        Some(Command::Evaluate(arguments)) => evaluate::run(arguments),
+        Some(Command::Attack(arguments)) => attack::run(arguments),
+        Some(Command::Runs(arguments)) => runs::run(arguments),
+        Some(Command::Devices(arguments)) => devices::run(arguments),
+        Some(Command::Data(arguments)) => data::run(arguments),
+        Some(Command::Export(arguments)) => weights::export(arguments),
+        Some(Command::Import(arguments)) => weights::import(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::note(format!("error: {}", chain(&error)));
+            ExitCode::from(if error.is::<WrongUse>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// An error and its causes on one line; a cause that its effect already quotes is not said twice.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
+/// What was asked for makes no sense as asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUse(pub String);
+
+/// Opens a device, says which one, and makes sure that it computes as the CPU does.
+pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute::Device, serde_json::Value)> {
+    use crate::compute::{self, self_check};
+    let device = compute::open(choice)?;
+    let info = device.info();
+    if !quiet {
+        terminal::note(format!("device: {} ({}, {})", info.name, info.api, info.driver));
+        if choice == "auto" && device.is_cpu() {
+            terminal::note("no GPU was found, so the CPU does the work; `martlet devices` lists what there is");
+        }
+    }
+    let verdict = self_check::cached_or_check(&device)?;
+    if !verdict.passed {
+        terminal::note(format!(
+            "warning: this device does not compute what the CPU computes; its results are not to be trusted\n{verdict}"
+        ));
+    }
+    let identity = serde_json::json!({ "info": info, "self_check": verdict });
+    Ok((device, identity))
+}
+
+/// A control that Ctrl-C stops in good order; a second Ctrl-C ends the process at once.
+pub fn stop_on_interrupt() -> Control {
+    let control = Control::new();
+    let stopped = control.clone();
+    // A handler can be set once in a process; where one is set already it steers the same kind of work.
+    let _ = ctrlc::set_handler(move || {
+        if stopped.is_stopped() {
+            std::process::exit(130);
+        }
+        stopped.stop();
+        terminal::note("stopping after this minibatch; press Ctrl-C again to end at once");
+    });
+    control
+}

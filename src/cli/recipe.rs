@@ -1,0 +1,323 @@
+//! Flags that override a recipe: every field can be set, the common ones by a flag of their own.
+
+use std::{fs, path::Path, str::FromStr};
+
+use anyhow::{Context, Result};
+
+use super::WrongUse;
+use crate::{
+    defences::DefenceSpec,
+    losses::Form,
+    nn::{Architecture, Mode},
+    recipe::{PRESETS, Recipe, preset},
+    threat::{Magnitude, Norm, Start},
+};
+
+/// What is trained, and how.
+#[derive(clap::Args, Clone, Default)]
+pub struct RecipeOptions {
+    /// A built-in recipe or the path of a .toml file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+    /// natural, standard, trades or mart.
+    #[arg(long)]
+    pub defence: Option<String>,
+    /// MART's equations as the paper or as the released code has them.
+    #[arg(long, value_parser = ["paper", "released"])]
+    pub form: Option<String>,
+    /// The weight of the regulariser.
+    #[arg(long)]
+    pub lambda: Option<f32>,
+    /// small-cnn, dynamic-cnn, cnn8, resnet-18, resnet-50, preact-resnet-18 or wide-resnet-DEPTH-WIDTH.
+    #[arg(long)]
+    pub network: Option<String>,
+    /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE.
+    #[arg(long, value_name = "SOURCE")]
+    pub dataset: Option<String>,
+    /// Use only so many training examples.
+    #[arg(long, value_name = "N")]
+    pub limit_train: Option<usize>,
+    /// Hold out so many training examples to choose the best checkpoint; 0 chooses on the test set, as the paper does.
+    #[arg(long, value_name = "N")]
+    pub held_out: Option<usize>,
+    /// The radius of the ball in pixel units, such as 0.3 or 8/255.
+    #[arg(long)]
+    pub epsilon: Option<Magnitude>,
+    /// The ball's norm.
+    #[arg(long, value_parser = ["linf", "l2"])]
+    pub norm: Option<String>,
+    /// Gradient steps of the training attack.
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// The length of a step of the training attack.
+    #[arg(long)]
+    pub step_size: Option<Magnitude>,
+    /// Where the training attack starts.
+    #[arg(long, value_parser = ["natural", "uniform", "gaussian"])]
+    pub start: Option<String>,
+    /// The mode of BatchNorm and dropout while attacking.
+    #[arg(long, value_parser = ["train", "eval"])]
+    pub attack_mode: Option<String>,
+    /// Passes over the training set.
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Examples in a minibatch.
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// The rate that the schedule scales.
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Momentum without dampening.
+    #[arg(long)]
+    pub momentum: Option<f64>,
+    /// Weight decay.
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
+    /// Epochs over which epsilon grows to its full size.
+    #[arg(long, value_name = "EPOCHS")]
+    pub epsilon_warm_up: Option<f64>,
+    /// Epochs of natural training before the defence sets in.
+    #[arg(long, value_name = "EPOCHS")]
+    pub natural_warm_up: Option<usize>,
+    /// The largest norm of the whole gradient.
+    #[arg(long, value_name = "NORM")]
+    pub clip_gradient: Option<f64>,
+    /// Pad by so many pixels and crop at random.
+    #[arg(long, value_name = "PIXELS")]
+    pub pad: Option<usize>,
+    /// Flip at random.
+    #[arg(long, value_name = "true|false")]
+    pub flip: Option<bool>,
+    /// The seed of everything random.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Any field of the recipe, such as schedule.kind="cosine" or evaluation.limit=200; may be repeated.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl RecipeOptions {
+    /// Whether any field was given.
+    pub fn any(&self) -> bool {
+        self.recipe.is_some()
+            || self.defence.is_some()
+            || self.form.is_some()
+            || self.lambda.is_some()
+            || self.network.is_some()
+            || self.dataset.is_some()
+            || self.limit_train.is_some()
+            || self.held_out.is_some()
+            || self.epsilon.is_some()
+            || self.norm.is_some()
+            || self.steps.is_some()
+            || self.step_size.is_some()
+            || self.start.is_some()
+            || self.attack_mode.is_some()
+            || self.epochs.is_some()
+            || self.batch_size.is_some()
+            || self.learning_rate.is_some()
+            || self.momentum.is_some()
+            || self.weight_decay.is_some()
+            || self.epsilon_warm_up.is_some()
+            || self.natural_warm_up.is_some()
+            || self.clip_gradient.is_some()
+            || self.pad.is_some()
+            || self.flip.is_some()
+            || self.seed.is_some()
+            || !self.set.is_empty()
+    }
+
+    /// The recipe that these options mean.
+    pub fn resolve(&self) -> Result<Recipe> {
+        let mut recipe = self.base()?;
+        self.override_fields(&mut recipe)?;
+        let recipe = set_fields(recipe, &self.set)?;
+        recipe.validate()?;
+        if needs_a_place(&recipe.data.source) {
+            let source = &recipe.data.source;
+            return Err(WrongUse(format!(
+                "the recipe trains on {source}, whose files Martlet does not bring: add --dataset {source}:DIR, or get them with `martlet data get {source} DIR`"
+            ))
+            .into());
+        }
+        Ok(recipe)
+    }
+
+    /// The named recipe, or the preset that suits the data set and the defence.
+    fn base(&self) -> Result<Recipe> {
+        let Some(name) = &self.recipe else {
+            let defence = self.defence.as_deref().unwrap_or("mart");
+            let source = self.dataset.as_deref().unwrap_or("glyphs");
+            let family = match source.split(':').next().unwrap_or_default() {
+                "glyphs" => "glyphs",
+                "mnist" | "fashion-mnist" => "mnist",
+                _ => "cifar10",
+            };
+            return preset(&format!("{family}-{defence}"))
+                .with_context(|| format!("--defence {defence}: expected natural, standard, trades or mart"));
+        };
+        if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
+            let text = fs::read_to_string(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
+            return Recipe::from_toml(&text).with_context(|| name.clone());
+        }
+        Ok(preset(name)?)
+    }
+
+    fn override_fields(&self, recipe: &mut Recipe) -> Result<()> {
+        // A flag that was not given leaves the recipe's field as it is.
+        fn put<T: Clone>(field: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                *field = value.clone();
+            }
+        }
+        if let Some(defence) = &self.defence {
+            recipe.defence = match defence.as_str() {
+                "natural" => DefenceSpec::Natural,
+                "standard" => DefenceSpec::Standard,
+                "trades" => DefenceSpec::Trades { lambda: recipe.defence.lambda().unwrap_or(4.0) },
+                "mart" => DefenceSpec::Mart {
+                    lambda: recipe.defence.lambda().unwrap_or(5.0),
+                    form: match recipe.defence {
+                        DefenceSpec::Mart { form, .. } => form,
+                        _ => Form::Paper,
+                    },
+                },
+                other => {
+                    return Err(
+                        WrongUse(format!("--defence: expected natural, standard, trades or mart, got {other}")).into()
+                    );
+                }
+            };
+        }
+        if let (Some(form), DefenceSpec::Mart { form: field, .. }) = (&self.form, &mut recipe.defence) {
+            *field = if form == "released" { Form::Released } else { Form::Paper };
+        }
+        if let Some(lambda) = self.lambda
+            && !recipe.defence.set_lambda(lambda)
+        {
+            return Err(WrongUse(format!("--lambda: {} has no λ", recipe.defence)).into());
+        }
+        if let Some(network) = &self.network {
+            recipe.network = Architecture::from_str(network)?;
+        }
+        put(&mut recipe.data.source, &self.dataset);
+        if self.limit_train.is_some() {
+            recipe.data.limit_train = self.limit_train;
+        }
+        put(&mut recipe.data.held_out, &self.held_out);
+        if let Some(epsilon) = &self.epsilon {
+            recipe.threat.epsilon = epsilon.clone();
+            // ε/4 is the paper's step; a step of its own keeps its own.
+            recipe.attack.step_size = epsilon.divided_by(4);
+        }
+        if let Some(norm) = &self.norm {
+            recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
+        }
+        put(&mut recipe.attack.steps, &self.steps);
+        put(&mut recipe.attack.step_size, &self.step_size);
+        if let Some(start) = &self.start {
+            recipe.attack.start = match start.as_str() {
+                "natural" => Start::Natural,
+                "uniform" => Start::Uniform,
+                _ => Start::Gaussian,
+            };
+        }
+        if let Some(mode) = &self.attack_mode {
+            recipe.attack.mode = if mode == "train" { Mode::Train } else { Mode::Eval };
+        }
+        put(&mut recipe.epochs, &self.epochs);
+        put(&mut recipe.batch_size, &self.batch_size);
+        put(&mut recipe.optimiser.learning_rate, &self.learning_rate);
+        put(&mut recipe.optimiser.momentum, &self.momentum);
+        put(&mut recipe.optimiser.weight_decay, &self.weight_decay);
+        put(&mut recipe.warm_up.epsilon_epochs, &self.epsilon_warm_up);
+        put(&mut recipe.warm_up.natural_epochs, &self.natural_warm_up);
+        if self.clip_gradient.is_some() {
+            recipe.optimiser.clip_gradient = self.clip_gradient;
+        }
+        put(&mut recipe.data.augmentation.pad, &self.pad);
+        put(&mut recipe.data.augmentation.flip, &self.flip);
+        put(&mut recipe.seed, &self.seed);
+        Ok(())
+    }
+}
+
+/// Whether a source names a data set whose files must be somewhere, without saying where.
+fn needs_a_place(source: &str) -> bool {
+    source != "glyphs" && !source.contains(':')
+}
+
+/// Sets fields by their dotted names; a value that is no TOML value is taken as text.
+fn set_fields(recipe: Recipe, assignments: &[String]) -> Result<Recipe> {
+    if assignments.is_empty() {
+        return Ok(recipe);
+    }
+    let mut root: toml::Table = recipe.to_toml().parse().context("the recipe cannot be read back")?;
+    for assignment in assignments {
+        let wrong = || WrongUse(format!("--set: expected FIELD=VALUE such as epochs=5, got {assignment}"));
+        let (field, text) = assignment.split_once('=').ok_or_else(wrong)?;
+        let value = format!("value = {text}")
+            .parse::<toml::Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| toml::Value::String(text.to_string()));
+        let mut names: Vec<&str> = field.trim().split('.').collect();
+        let last = names.pop().ok_or_else(wrong)?;
+        let mut table = &mut root;
+        for name in names {
+            table = table
+                .entry(name)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut()
+                .ok_or_else(|| WrongUse(format!("--set {assignment}: {name} holds a value, not fields")))?;
+        }
+        table.insert(last.to_string(), value);
+    }
+    let text = toml::to_string(&root).context("the recipe cannot be written")?;
+    Recipe::from_toml(&text).with_context(|| format!("--set {}", assignments.join(" --set ")))
+}
+
+/// The built-in recipes, a line each.
+pub fn list() -> String {
+    let rows: Vec<Vec<String>> =
+        PRESETS.iter().map(|preset| vec![preset.name.to_string(), format!("  {}", preset.about)]).collect();
+    rows.iter().map(|row| format!("{:<26}{}", row[0], row[1])).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(dataset: &str) -> RecipeOptions {
+        RecipeOptions { dataset: Some(dataset.into()), ..Default::default() }
+    }
+
+    #[test]
+    fn flags_override_the_preset() {
+        let recipe = RecipeOptions {
+            defence: Some("trades".into()),
+            epsilon: Some("8/255".parse().unwrap()),
+            epochs: Some(3),
+            set: vec!["schedule.kind=constant".into(), "evaluation.limit=20".into(), "log_every = 2".into()],
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap();
+        assert_eq!(recipe.defence, DefenceSpec::Trades { lambda: 4.0 });
+        assert_eq!(recipe.threat.epsilon.to_string(), "8/255");
+        assert_eq!(recipe.attack.step_size.to_string(), "8/255/4");
+        assert_eq!((recipe.epochs, recipe.evaluation.limit, recipe.log_every), (3, Some(20), 2));
+    }
+
+    #[test]
+    fn a_data_set_without_a_place_says_how_to_get_it() {
+        let error = RecipeOptions { recipe: Some("mnist-mart".into()), ..Default::default() }.resolve().unwrap_err();
+        assert!(error.to_string().contains("--dataset mnist:DIR"), "{error}");
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        let error = RecipeOptions { set: vec!["epoch=3".into()], ..options("glyphs") }.resolve().unwrap_err();
+        assert!(format!("{error:#}").contains("epoch"), "{error:#}");
+    }
+}

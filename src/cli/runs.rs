@@ -1,0 +1,94 @@
+//! `martlet runs`.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, Result};
+
+use super::{
+    RunsDirOption,
+    terminal::{note, percent, say, table},
+};
+use crate::runs::{self, Summary};
+
+/// Arguments of `martlet runs`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --delete mnist-mart-1")]
+pub struct RunsArguments {
+    #[command(flatten)]
+    runs_dir: RunsDirOption,
+    /// Print the list as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the recipe of a run.
+    #[arg(long, value_name = "NAME", conflicts_with = "delete")]
+    show: Option<String>,
+    /// Delete a run after asking.
+    #[arg(long, value_name = "NAME")]
+    delete: Option<String>,
+    /// Do not ask.
+    #[arg(long, requires = "delete")]
+    yes: bool,
+}
+
+pub(super) fn run(arguments: RunsArguments) -> Result<()> {
+    let runs_dir = &arguments.runs_dir.runs_dir;
+    if let Some(name) = &arguments.show {
+        say(runs::Run::open(&runs_dir.join(name))?.recipe_toml().trim_end());
+        return Ok(());
+    }
+    if let Some(name) = &arguments.delete {
+        if !arguments.yes && !confirmed(name)? {
+            note("nothing was deleted");
+            return Ok(());
+        }
+        runs::delete(&runs_dir.join(name))?;
+        note(format!("deleted {name}"));
+        return Ok(());
+    }
+    let list = runs::list(runs_dir)?;
+    if arguments.json {
+        say(serde_json::to_string_pretty(&list)?);
+        return Ok(());
+    }
+    if list.is_empty() {
+        note(format!("no runs in {}; `martlet train` begins one", runs_dir.display()));
+        return Ok(());
+    }
+    let mut rows = vec![["run", "state", "epoch", "last", "best", "created"].map(str::to_string).to_vec()];
+    rows.extend(list.iter().map(row));
+    say(table(&rows));
+    for run in &list {
+        if let Some(problem) = &run.problem {
+            note(format!("{}: {problem}", run.name));
+        }
+    }
+    Ok(())
+}
+
+fn row(run: &Summary) -> Vec<String> {
+    let epoch = run.epoch.as_ref().map(|event| format!("{} of {}", event["epoch"], event["epochs"]));
+    let robust = |figures: &Option<serde_json::Value>| {
+        let accuracy = figures.as_ref()?.get("accuracy")?.as_object()?;
+        let worst = accuracy.values().filter_map(serde_json::Value::as_f64).reduce(f64::min)?;
+        Some(percent(worst))
+    };
+    vec![
+        run.name.clone(),
+        run.state.to_string(),
+        epoch.unwrap_or_default(),
+        robust(&run.last).unwrap_or_default(),
+        robust(&run.best).unwrap_or_default(),
+        run.created.clone(),
+    ]
+}
+
+fn confirmed(name: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(super::WrongUse(format!("nobody is there to confirm: add --yes to delete {name}")).into());
+    }
+    let mut error = std::io::stderr().lock();
+    write!(error, "delete the run {name} with its checkpoints? [y/N] ").context("the question cannot be asked")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("the answer cannot be read")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,89 @@
+//! `martlet export` and `martlet import`.
+
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+
+use anyhow::Result;
+
+use super::{
+    RunsDirOption,
+    model::ModelOptions,
+    terminal::{note, say},
+};
+use crate::{
+    compute::Device,
+    nn::{Architecture, Model, weights},
+    random::Rng,
+    shapes::ImageShape,
+};
+
+/// Arguments of `martlet export`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  martlet export runs/mnist-mart-1 --out weights.safetensors")]
+pub struct ExportArguments {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    runs_dir: RunsDirOption,
+}
+
+pub(super) fn export(arguments: ExportArguments) -> Result<()> {
+    let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &Device::cpu())?;
+    let metadata = BTreeMap::from([
+        ("format".to_string(), "pt".to_string()),
+        ("network".to_string(), loaded.model.architecture().to_string()),
+        ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+    ]);
+    weights::save_safetensors(&loaded.model, &arguments.out, &metadata)?;
+    note(format!(
+        "{} with {} parameters written to {}; in PyTorch: safetensors.torch.load_file(…)",
+        loaded.model.architecture(),
+        loaded.model.parameter_count(),
+        arguments.out.display()
+    ));
+    Ok(())
+}
+
+/// Arguments of `martlet import`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  martlet import checkpoint.pt --network wide-resnet-34-10 --out weights.safetensors"
+)]
+pub struct ImportArguments {
+    /// A .pt, .pth or .safetensors file.
+    file: PathBuf,
+    /// The network that the weights are for.
+    #[arg(long)]
+    network: String,
+    /// Channels, height and width of its images.
+    #[arg(long, value_delimiter = ',', default_values_t = [3, 32, 32], num_args = 3)]
+    input: Vec<usize>,
+    /// The number of classes.
+    #[arg(long, default_value_t = 10)]
+    classes: usize,
+    /// Write them as safetensors with PyTorch's names.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn import(arguments: ImportArguments) -> Result<()> {
+    let [channels, height, width] = arguments.input[..] else {
+        return Err(super::WrongUse("--input: expected channels,height,width such as 3,32,32".into()).into());
+    };
+    let architecture = Architecture::from_str(&arguments.network)?;
+    let input = ImageShape { channels, height, width };
+    let mut model = Model::new(architecture, input, arguments.classes, &mut Rng::new(0), &Device::cpu())?;
+    let report = weights::load(&arguments.file, &mut model)?;
+    if !report.ignored.is_empty() {
+        note(&report);
+    }
+    say(format!("{architecture}: {} parameters fit", model.parameter_count()));
+    if let Some(out) = &arguments.out {
+        let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
+        weights::save_safetensors(&model, out, &metadata)?;
+        note(format!("written to {}", out.display()));
+    }
+    Ok(())
+}

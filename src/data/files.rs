@@ -1,0 +1,103 @@
+//! Reading whole files, unpacking gzip, checksums: what every format needs.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use flate2::bufread::MultiGzDecoder;
+use md5::{Digest, Md5};
+
+use super::error::{DataError, FETCH_AGAIN, Place, malformed};
+
+/// More than any data set that fits the program's memory: a file that unpacks to more is no data set.
+const MOST_UNPACKED: u64 = 16 << 30;
+
+/// The file's bytes.
+pub fn read(path: &Path) -> Result<Vec<u8>, DataError> {
+    fs::read(path).map_err(|error| DataError::Io {
+        doing: "read the file",
+        error,
+        path: path.into(),
+    })
+}
+
+/// The paths of a folder's entries, sorted.
+pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let refuse = |error| DataError::Io {
+        doing: "list the folder",
+        error,
+        path: folder.into(),
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(refuse)? {
+        paths.push(entry.map_err(refuse)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A path's last part, as text.
+pub fn name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// Whether the bytes begin as gzip does.
+pub fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}
+
+/// The bytes as they are, or unpacked if they are gzip (by content, not by name).
+pub fn unpacked(bytes: Vec<u8>, path: &Path) -> Result<Vec<u8>, DataError> {
+    if is_gzip(&bytes) {
+        gunzip(&bytes, path)
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// The content of a gzip file.
+pub fn gunzip(bytes: &[u8], path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut content = Vec::new();
+    let unpacking = MultiGzDecoder::new(bytes)
+        .take(MOST_UNPACKED + 1)
+        .read_to_end(&mut content);
+    unpacking.map_err(|error| {
+        let place = Place::Byte(content.len() as u64);
+        malformed(path, place, "a whole gzip stream", error.to_string(), FETCH_AGAIN)
+    })?;
+    if content.len() as u64 > MOST_UNPACKED {
+        let most = format!("at most {} GiB after unpacking", MOST_UNPACKED >> 30);
+        return Err(malformed(
+            path,
+            Place::File,
+            most,
+            "more",
+            "this is no file of a data set",
+        ));
+    }
+    Ok(content)
+}
+
+/// The MD5 checksum in hexadecimal, as data sets' pages print it.
+pub fn md5_hex(bytes: &[u8]) -> String {
+    hex(&Md5::digest(bytes))
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn md5_of_nothing_is_the_known_one() {
+        assert_eq!(md5_hex(b""), "d41d8cd98f00b204e9800998ecf8427e");
+    }
+}

@@ -1,0 +1,369 @@
+//! A folder of pictures, or a zip of one: `{train,test}/CLASS/PICTURE`, or `CLASS/PICTURE` for one set without a split.
+
+use std::{
+    collections::BTreeSet,
+    io::{Cursor, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use image::{DynamicImage, ImageReader};
+use zip::ZipArchive;
+
+use super::{
+    Dataset, Split,
+    error::{DataError, FETCH_AGAIN, Place, malformed},
+    files,
+};
+use crate::shapes::ImageShape;
+
+const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Rows or columns of the largest picture that is read.
+const LARGEST_SIDE: u32 = 4_096;
+
+/// Deeper than this no folder of pictures goes; it stops at links in a circle.
+const DEEPEST: usize = 8;
+
+/// CIFAR-10's class names, by which a copy of it in JPEG is recognised.
+const CIFAR10: [&str; 10] = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+];
+
+/// Reads one split. Classes are sorted by name and pictures by path; a set is grey if all its pictures are.
+pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
+    let source = Source::open(path)?;
+    let tree = Tree::of(source.names(), path)?;
+    let wanted: Vec<&Picture> = tree
+        .pictures
+        .iter()
+        .filter(|picture| picture.split.is_none_or(|s| s == split))
+        .collect();
+    if wanted.is_empty() || (split == Split::Test && !tree.has_splits) {
+        if split == Split::Train {
+            return Err(missing(path, "training pictures"));
+        }
+        let got = format!("{} pictures without a folder `test`", tree.pictures.len());
+        return Err(DataError::NoTestSplit { got, path: path.into() });
+    }
+
+    let decoded = decode_all(&source, &wanted, path)?;
+    let (height, width) = (decoded[0].height() as usize, decoded[0].width() as usize);
+    for (picture, image) in wanted.iter().zip(&decoded) {
+        if (image.height() as usize, image.width() as usize) != (height, width) {
+            let expected = format!("{width}×{height} pixels, as {} has", source.names()[wanted[0].entry]);
+            let got = format!("{}×{}", image.width(), image.height());
+            let place = Place::Entry(source.names()[picture.entry].clone());
+            return Err(malformed(path, place, expected, got, "scale all pictures to one size"));
+        }
+    }
+    let grey = decoded.iter().all(|image| matches!(image, DynamicImage::ImageLuma8(_)));
+    let shape = ImageShape {
+        channels: if grey { 1 } else { 3 },
+        height,
+        width,
+    };
+    let mut images = Vec::with_capacity(wanted.len() * shape.len());
+    for image in decoded {
+        if grey {
+            images.extend_from_slice(image.as_bytes());
+        } else {
+            planes(&image.into_rgb8().into_raw(), &mut images);
+        }
+    }
+
+    let labels = wanted.iter().map(|picture| picture.class).collect();
+    let lossy = wanted
+        .iter()
+        .any(|picture| !source.names()[picture.entry].to_ascii_lowercase().ends_with(".png"));
+    let is_cifar = tree.classes == CIFAR10 && (height, width) == (32, 32);
+    let name = match (is_cifar, lossy) {
+        (true, true) => "CIFAR-10 (JPEG copy)".into(),
+        _ => path
+            .file_stem()
+            .map_or("folder".into(), |stem| stem.to_string_lossy().into_owned()),
+    };
+    let notes = match (lossy, is_cifar) {
+        (true, true) => vec!["JPEG copy: figures are not comparable with published CIFAR-10 figures".into()],
+        (true, false) => vec!["JPEG images: lossy".into()],
+        _ => Vec::new(),
+    };
+    Ok(Dataset::from_parts(name, shape, tree.classes, images, labels)?.with_notes(notes))
+}
+
+fn missing(path: &Path, what: &str) -> DataError {
+    DataError::Missing {
+        what: what.into(),
+        expected: "train/CLASS/PICTURE and test/CLASS/PICTURE, or CLASS/PICTURE, in .png, .jpg or .jpeg".into(),
+        way_out: "name the folder (or the .zip of it) that holds one folder for each class".into(),
+        path: path.into(),
+    }
+}
+
+/// Red, green, blue of each pixel in turn, into a red, a green and a blue plane.
+fn planes(interleaved: &[u8], out: &mut Vec<u8>) {
+    for channel in 0..3 {
+        out.extend(interleaved.iter().skip(channel).step_by(3));
+    }
+}
+
+/// Where the pictures are: names with `/` between folders, sorted, and a way to read each. Every thread clones its own.
+#[derive(Clone)]
+enum Source {
+    Folder {
+        root: PathBuf,
+        names: Vec<String>,
+    },
+    /// `entries` are numbers in the zip's directory, in the order of `names`.
+    Zip {
+        archive: ZipArchive<Cursor<Arc<[u8]>>>,
+        names: Vec<String>,
+        entries: Vec<usize>,
+    },
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, DataError> {
+        if path.is_dir() {
+            let mut names = Vec::new();
+            walk(path, "", 0, &mut names)?;
+            names.sort();
+            return Ok(Source::Folder {
+                root: path.into(),
+                names,
+            });
+        }
+        if !path.exists() {
+            return Err(missing(path, "folder or .zip of pictures"));
+        }
+        let refuse = |error: zip::result::ZipError| {
+            malformed(
+                path,
+                Place::File,
+                "a folder, or a whole .zip archive",
+                error.to_string(),
+                FETCH_AGAIN,
+            )
+        };
+        let bytes: Arc<[u8]> = files::read(path)?.into();
+        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(refuse)?;
+        let mut pictures = Vec::new();
+        for entry in 0..archive.len() {
+            let file = archive.by_index_raw(entry).map_err(refuse)?;
+            if file.is_file() && is_picture(file.name()) {
+                pictures.push((file.name().to_string(), entry));
+            }
+        }
+        pictures.sort();
+        let (names, entries) = pictures.into_iter().unzip();
+        Ok(Source::Zip {
+            archive,
+            names,
+            entries,
+        })
+    }
+
+    fn names(&self) -> &[String] {
+        match self {
+            Source::Folder { names, .. } | Source::Zip { names, .. } => names,
+        }
+    }
+
+    /// The bytes of one picture's file.
+    fn read(&mut self, position: usize, path: &Path) -> Result<Vec<u8>, DataError> {
+        match self {
+            Source::Folder { root, names } => files::read(&root.join(&names[position])),
+            Source::Zip {
+                archive,
+                names,
+                entries,
+            } => {
+                let refuse = |error: String| {
+                    let place = Place::Entry(names[position].clone());
+                    malformed(path, place, "a whole entry", error, FETCH_AGAIN)
+                };
+                let mut file = archive
+                    .by_index(entries[position])
+                    .map_err(|error| refuse(error.to_string()))?;
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)
+                    .map_err(|error| refuse(error.to_string()))?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// Whether a name ends as pictures' names do, and no part of it is hidden.
+fn is_picture(name: &str) -> bool {
+    let ending = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    ENDINGS.contains(&ending.as_str()) && !name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+}
+
+/// Collects the names of the pictures below `root`, relative to it.
+fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Result<(), DataError> {
+    if depth > DEEPEST {
+        return Ok(());
+    }
+    for path in files::list(&root.join(below))? {
+        let name = match below {
+            "" => files::name(&path),
+            _ => format!("{below}/{}", files::name(&path)),
+        };
+        if path.is_dir() {
+            walk(root, &name, depth + 1, names)?;
+        } else if is_picture(&name) {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// One picture's place in the set.
+struct Picture {
+    /// Position among the source's names.
+    entry: usize,
+    split: Option<Split>,
+    class: u16,
+}
+
+/// What the names say.
+struct Tree {
+    classes: Vec<String>,
+    pictures: Vec<Picture>,
+    has_splits: bool,
+}
+
+impl Tree {
+    fn of(names: &[String], path: &Path) -> Result<Tree, DataError> {
+        let split_of = |part: &str| match part {
+            "train" => Some(Split::Train),
+            "test" => Some(Split::Test),
+            _ => None,
+        };
+        let mut parts: Vec<Vec<&str>> = names.iter().map(|name| name.split('/').collect()).collect();
+        // A zip often holds one folder that holds everything: look below it.
+        while let Some(first) = parts.first().map(|parts| parts[0])
+            && split_of(first).is_none()
+            && parts.iter().all(|parts| parts.len() > 2 && parts[0] == first)
+        {
+            for parts in &mut parts {
+                parts.remove(0);
+            }
+        }
+        if parts.is_empty() {
+            return Err(missing(path, "pictures"));
+        }
+        let has_splits = parts
+            .iter()
+            .any(|parts| parts.len() == 3 && split_of(parts[0]).is_some());
+        let mut placed = Vec::with_capacity(parts.len());
+        for (entry, parts) in parts.iter().enumerate() {
+            placed.push(match (has_splits, &parts[..]) {
+                (true, [split, class, _]) if split_of(split).is_some() => (entry, split_of(split), *class),
+                (false, [class, _]) => (entry, None, *class),
+                _ => {
+                    let expected = if has_splits {
+                        "train/CLASS/PICTURE or test/CLASS/PICTURE"
+                    } else {
+                        "CLASS/PICTURE"
+                    };
+                    let place = Place::Entry(names[entry].clone());
+                    let way_out = "move the picture into its class's folder, or out of the tree";
+                    return Err(malformed(path, place, expected, parts.join("/"), way_out));
+                }
+            });
+        }
+        let classes: Vec<&str> = placed
+            .iter()
+            .map(|(_, _, class)| *class)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        if classes.len() > usize::from(u16::MAX) {
+            let got = format!("{} folders", classes.len());
+            return Err(malformed(
+                path,
+                Place::File,
+                "at most 65,535 classes",
+                got,
+                "name a folder of classes",
+            ));
+        }
+        let class_of = |class: &str| classes.binary_search(&class).unwrap_or_default() as u16;
+        let pictures = placed.iter().map(|(entry, split, class)| Picture {
+            entry: *entry,
+            split: *split,
+            class: class_of(class),
+        });
+        Ok(Tree {
+            pictures: pictures.collect(),
+            classes: classes.iter().map(|c| c.to_string()).collect(),
+            has_splits,
+        })
+    }
+}
+
+/// Decodes the pictures on every core; the first error in their order is the one that is told.
+fn decode_all(source: &Source, wanted: &[&Picture], path: &Path) -> Result<Vec<DynamicImage>, DataError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = wanted.len().div_ceil(threads);
+    let parts = std::thread::scope(|scope| {
+        let running: Vec<_> = wanted
+            .chunks(share)
+            .map(|part| {
+                let mut source = source.clone();
+                scope.spawn(move || {
+                    part.iter()
+                        .map(|picture| decode(&mut source, picture.entry, path))
+                        .collect()
+                })
+            })
+            .collect();
+        let joined = running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.collect::<Vec<Result<Vec<DynamicImage>, DataError>>>()
+    });
+    let mut decoded = Vec::with_capacity(wanted.len());
+    for part in parts {
+        decoded.extend(part?);
+    }
+    Ok(decoded)
+}
+
+/// One picture in 8 bits a value, grey or red, green and blue.
+fn decode(source: &mut Source, position: usize, path: &Path) -> Result<DynamicImage, DataError> {
+    let bytes = source.read(position, path)?;
+    let refuse = |error: String| {
+        let place = Place::Entry(source.names()[position].clone());
+        malformed(
+            path,
+            place,
+            "a whole PNG or JPEG picture",
+            error,
+            "replace the picture or remove it",
+        )
+    };
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| refuse(error.to_string()))?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(LARGEST_SIDE);
+    limits.max_image_height = Some(LARGEST_SIDE);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|error| refuse(error.to_string()))?;
+    Ok(match image.color().has_color() {
+        true => DynamicImage::ImageRgb8(image.into_rgb8()),
+        false => DynamicImage::ImageLuma8(image.into_luma8()),
+    })
+}

@@ -1,0 +1,470 @@
+//! Arrays in numpy's `.npz`: read as a data set, and written for other tools.
+
+use std::{
+    io::{BufWriter, Cursor, Read, Write},
+    path::Path,
+};
+
+use npyz::{NpyHeader, Order, TypeChar, WriterBuilder};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use super::{
+    Dataset, Split,
+    error::{DataError, FETCH_AGAIN, Place, malformed},
+    files,
+};
+use crate::shapes::ImageShape;
+
+/// Names that images go by, with the name of the labels beside them.
+const ONE_SET: [[&str; 2]; 5] = [
+    ["images", "labels"],
+    ["image", "label"],
+    ["x", "y"],
+    ["data", "labels"],
+    ["images", "y"],
+];
+const TRAIN: [[&str; 2]; 2] = [["x_train", "y_train"], ["train_images", "train_labels"]];
+const TEST: [[&str; 2]; 2] = [["x_test", "y_test"], ["test_images", "test_labels"]];
+
+/// Optional: the number of classes, where the labels do not show them all.
+const CLASSES: &str = "classes";
+
+/// A float pixel may differ by this much from a multiple of 1/255 before its rounding is told.
+const EXACT: f64 = 1e-5;
+
+/// Reads one split: images as bytes or as floats in [0, 1], N×H×W, N×H×W×C or N×C×H×W, and one label an image.
+pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
+    let mut file = Arrays::open(path)?;
+    let has = |file: &Arrays, keys: &[[&'static str; 2]]| {
+        keys.iter()
+            .copied()
+            .find(|pair| pair.iter().all(|key| file.names.iter().any(|name| name == key)))
+    };
+    let own = has(&file, if split == Split::Train { &TRAIN } else { &TEST });
+    let single = has(&file, &ONE_SET);
+    let [images_key, labels_key] = match (own, split, single) {
+        (Some(pair), _, _) => pair,
+        (None, Split::Train, Some(pair)) => pair,
+        (None, Split::Test, Some([images, _])) => {
+            return Err(DataError::NoTestSplit {
+                got: format!("one set, under {images:?}"),
+                path: path.into(),
+            });
+        }
+        (None, Split::Test, None) if has(&file, &TRAIN).is_some() => {
+            return Err(DataError::NoTestSplit {
+                got: "training images only".into(),
+                path: path.into(),
+            });
+        }
+        _ => {
+            return Err(DataError::Missing {
+                what: "arrays of images and labels".into(),
+                expected: "images and labels, x and y, or x_train, y_train, x_test and y_test".into(),
+                way_out: format!(
+                    "the file holds {}; save it again under such names",
+                    file.names.join(", ")
+                ),
+                path: path.into(),
+            });
+        }
+    };
+
+    let images = file.read(images_key)?;
+    let (shape, layout) = images.layout()?;
+    let (pixels, rounded) = images.pixels(shape, layout)?;
+    let labels = file.labels(labels_key)?;
+    let count = pixels.len() / shape.len();
+    if labels.len() != count {
+        let expected = format!("{count} labels, one for each of the images {images_key:?}");
+        let place = Place::Entry(format!("the array {labels_key:?}"));
+        return Err(malformed(
+            path,
+            place,
+            expected,
+            labels.len().to_string(),
+            "save images and labels of one set",
+        ));
+    }
+    // The other split may show classes that this one lacks.
+    let mut classes = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
+    for [_, other] in TRAIN.iter().chain(&TEST) {
+        if *other != labels_key && file.names.iter().any(|name| name == other) {
+            classes = classes.max(usize::from(file.labels(other)?.into_iter().max().unwrap_or(0)) + 1);
+        }
+    }
+    if file.names.iter().any(|name| name == CLASSES) {
+        let stated = file.labels(CLASSES)?.first().copied().map_or(0, usize::from);
+        classes = classes.max(stated);
+    }
+    let name = path
+        .file_stem()
+        .map_or("npz".into(), |stem| stem.to_string_lossy().into_owned());
+    let class_names = (0..classes).map(|class| class.to_string()).collect();
+    let notes = if rounded {
+        vec!["float pixels, rounded to 8 bits".into()]
+    } else {
+        Vec::new()
+    };
+    Ok(Dataset::from_parts(name, shape, class_names, pixels, labels)?.with_notes(notes))
+}
+
+/// An open file and the names of its arrays.
+struct Arrays<'p> {
+    path: &'p Path,
+    archive: ZipArchive<Cursor<Vec<u8>>>,
+    names: Vec<String>,
+}
+
+impl<'p> Arrays<'p> {
+    fn open(path: &'p Path) -> Result<Self, DataError> {
+        if !path.is_file() {
+            return Err(DataError::Missing {
+                what: ".npz file".into(),
+                expected: "a file as numpy.savez writes it".into(),
+                way_out: "name the file itself".into(),
+                path: path.into(),
+            });
+        }
+        let archive = ZipArchive::new(Cursor::new(files::read(path)?)).map_err(|error| {
+            malformed(
+                path,
+                Place::File,
+                "a whole .npz file (a zip of arrays)",
+                error.to_string(),
+                FETCH_AGAIN,
+            )
+        })?;
+        let mut names: Vec<String> = archive
+            .file_names()
+            .filter_map(npyz::npz::array_name_from_file_name)
+            .map(String::from)
+            .collect();
+        names.sort();
+        Ok(Self { path, archive, names })
+    }
+
+    fn read(&mut self, name: &str) -> Result<Array<'p>, DataError> {
+        let place = || Place::Entry(format!("the array {name:?}"));
+        let refuse = |expected: String, got: String| malformed(self.path, place(), expected, got, FETCH_AGAIN);
+        let mut bytes = Vec::new();
+        let mut entry = self
+            .archive
+            .by_name(&npyz::npz::file_name_from_array_name(name))
+            .map_err(|error| refuse("a whole array".into(), error.to_string()))?;
+        entry
+            .read_to_end(&mut bytes)
+            .map_err(|error| refuse("a whole array".into(), error.to_string()))?;
+        let mut rest = bytes.as_slice();
+        let header =
+            NpyHeader::from_reader(&mut rest).map_err(|error| refuse("an array's header".into(), error.to_string()))?;
+        let file = npyz::NpyFile::with_header(header.clone(), std::io::empty());
+        let shape: Option<Vec<usize>> = file.shape().iter().map(|size| usize::try_from(*size).ok()).collect();
+        let count = shape
+            .as_ref()
+            .and_then(|shape| shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)));
+        let (order, kind) = (file.order(), file.dtype().descr());
+        let unknown = || {
+            let way_out = "save the array again: images as uint8, float32 or float64, labels as whole numbers";
+            malformed(self.path, place(), "numbers of a known type", kind.as_str(), way_out)
+        };
+        let width = file
+            .dtype()
+            .num_bytes()
+            .filter(|_| !file.dtype().uses_pickled_array())
+            .ok_or_else(unknown)?;
+        let expected = count.and_then(|count| count.checked_mul(width));
+        if expected != Some(rest.len()) {
+            let expected = expected.map_or("fewer".into(), |bytes| bytes.to_string());
+            return Err(refuse(
+                format!("{expected} bytes in shape {:?}", file.shape()),
+                format!("{} bytes", rest.len()),
+            ));
+        }
+        let values = match file.dtype() {
+            npyz::DType::Plain(kind) => values(kind.type_char(), kind.size_field(), header, rest),
+            _ => None,
+        };
+        let (values, shape) = (values.ok_or_else(unknown)?, shape.unwrap_or_default());
+        Ok(Array {
+            path: self.path,
+            name: name.into(),
+            shape,
+            order,
+            values,
+        })
+    }
+
+    fn labels(&mut self, name: &str) -> Result<Vec<u16>, DataError> {
+        let array = self.read(name)?;
+        let refuse = |expected: &str, got: String| {
+            let way_out = "save labels as whole numbers from 0, one an image";
+            Err(malformed(array.path, array.place(), expected, got, way_out))
+        };
+        if array.shape.iter().filter(|size| **size != 1).count() > 1 {
+            return refuse("one label an image", format!("the shape {:?}", array.shape));
+        }
+        let integers = match &array.values {
+            Values::Bytes(bytes) => bytes.iter().map(|byte| i64::from(*byte)).collect(),
+            Values::Integers(integers) => integers.clone(),
+            Values::Floats(_) => return refuse("whole numbers", "floats".into()),
+        };
+        match integers
+            .iter()
+            .position(|label| !(0..i64::from(u16::MAX)).contains(label))
+        {
+            Some(example) => refuse(
+                "labels in 0..65535",
+                format!("{} for example {example}", integers[example]),
+            ),
+            None => Ok(integers.into_iter().map(|label| label as u16).collect()),
+        }
+    }
+}
+
+/// Numbers as stored, widened to one of three kinds.
+enum Values {
+    Bytes(Vec<u8>),
+    Integers(Vec<i64>),
+    Floats(Vec<f64>),
+}
+
+/// Reads the numbers of a type that data sets are saved in; `None` for another type.
+fn values(kind: TypeChar, width: u64, header: NpyHeader, bytes: &[u8]) -> Option<Values> {
+    fn read<T: npyz::Deserialize>(header: NpyHeader, bytes: &[u8]) -> Option<Vec<T>> {
+        npyz::NpyFile::with_header(header, bytes).into_vec().ok()
+    }
+    fn integers<T: npyz::Deserialize + Into<i64>>(header: NpyHeader, bytes: &[u8]) -> Option<Values> {
+        Some(Values::Integers(
+            read::<T>(header, bytes)?.into_iter().map(Into::into).collect(),
+        ))
+    }
+    match (kind, width) {
+        (TypeChar::Uint, 1) => read::<u8>(header, bytes).map(Values::Bytes),
+        (TypeChar::Uint, 2) => integers::<u16>(header, bytes),
+        (TypeChar::Uint, 4) => integers::<u32>(header, bytes),
+        (TypeChar::Uint, 8) => {
+            let clamped = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            Some(Values::Integers(
+                read::<u64>(header, bytes)?.into_iter().map(clamped).collect(),
+            ))
+        }
+        (TypeChar::Int, 1) => integers::<i8>(header, bytes),
+        (TypeChar::Int, 2) => integers::<i16>(header, bytes),
+        (TypeChar::Int, 4) => integers::<i32>(header, bytes),
+        (TypeChar::Int, 8) => integers::<i64>(header, bytes),
+        (TypeChar::Float, 4) => Some(Values::Floats(
+            read::<f32>(header, bytes)?.into_iter().map(f64::from).collect(),
+        )),
+        (TypeChar::Float, 8) => read::<f64>(header, bytes).map(Values::Floats),
+        _ => None,
+    }
+}
+
+/// Where the axes of an array of images are.
+#[derive(Clone, Copy)]
+enum Layout {
+    Grey,
+    ChannelsLast,
+    ChannelsFirst,
+}
+
+struct Array<'p> {
+    path: &'p Path,
+    name: String,
+    shape: Vec<usize>,
+    order: Order,
+    values: Values,
+}
+
+impl Array<'_> {
+    fn place(&self) -> Place {
+        Place::Entry(format!("the array {:?}", self.name))
+    }
+
+    fn layout(&self) -> Result<(ImageShape, Layout), DataError> {
+        let colours = |channels: usize| channels == 1 || channels == 3;
+        let found = match self.shape[..] {
+            [_, height, width] => Some((1, height, width, Layout::Grey)),
+            [_, height, width, channels] if colours(channels) && !colours(height) => {
+                Some((channels, height, width, Layout::ChannelsLast))
+            }
+            [_, channels, height, width] if colours(channels) && !colours(width) => {
+                Some((channels, height, width, Layout::ChannelsFirst))
+            }
+            _ => None,
+        };
+        match found {
+            Some((channels, height, width, layout)) if !self.shape.contains(&0) => Ok((
+                ImageShape {
+                    channels,
+                    height,
+                    width,
+                },
+                layout,
+            )),
+            _ => {
+                let expected = "images as N×H×W, N×H×W×C or N×C×H×W with 1 or 3 channels";
+                let way_out = "save the array again in one of these shapes";
+                Err(malformed(
+                    self.path,
+                    self.place(),
+                    expected,
+                    format!("the shape {:?}", self.shape),
+                    way_out,
+                ))
+            }
+        }
+    }
+
+    /// The pixels, C, H, W, in bytes, and whether floats had to be rounded.
+    fn pixels(&self, image: ImageShape, layout: Layout) -> Result<(Vec<u8>, bool), DataError> {
+        // Steps between neighbours along the array's own axes, then along N, C, H, W.
+        let mut steps = vec![1; self.shape.len()];
+        match self.order {
+            Order::C => (1..self.shape.len())
+                .rev()
+                .for_each(|axis| steps[axis - 1] = steps[axis] * self.shape[axis]),
+            Order::Fortran => {
+                (1..self.shape.len()).for_each(|axis| steps[axis] = steps[axis - 1] * self.shape[axis - 1])
+            }
+        }
+        let [by_image, by_channel, by_row, by_column] = match layout {
+            Layout::Grey => [steps[0], 0, steps[1], steps[2]],
+            Layout::ChannelsLast => [steps[0], steps[3], steps[1], steps[2]],
+            Layout::ChannelsFirst => [steps[0], steps[1], steps[2], steps[3]],
+        };
+        let mut pixels = Vec::with_capacity(self.shape[0] * image.len());
+        let mut rounded = false;
+        for example in 0..self.shape[0] {
+            for channel in 0..image.channels {
+                for row in 0..image.height {
+                    let start = example * by_image + channel * by_channel + row * by_row;
+                    for column in 0..image.width {
+                        pixels.push(self.byte(start + column * by_column, example, &mut rounded)?);
+                    }
+                }
+            }
+        }
+        Ok((pixels, rounded))
+    }
+
+    fn byte(&self, position: usize, example: usize, rounded: &mut bool) -> Result<u8, DataError> {
+        let refuse = |got: String| {
+            let expected = "pixels as bytes (uint8) or as floats in [0, 1]";
+            let way_out = "save floats divided by their largest possible value, or bytes";
+            Err(malformed(
+                self.path,
+                self.place(),
+                expected,
+                format!("{got} in example {example}"),
+                way_out,
+            ))
+        };
+        match &self.values {
+            Values::Bytes(bytes) => Ok(bytes[position]),
+            Values::Integers(_) => refuse("wider whole numbers".into()),
+            Values::Floats(floats) if (0.0..=1.0).contains(&floats[position]) => {
+                let scaled = floats[position] * 255.0;
+                *rounded |= (scaled - scaled.round()).abs() > 255.0 * EXACT;
+                Ok(scaled.round() as u8)
+            }
+            Values::Floats(floats) => refuse(floats[position].to_string()),
+        }
+    }
+}
+
+/// The numbers of one array, in row-major order.
+#[derive(Debug, Clone, Copy)]
+pub enum NpzValues<'a> {
+    /// Pixels, losses and the like.
+    F32(&'a [f32]),
+    /// Bytes.
+    U8(&'a [u8]),
+    /// Labels and indices.
+    I64(&'a [i64]),
+}
+
+impl NpzValues<'_> {
+    fn len(&self) -> usize {
+        match self {
+            NpzValues::F32(values) => values.len(),
+            NpzValues::U8(values) => values.len(),
+            NpzValues::I64(values) => values.len(),
+        }
+    }
+}
+
+/// Writes arrays as numpy's `.npz`: each a name, a shape and as many values as the shape says. The file appears under
+/// its name only when it is whole.
+///
+/// # Errors
+/// Where a shape and its values disagree, or the disk refuses.
+pub fn write_npz(path: &Path, arrays: &[(&str, &[usize], NpzValues)]) -> Result<(), DataError> {
+    for (name, shape, values) in arrays {
+        if shape.iter().product::<usize>() != values.len() {
+            let expected = format!("{} values in shape {shape:?}", shape.iter().product::<usize>());
+            return Err(DataError::Parts {
+                expected,
+                got: values.len().to_string(),
+                name: name.to_string(),
+            });
+        }
+    }
+    let refuse = |error| DataError::Io {
+        doing: "write the file",
+        error,
+        path: path.into(),
+    };
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // As any other new file, not for the owner alone; the system takes its mask off.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut temporary = builder
+        .prefix(".martlet-")
+        .suffix(".npz")
+        .tempfile_in(folder)
+        .map_err(refuse)?;
+    write_arrays(temporary.as_file_mut(), arrays).map_err(refuse)?;
+    temporary.as_file().sync_all().map_err(refuse)?;
+    temporary.persist(path).map_err(|error| refuse(error.error))?;
+    Ok(())
+}
+
+fn write_arrays(file: &mut std::fs::File, arrays: &[(&str, &[usize], NpzValues)]) -> std::io::Result<()> {
+    let mut zip = ZipWriter::new(BufWriter::new(file));
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .large_file(true);
+    for (name, shape, values) in arrays {
+        zip.start_file(npyz::npz::file_name_from_array_name(name), options)?;
+        match values {
+            NpzValues::F32(values) => write_array(&mut zip, shape, values)?,
+            NpzValues::U8(values) => write_array(&mut zip, shape, values)?,
+            NpzValues::I64(values) => write_array(&mut zip, shape, values)?,
+        }
+    }
+    zip.finish()?.flush()
+}
+
+fn write_array<T: npyz::AutoSerialize + Copy>(
+    out: &mut impl Write,
+    shape: &[usize],
+    values: &[T],
+) -> std::io::Result<()> {
+    let shape: Vec<u64> = shape.iter().map(|size| *size as u64).collect();
+    let mut writer = npyz::WriteOptions::new()
+        .default_dtype()
+        .shape(&shape)
+        .writer(out)
+        .begin_nd()?;
+    writer.extend(values.iter().copied())?;
+    writer.finish()
+}

@@ -1,0 +1,173 @@
+//! What a run tells while it trains: the same events for the terminal, the window, the metrics file and tests.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evaluation::EpochFigures;
+
+/// One thing that happened in a run; a line of `metrics.jsonl`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Training begins, or goes on after an interruption.
+    Started(Started),
+    /// The means over the minibatches since the last such event.
+    Step(StepReport),
+    /// How far the evaluation after an epoch has come; not kept.
+    Evaluating(Evaluating),
+    /// An epoch is over and was evaluated.
+    Epoch(EpochReport),
+    /// Something doubtful was seen; training goes on.
+    Warning(WarningReport),
+    /// All epochs are done.
+    Finished(Ended),
+    /// The person stopped the run; it can be resumed.
+    Stopped(Ended),
+}
+
+/// The shape of the work ahead.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// What is trained, in a line.
+    pub summary: String,
+    /// Training examples.
+    pub examples: usize,
+    /// Minibatches in an epoch.
+    pub steps_per_epoch: usize,
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Minibatches already done by earlier sessions.
+    pub steps_done: usize,
+}
+
+/// Means over a few minibatches.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Minibatches done in this epoch.
+    pub step: usize,
+    /// Minibatches done in the whole run.
+    pub total_steps: usize,
+    /// The rate of the last of them.
+    pub learning_rate: f64,
+    /// The radius of the last of them, in pixel units.
+    pub epsilon: f64,
+    /// Objective, terms and accuracies by name: `loss`, `natural_accuracy`, `adversarial_accuracy`, `gradient_norm`,
+    /// and the defence's own terms.
+    pub figures: BTreeMap<String, f64>,
+    /// Where the time went.
+    pub clock: Clock,
+}
+
+/// Wall-clock seconds; never the same twice.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Clock {
+    /// Seconds of this session so far, without pauses.
+    pub seconds: f64,
+    /// Of these, seconds spent on evaluations.
+    pub evaluating: f64,
+}
+
+/// Progress inside an evaluation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Evaluating {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// The attack at work.
+    pub attack: String,
+    /// Examples done.
+    pub done: usize,
+    /// Examples in all.
+    pub of: usize,
+}
+
+/// An epoch's result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Epochs in all.
+    pub epochs: usize,
+    /// Minibatches done in the whole run.
+    pub total_steps: usize,
+    /// Means over the epoch's minibatches, named as in [`StepReport::figures`].
+    pub train: BTreeMap<String, f64>,
+    /// Accuracies in `0..=1` by attack on the evaluated split; empty where the epoch was not evaluated.
+    pub accuracy: BTreeMap<String, f64>,
+    /// `held-out`, or `test` where the recipe holds nothing out.
+    pub split: String,
+    /// Examples evaluated.
+    pub n: usize,
+    /// The radius of the evaluation's attacks, as written.
+    pub epsilon: String,
+    /// Whether this is the best checkpoint so far.
+    pub best: bool,
+    /// Where the time went.
+    pub clock: Clock,
+}
+
+/// A warning with its advice.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WarningReport {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Which warning, as `docs/warnings.md` names it.
+    pub kind: String,
+    /// What was seen.
+    pub message: String,
+    /// What to do.
+    pub advice: String,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ended {
+    /// Epochs done.
+    pub epochs: usize,
+    /// Minibatches done in the whole run.
+    pub total_steps: usize,
+    /// Best robust accuracy and its epoch, where one was evaluated.
+    pub best: Option<Best>,
+    /// Where the time went.
+    pub clock: Clock,
+}
+
+/// The best checkpoint so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Its accuracy under the attack that chooses.
+    pub accuracy: f64,
+}
+
+impl Event {
+    /// Whether the event belongs in `metrics.jsonl`.
+    pub fn is_kept(&self) -> bool {
+        // How often a run was started and interrupted is its sessions' story, told in `run.json`: the metrics of a
+        // resumed run are those of one that was never interrupted.
+        !matches!(self, Event::Started(_) | Event::Evaluating(_))
+    }
+}
+
+/// What the warnings of training look at, from the epochs so far.
+pub(super) fn history(reports: &[EpochReport]) -> Vec<EpochFigures> {
+    reports
+        .iter()
+        .filter(|report| !report.accuracy.is_empty())
+        .map(|report| EpochFigures {
+            epoch: report.epoch,
+            train_loss: report.train.get("loss").copied().unwrap_or(f64::NAN),
+            natural_accuracy: report.accuracy.get("natural").copied().unwrap_or(f64::NAN),
+            fgsm_accuracy: report.accuracy.get("fgsm").copied(),
+            robust_accuracy: chosen(report).unwrap_or(f64::NAN),
+        })
+        .collect()
+}
+
+/// The accuracy under the strongest attack of an epoch's evaluation.
+fn chosen(report: &EpochReport) -> Option<f64> {
+    report.accuracy.values().copied().reduce(f64::min)
+}

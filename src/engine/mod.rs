@@ -1,0 +1,541 @@
+//! The training loop: [`train`] is the page to read.
+
+mod event;
+mod progress;
+mod sgd;
+
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use burn::tensor::Tensor;
+
+use crate::{
+    attacks::{AttackError, AttackSpec},
+    compute::{self, Device, DeviceError},
+    control::{Control, Next},
+    data::{self, DataError, Dataset, Split},
+    defences::{Defence, DefenceSpec, Loss, StepContext},
+    evaluation::{self, EvaluateError, EvaluationEvent, Suite},
+    nn::{MissingGradient, Model, ModelError, WeightsError},
+    random::Rng,
+    recipe::Recipe,
+    runs::{Checkpoint, Run, RunError, Slot},
+    shapes::{Batch, Images, Labels, Logits},
+    threat::ThreatModel,
+};
+
+pub use event::{Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport};
+pub use sgd::Sgd;
+
+use progress::Progress;
+
+/// Streams of the one seed, so that each purpose draws the same numbers whatever the others do.
+mod stream {
+    pub const WEIGHTS: u64 = 1;
+    pub const STEPS: u64 = 2;
+    /// Plus the epoch: the order of its examples.
+    pub const ORDER: u64 = 1 << 32;
+}
+
+/// Why training ended early. The last checkpoint is always kept.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A loss or a gradient is no number any more.
+    #[error(
+        "{what} is not a number in epoch {epoch} (minibatch {step}): training diverged; lower the learning rate, clip the gradient (clip_gradient) or warm epsilon up, and start again; the last good checkpoint is kept"
+    )]
+    NotFinite {
+        /// Which figure.
+        what: String,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Minibatch of the epoch, from 1.
+        step: usize,
+    },
+    /// A parameter got no gradient.
+    #[error(transparent)]
+    MissingGradient(#[from] MissingGradient),
+    /// The inner maximisation failed.
+    #[error(transparent)]
+    Attack(#[from] AttackError),
+    /// The evaluation after an epoch failed.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The run's folder could not be read or written.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The network does not fit the data.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A checkpoint does not fit the network.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A checkpoint's counters cannot be read.
+    #[error("the checkpoint's progress cannot be read: {0}; start anew under another name, or delete the run")]
+    Progress(String),
+    /// The data set leaves nothing to train on.
+    #[error("nothing to train on: {0}")]
+    NoExamples(String),
+}
+
+/// What a run trains on and what chooses its best checkpoint.
+pub struct TrainingData {
+    /// The training examples.
+    pub train: Dataset,
+    /// The examples that choose the best checkpoint.
+    pub evaluated: Dataset,
+    /// `held-out`, or `test` where the recipe holds nothing out.
+    pub split: &'static str,
+}
+
+impl TrainingData {
+    /// Loads what `recipe` names and holds out its share.
+    ///
+    /// With `limit_train` the held-out examples come from those that the limit leaves unused where there are enough.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or nothing is left to train on.
+    pub fn load(recipe: &Recipe) -> Result<Self, TrainError> {
+        let spec = &recipe.data;
+        let all = data::load(&spec.source, Split::Train)?;
+        let wanted = spec.limit_train.unwrap_or(usize::MAX).min(all.len());
+        let (train, evaluated, split) = if spec.held_out == 0 {
+            (all.take(wanted), data::load(&spec.source, Split::Test)?, "test")
+        } else if spec.held_out >= all.len() {
+            return Err(TrainError::NoExamples(format!(
+                "data.held_out is {} and the training set has {} examples; hold out fewer",
+                spec.held_out,
+                all.len()
+            )));
+        } else {
+            let (rest, held_out) = all.split_off(spec.held_out, recipe.seed);
+            (rest.take(wanted), held_out, "held-out")
+        };
+        if recipe.data.drop_last && train.len() < recipe.batch_size {
+            return Err(TrainError::NoExamples(format!(
+                "{} examples make no whole minibatch of {}, and data.drop_last leaves out the rest",
+                train.len(),
+                recipe.batch_size
+            )));
+        }
+        let limit = recipe.evaluation.limit.unwrap_or(usize::MAX);
+        Ok(Self { train, evaluated: evaluated.take(limit.min(evaluated.len())), split })
+    }
+}
+
+/// Trains the network of `recipe`, or goes on where the run's last checkpoint stands.
+///
+/// # Errors
+/// See [`TrainError`]; whatever happens, the folder keeps its last good checkpoint.
+///
+/// # Source
+/// Paper, Algorithm 1.
+pub fn train(
+    recipe: &Recipe,
+    data: &TrainingData,
+    run: &mut Run,
+    device: &Device,
+    control: &Control,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Model, TrainError> {
+    let mut trainer = Trainer::open(recipe, data, run, device, control, on_event)?;
+    trainer.announce();
+    while trainer.progress.epoch < recipe.epochs {
+        let order = trainer.order();
+        while let Some(indices) = trainer.next_minibatch(&order) {
+            if control.next() == Next::Stop {
+                return trainer.stop();
+            }
+            let batch = data.train.augmented_batch(
+                &indices,
+                &recipe.data.augmentation,
+                &mut trainer.progress.rng,
+                device,
+            );
+            trainer.step(&batch)?;
+            trainer.checkpoint_when_due()?;
+        }
+        if !trainer.finish_epoch()? {
+            return trainer.stop();
+        }
+    }
+    trainer.finish()
+}
+
+/// Saving takes at most this share of the time between two checkpoints of a run.
+const CHECKPOINT_SHARE: f64 = 0.02;
+/// However cheap saving is, not more often.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(3);
+
+/// The state of a session of training.
+struct Trainer<'a> {
+    recipe: &'a Recipe,
+    data: &'a TrainingData,
+    run: &'a mut Run,
+    device: &'a Device,
+    control: &'a Control,
+    on_event: &'a mut dyn FnMut(&Event),
+    model: Model,
+    sgd: Sgd,
+    defence: Box<dyn Defence>,
+    natural: Box<dyn Defence>,
+    /// Everything else that a checkpoint holds.
+    progress: Progress,
+    /// Figures of the minibatches since the last read, still on the device; reading them is the sync point.
+    unread: Vec<Tensor<1>>,
+    started: Instant,
+    saved: Instant,
+    save_seconds: f64,
+    evaluating_seconds: f64,
+}
+
+impl<'a> Trainer<'a> {
+    fn open(
+        recipe: &'a Recipe,
+        data: &'a TrainingData,
+        run: &'a mut Run,
+        device: &'a Device,
+        control: &'a Control,
+        on_event: &'a mut dyn FnMut(&Event),
+    ) -> Result<Self, TrainError> {
+        let mut model = Model::new(
+            recipe.network,
+            data.train.shape(),
+            data.train.classes(),
+            &mut Rng::stream(recipe.seed, stream::WEIGHTS),
+            device,
+        )?;
+        let mut sgd = Sgd::default();
+        let checkpoint = run.resume()?;
+        let progress = match &checkpoint {
+            None => Progress::new(Rng::stream(recipe.seed, stream::STEPS)),
+            Some(checkpoint) => {
+                progress::load_weights(&mut model, &checkpoint.weights)?;
+                sgd.velocity = progress::load_velocity(&checkpoint.optimiser, device);
+                Progress::from_json(&checkpoint.progress).map_err(TrainError::Progress)?
+            }
+        };
+        let mut trainer = Self {
+            recipe,
+            data,
+            run,
+            device,
+            control,
+            on_event,
+            model,
+            sgd,
+            defence: recipe.defence.build(),
+            natural: DefenceSpec::Natural.build(),
+            progress,
+            unread: Vec::new(),
+            started: Instant::now(),
+            saved: Instant::now(),
+            save_seconds: 0.0,
+            evaluating_seconds: 0.0,
+        };
+        if checkpoint.is_none() {
+            trainer.save(Slot::Last)?;
+        }
+        Ok(trainer)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { seconds: self.started.elapsed().as_secs_f64(), evaluating: self.evaluating_seconds }
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), TrainError> {
+        if event.is_kept() {
+            let line = serde_json::to_value(&event).map_err(|error| TrainError::Progress(error.to_string()))?;
+            self.run.append(&line)?;
+        }
+        (self.on_event)(&event);
+        Ok(())
+    }
+
+    fn announce(&mut self) {
+        let started = Event::Started(Started {
+            summary: self.recipe.summary(),
+            examples: self.data.train.len(),
+            steps_per_epoch: self.steps_per_epoch(),
+            epochs: self.recipe.epochs,
+            steps_done: self.progress.total_steps,
+        });
+        (self.on_event)(&started);
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        let (examples, batch) = (self.data.train.len(), self.recipe.batch_size);
+        if self.recipe.data.drop_last { examples / batch } else { examples.div_ceil(batch) }
+    }
+
+    /// The order of this epoch's examples: a function of the seed and the epoch alone.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.data.train.len()).collect();
+        Rng::stream(self.recipe.seed, stream::ORDER + self.progress.epoch as u64).shuffle(&mut order);
+        order
+    }
+
+    /// The positions of the next minibatch; `None` at the end of the epoch.
+    fn next_minibatch(&self, order: &[usize]) -> Option<Vec<usize>> {
+        if self.progress.step >= self.steps_per_epoch() {
+            return None;
+        }
+        let first = self.progress.step * self.recipe.batch_size;
+        let last = (first + self.recipe.batch_size).min(order.len());
+        Some(order[first..last].to_vec())
+    }
+
+    /// The moment of the run, in epochs.
+    fn epochs_done(&self) -> f64 {
+        self.progress.epoch as f64 + self.progress.step as f64 / self.steps_per_epoch() as f64
+    }
+
+    /// One minibatch: inner maximisation, outer loss, backward, optimiser.
+    fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
+        let recipe = self.recipe;
+        let factor = recipe.epsilon_factor(self.epochs_done());
+        let threat = ThreatModel { norm: recipe.threat.norm, epsilon: recipe.threat.epsilon.scaled(factor) };
+        let within = self.progress.step as f64 / self.steps_per_epoch() as f64;
+        let rate =
+            recipe.optimiser.learning_rate * recipe.schedule.factor(self.progress.epoch, within, recipe.epochs);
+
+        self.model.seed_dropout(self.progress.rng.bits());
+        let tracked = self.model.tracked();
+        let model = &self.model;
+        let mode = recipe.attack.mode;
+        let attacked = move |images: Images| model.forward(images, mode);
+        let mut context = StepContext {
+            attacked: &attacked,
+            threat: &threat,
+            pgd: &recipe.attack.pgd(factor),
+            rng: &mut self.progress.rng,
+        };
+        let defence =
+            if self.progress.epoch < recipe.warm_up.natural_epochs { &mut self.natural } else { &mut self.defence };
+        let loss = defence.loss(&tracked, batch, &mut context)?;
+
+        let mut gradients = tracked.gradients(&mut loss.objective.backward())?;
+        let norm = sgd::gradient_norm(&gradients);
+        if let (Some(largest), Some(norm)) = (recipe.optimiser.clip_gradient, &norm) {
+            gradients = sgd::clip(gradients, norm, largest);
+        }
+        self.sgd.step(&mut self.model, gradients, &recipe.optimiser, rate);
+
+        self.progress.step += 1;
+        self.progress.total_steps += 1;
+        self.progress.learning_rate = rate;
+        self.progress.epsilon = f64::from(threat.epsilon.value());
+        self.note(&loss, norm, &batch.labels);
+        if self.progress.step % recipe.log_every == 0 || self.progress.step == self.steps_per_epoch() {
+            self.report()?;
+        }
+        Ok(())
+    }
+
+    /// Queues the step's figures on the device, to be read together later.
+    fn note(&mut self, loss: &Loss, norm: Option<Tensor<1>>, labels: &Labels) {
+        let mut names = vec!["loss"];
+        let mut figures = vec![loss.objective.clone().inner().reshape([1])];
+        for (name, values) in &loss.terms {
+            names.push(name);
+            figures.push(values.clone().inner().mean());
+        }
+        for (name, logits) in
+            [("natural_accuracy", &loss.natural_logits), ("adversarial_accuracy", &loss.adversarial_logits)]
+        {
+            if let Some(logits) = logits {
+                names.push(name);
+                figures.push(accuracy(logits, labels));
+            }
+        }
+        if let Some(norm) = norm {
+            names.push("gradient_norm");
+            figures.push(norm);
+        }
+        self.progress.name_figures(names);
+        self.unread.push(Tensor::cat(figures, 0));
+    }
+
+    /// Reads what was queued. This is the sync point: a lost device shows here.
+    fn read_figures(&mut self) -> Result<(), TrainError> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let width = self.progress.names.len();
+        let first = self.progress.step - self.unread.len();
+        let values = compute::read(Tensor::cat(std::mem::take(&mut self.unread), 0))?;
+        for (offset, row) in values.chunks(width).enumerate() {
+            if let Some(position) = row.iter().position(|value| !value.is_finite()) {
+                return Err(TrainError::NotFinite {
+                    what: self.progress.names[position].clone(),
+                    epoch: self.progress.epoch + 1,
+                    step: first + offset + 1,
+                });
+            }
+            self.progress.add(row);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<(), TrainError> {
+        self.read_figures()?;
+        let report = StepReport {
+            epoch: self.progress.epoch + 1,
+            step: self.progress.step,
+            total_steps: self.progress.total_steps,
+            learning_rate: self.progress.learning_rate,
+            epsilon: self.progress.epsilon,
+            figures: self.progress.take_window(),
+            clock: self.clock(),
+        };
+        self.tell(Event::Step(report))
+    }
+
+    /// Evaluates and checkpoints; `false` where the person stopped the evaluation.
+    fn finish_epoch(&mut self) -> Result<bool, TrainError> {
+        let epoch = self.progress.epoch + 1;
+        let due = epoch % self.recipe.evaluation.every == 0 || epoch == self.recipe.epochs;
+        let accuracy = if due {
+            let Some(accuracy) = self.evaluate(epoch)? else { return Ok(false) };
+            accuracy
+        } else {
+            Default::default()
+        };
+        let robust = self.recipe.evaluation.attacks.last().and_then(|name| accuracy.get(name)).copied();
+        let best = robust.is_some_and(|robust| self.progress.best.is_none_or(|best| robust > best.accuracy));
+        if let (true, Some(accuracy)) = (best, robust) {
+            self.progress.best = Some(Best { epoch, accuracy });
+        }
+        let report = EpochReport {
+            epoch,
+            epochs: self.recipe.epochs,
+            total_steps: self.progress.total_steps,
+            train: self.progress.take_epoch(),
+            accuracy,
+            split: self.data.split.to_string(),
+            n: self.data.evaluated.len(),
+            epsilon: self.recipe.threat.epsilon.to_string(),
+            best,
+            clock: self.clock(),
+        };
+        self.progress.reports.push(report.clone());
+        self.tell(Event::Epoch(report))?;
+        self.warn(epoch)?;
+        self.progress.epoch += 1;
+        self.progress.step = 0;
+        if best {
+            self.save(Slot::Best)?;
+        }
+        self.save(Slot::Last)?;
+        Ok(true)
+    }
+
+    /// Accuracy by attack on the split that chooses; `None` where the person stopped it.
+    fn evaluate(&mut self, epoch: usize) -> Result<Option<std::collections::BTreeMap<String, f64>>, TrainError> {
+        let began = Instant::now();
+        let attacks = self
+            .recipe
+            .evaluation
+            .attacks
+            .iter()
+            .filter_map(|name| AttackSpec::from_str(name).ok())
+            .collect();
+        let mut suite = Suite::new(attacks);
+        (suite.batch_size, suite.seed, suite.probes) = (self.recipe.batch_size, self.recipe.seed, false);
+        let on_event = &mut *self.on_event;
+        let mut pass_on = |event: EvaluationEvent| {
+            if let EvaluationEvent::Progress { attack, done, of, .. } = event {
+                on_event(&Event::Evaluating(Evaluating { epoch, attack, done, of }));
+            }
+        };
+        let evaluation = evaluation::evaluate(
+            &self.model,
+            &self.data.evaluated,
+            &suite,
+            &self.recipe.threat,
+            self.device,
+            self.control,
+            &mut pass_on,
+        );
+        self.evaluating_seconds += began.elapsed().as_secs_f64();
+        match evaluation {
+            Ok(evaluation) => Ok(Some(evaluation.accuracy.0.into_iter().collect())),
+            Err(EvaluateError::Stopped { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says what the epochs so far look like, each warning once in a run.
+    fn warn(&mut self, epoch: usize) -> Result<(), TrainError> {
+        for warning in evaluation::training_warnings(&event::history(&self.progress.reports)) {
+            let report = WarningReport {
+                epoch,
+                kind: warning.anchor().to_string(),
+                message: warning.headline(),
+                advice: warning.advice().to_string(),
+            };
+            if !self.progress.warned.contains(&report.kind) {
+                self.progress.warned.push(report.kind.clone());
+                self.tell(Event::Warning(report))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, slot: Slot) -> Result<(), TrainError> {
+        self.read_figures()?;
+        let began = Instant::now();
+        let checkpoint = Checkpoint {
+            weights: progress::weights(&self.model)?,
+            optimiser: progress::velocity(&self.sgd, &self.model)?,
+            progress: self.progress.to_json(),
+        };
+        self.run.save(slot, &checkpoint)?;
+        self.saved = Instant::now();
+        self.save_seconds = began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
+        let pause = Duration::from_secs_f64(self.save_seconds / CHECKPOINT_SHARE).max(CHECKPOINT_PAUSE);
+        if self.saved.elapsed() >= pause { self.save(Slot::Last) } else { Ok(()) }
+    }
+
+    fn ended(&self) -> Ended {
+        Ended {
+            epochs: self.progress.epoch,
+            total_steps: self.progress.total_steps,
+            best: self.progress.best,
+            clock: self.clock(),
+        }
+    }
+
+    /// Checkpoints and says so; what is appended after the checkpoint is cut off again on resuming.
+    fn stop(mut self) -> Result<Model, TrainError> {
+        self.save(Slot::Last)?;
+        let ended = self.ended();
+        self.tell(Event::Stopped(ended))?;
+        Ok(self.model)
+    }
+
+    fn finish(mut self) -> Result<Model, TrainError> {
+        let ended = self.ended();
+        self.tell(Event::Finished(ended))?;
+        self.save(Slot::Last)?;
+        Ok(self.model)
+    }
+}
+
+/// The share of rows whose strongest class is the label, `[1]`.
+fn accuracy(logits: &Logits, labels: &Labels) -> Tensor<1> {
+    let predicted: Labels = logits.clone().inner().argmax(1).reshape([labels.dims()[0]]);
+    predicted.equal(labels.clone()).float().mean()
+}

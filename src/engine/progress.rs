@@ -1,0 +1,239 @@
+//! What a checkpoint holds beside weights and velocities: counters, the generator, sums not yet reported.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::{Best, EpochReport, Sgd, TrainError};
+use crate::{
+    compute::{self, Device},
+    nn::{Model, Named, StateEntry, StateValues},
+    random::{Rng, RngState},
+    runs::{Array, Values},
+};
+
+/// Sums over minibatches, in the order of [`Progress::names`].
+#[derive(Debug, Clone, Default)]
+struct Sums {
+    totals: Vec<f64>,
+    count: u64,
+}
+
+impl Sums {
+    fn add(&mut self, row: &[f32]) {
+        self.totals.resize(row.len(), 0.0);
+        for (total, value) in self.totals.iter_mut().zip(row) {
+            *total += f64::from(*value);
+        }
+        self.count += 1;
+    }
+
+    fn take_means(&mut self, names: &[String]) -> BTreeMap<String, f64> {
+        let sums = std::mem::take(self);
+        names.iter().cloned().zip(sums.totals.iter().map(|total| total / sums.count.max(1) as f64)).collect()
+    }
+}
+
+/// Everything beside weights and velocities that the next minibatch depends on.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Minibatches done in the epoch under way.
+    pub step: usize,
+    /// Minibatches done in the whole run.
+    pub total_steps: usize,
+    /// The last minibatch's rate and radius.
+    pub learning_rate: f64,
+    pub epsilon: f64,
+    pub rng: Rng,
+    pub best: Option<Best>,
+    /// The figures that every minibatch yields, by name.
+    pub names: Vec<String>,
+    window: Sums,
+    whole_epoch: Sums,
+    pub reports: Vec<EpochReport>,
+    /// Kinds of warnings already given.
+    pub warned: Vec<String>,
+}
+
+/// [`Sums`] as written: bit patterns, because text may round and a resumed run must not.
+#[derive(Serialize, Deserialize)]
+struct StoredSums {
+    totals: Vec<u64>,
+    count: u64,
+}
+
+impl From<&Sums> for StoredSums {
+    fn from(sums: &Sums) -> Self {
+        Self { totals: sums.totals.iter().map(|total| total.to_bits()).collect(), count: sums.count }
+    }
+}
+
+impl From<StoredSums> for Sums {
+    fn from(stored: StoredSums) -> Self {
+        Self { totals: stored.totals.into_iter().map(f64::from_bits).collect(), count: stored.count }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    epoch: usize,
+    step: usize,
+    total_steps: usize,
+    learning_rate: u64,
+    epsilon: u64,
+    rng: RngState,
+    best: Option<Best>,
+    names: Vec<String>,
+    window: StoredSums,
+    whole_epoch: StoredSums,
+    reports: Vec<EpochReport>,
+    warned: Vec<String>,
+    /// What the list of runs shows of this checkpoint.
+    #[serde(default)]
+    figures: serde_json::Value,
+}
+
+impl Progress {
+    pub fn new(rng: Rng) -> Self {
+        Self {
+            epoch: 0,
+            step: 0,
+            total_steps: 0,
+            learning_rate: 0.0,
+            epsilon: 0.0,
+            rng,
+            best: None,
+            names: Vec::new(),
+            window: Sums::default(),
+            whole_epoch: Sums::default(),
+            reports: Vec::new(),
+            warned: Vec::new(),
+        }
+    }
+
+    /// Sets what the minibatches' figures are called; a change of defence inside an epoch starts the sums anew.
+    pub fn name_figures(&mut self, names: Vec<&str>) {
+        if !self.names.iter().eq(names.iter()) {
+            self.names = names.into_iter().map(str::to_string).collect();
+            self.window = Sums::default();
+            self.whole_epoch = Sums::default();
+        }
+    }
+
+    pub fn add(&mut self, row: &[f32]) {
+        self.window.add(row);
+        self.whole_epoch.add(row);
+    }
+
+    /// The means since the last call.
+    pub fn take_window(&mut self) -> BTreeMap<String, f64> {
+        self.window.take_means(&self.names)
+    }
+
+    /// The means over the epoch.
+    pub fn take_epoch(&mut self) -> BTreeMap<String, f64> {
+        self.whole_epoch.take_means(&self.names)
+    }
+
+    pub fn to_json(&self) -> serde_json::Value {
+        let stored = Stored {
+            epoch: self.epoch,
+            step: self.step,
+            total_steps: self.total_steps,
+            learning_rate: self.learning_rate.to_bits(),
+            epsilon: self.epsilon.to_bits(),
+            rng: self.rng.state(),
+            best: self.best,
+            names: self.names.clone(),
+            window: (&self.window).into(),
+            whole_epoch: (&self.whole_epoch).into(),
+            reports: self.reports.clone(),
+            warned: self.warned.clone(),
+            figures: self.reports.last().map_or(serde_json::Value::Null, |report| {
+                serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy })
+            }),
+        };
+        // Plain numbers, text and lists always have a JSON form.
+        serde_json::to_value(stored).unwrap_or_default()
+    }
+
+    pub fn from_json(value: &serde_json::Value) -> Result<Self, String> {
+        let stored: Stored = serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
+        Ok(Self {
+            epoch: stored.epoch,
+            step: stored.step,
+            total_steps: stored.total_steps,
+            learning_rate: f64::from_bits(stored.learning_rate),
+            epsilon: f64::from_bits(stored.epsilon),
+            rng: Rng::restore(&stored.rng).ok_or("the generator's position is not a number")?,
+            best: stored.best,
+            names: stored.names,
+            window: stored.window.into(),
+            whole_epoch: stored.whole_epoch.into(),
+            reports: stored.reports,
+            warned: stored.warned,
+        })
+    }
+}
+
+/// The model's weights and statistics as a checkpoint keeps them.
+pub(super) fn weights(model: &Model) -> Result<BTreeMap<String, Array>, TrainError> {
+    Ok(model
+        .state()?
+        .into_iter()
+        .map(|entry| {
+            let values = match entry.values {
+                StateValues::F32(values) => Values::F32(values),
+                StateValues::I64(values) => Values::I64(values),
+            };
+            (entry.name, Array { shape: entry.shape, values })
+        })
+        .collect())
+}
+
+/// Puts a checkpoint's weights into a model.
+pub(super) fn load_weights(model: &mut Model, weights: &BTreeMap<String, Array>) -> Result<(), TrainError> {
+    let entries = weights
+        .iter()
+        .map(|(name, array)| StateEntry {
+            name: name.clone(),
+            shape: array.shape.clone(),
+            values: match &array.values {
+                Values::F32(values) => StateValues::F32(values.clone()),
+                Values::I64(values) => StateValues::I64(values.clone()),
+            },
+        })
+        .collect();
+    model.load_state(entries)?;
+    Ok(())
+}
+
+/// The velocities as a checkpoint keeps them.
+pub(super) fn velocity(sgd: &Sgd, model: &Model) -> Result<BTreeMap<String, Array>, TrainError> {
+    let shapes: BTreeMap<String, Vec<usize>> =
+        model.parameters().into_iter().map(|parameter| (parameter.name, parameter.shape)).collect();
+    sgd.velocity
+        .iter()
+        .map(|(name, values)| {
+            let shape = shapes.get(name).cloned().unwrap_or_else(|| values.dims().to_vec());
+            Ok((name.clone(), Array { shape, values: Values::F32(compute::read(values.clone())?) }))
+        })
+        .collect()
+}
+
+/// A checkpoint's velocities on the device.
+pub(super) fn load_velocity(stored: &BTreeMap<String, Array>, device: &Device) -> Named {
+    stored
+        .iter()
+        .filter_map(|(name, array)| match &array.values {
+            Values::F32(values) => {
+                let data = TensorData::new(values.clone(), [values.len()]);
+                Some((name.clone(), Tensor::from_data(data, device.tensors())))
+            }
+            Values::I64(_) => None,
+        })
+        .collect()
+}

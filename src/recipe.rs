@@ -1,1 +1,0 @@
-//! Everything that a run depends on.

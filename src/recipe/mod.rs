@@ -1,0 +1,281 @@
+//! Everything that a run depends on: parsed, validated, and written back whole beside its results.
+
+mod presets;
+mod schedule;
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attacks::{AttackSpec, Keep, Pgd},
+    data::Augmentation,
+    defences::DefenceSpec,
+    nn::{Architecture, Mode},
+    threat::{Magnitude, Start, ThreatModel},
+};
+
+pub use presets::{PRESETS, Preset, preset};
+pub use schedule::Schedule;
+
+/// Everything that a run depends on; the same recipe, seed and CPU give the same metrics to the bit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The network, such as `small-cnn` or `wide-resnet-34-10`.
+    #[serde(with = "as_text")]
+    pub network: Architecture,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Passes over the training set.
+    pub epochs: usize,
+    /// Examples in a minibatch.
+    pub batch_size: usize,
+    /// What is trained on.
+    pub data: DataSpec,
+    /// How the loss is made.
+    pub defence: DefenceSpec,
+    /// What the adversary may do.
+    pub threat: ThreatModel,
+    /// The inner maximisation.
+    pub attack: TrainingAttack,
+    /// How the weights move.
+    pub optimiser: Optimiser,
+    /// How the learning rate moves.
+    pub schedule: Schedule,
+    /// How a run starts gently.
+    #[serde(default)]
+    pub warm_up: WarmUp,
+    /// What is measured after each epoch.
+    pub evaluation: EpochEvaluation,
+    /// Minibatches between two reports; reading them waits for the device.
+    #[serde(default = "default_log_every")]
+    pub log_every: usize,
+}
+
+fn default_log_every() -> usize {
+    10
+}
+
+/// What is trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// The source, such as `glyphs`, `mnist:DIR` or `folder:PATH`.
+    pub source: String,
+    /// Use only so many training examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_train: Option<usize>,
+    /// Examples of the training set that are held out to choose the best checkpoint; 0 chooses on the test set, which
+    /// the paper does and which flatters the result.
+    pub held_out: usize,
+    /// Pad, crop and flip.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+    /// Leave the last minibatch out where it is smaller than the others.
+    #[serde(default)]
+    pub drop_last: bool,
+}
+
+/// The inner maximisation of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingAttack {
+    /// Gradient steps.
+    pub steps: usize,
+    /// The length of a step in pixel units.
+    pub step_size: Magnitude,
+    /// Where it starts.
+    pub start: Start,
+    /// The mode of BatchNorm and dropout while attacking: the papers differ.
+    pub mode: Mode,
+}
+
+impl TrainingAttack {
+    /// The ascent that a defence runs; under a warming-up epsilon its step shrinks in proportion.
+    pub fn pgd(&self, warm: f64) -> Pgd {
+        Pgd {
+            steps: self.steps,
+            step_size: self.step_size.scaled(warm),
+            start: self.start,
+            restarts: 1,
+            keep: Keep::Last,
+        }
+    }
+}
+
+/// Which parameters weight decay pulls on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// All of them, BatchNorm and biases too: PyTorch's default and the released code.
+    All,
+    /// Weights of convolutions and linear layers alone.
+    Weights,
+}
+
+/// Stochastic gradient descent as PyTorch computes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimiser {
+    /// The rate that the schedule scales.
+    pub learning_rate: f64,
+    /// Momentum without dampening.
+    pub momentum: f64,
+    /// Nesterov's form of the momentum.
+    #[serde(default)]
+    pub nesterov: bool,
+    /// The factor of the weights that is added to their gradient.
+    pub weight_decay: f64,
+    /// Which parameters it pulls on.
+    pub decay: Decay,
+    /// The largest Euclidean norm of the whole gradient; longer ones are scaled down to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_gradient: Option<f64>,
+}
+
+/// How a run starts gently: full epsilon from the first step can stick at the constant prediction.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUp {
+    /// Epochs over which epsilon and the step grow linearly to their full size.
+    #[serde(default)]
+    pub epsilon_epochs: f64,
+    /// Epochs of natural training before the defence sets in.
+    #[serde(default)]
+    pub natural_epochs: usize,
+}
+
+/// What is measured after each epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochEvaluation {
+    /// Attacks by name; the last one chooses the best checkpoint.
+    pub attacks: Vec<String>,
+    /// Epochs between two evaluations; the last epoch is always evaluated.
+    pub every: usize,
+    /// Use only so many held-out examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A recipe that cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The text is no recipe.
+    #[error("the recipe cannot be read: {0}; `martlet train --show-recipe` prints a whole one to start from")]
+    Syntax(String),
+    /// A field's value makes no sense.
+    #[error("recipe field {field}: expected {expected}, got {got}")]
+    Field {
+        /// The field, with dots.
+        field: &'static str,
+        /// What would be right.
+        expected: &'static str,
+        /// What was there.
+        got: String,
+    },
+    /// No preset has the name.
+    #[error("no preset is called {name:?}; expected one of {known}, or the path of a .toml file")]
+    UnknownPreset {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe and checks it.
+    ///
+    /// # Errors
+    /// [`RecipeError::Syntax`] with line and column, or the first field that makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Syntax(error.to_string()))?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as text that [`Recipe::from_toml`] reads back to the same value.
+    pub fn to_toml(&self) -> String {
+        // Every field is a plain value or table, which TOML can always hold.
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Checks every field that a type alone cannot hold.
+    ///
+    /// # Errors
+    /// The first field that makes no sense.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        let field = |right: bool, field, expected, got: String| {
+            if right { Ok(()) } else { Err(RecipeError::Field { field, expected, got }) }
+        };
+        let rate = self.optimiser.learning_rate;
+        let momentum = self.optimiser.momentum;
+        let decay = self.optimiser.weight_decay;
+        field(self.epochs > 0, "epochs", "at least 1", self.epochs.to_string())?;
+        field(self.batch_size > 0, "batch_size", "at least 1", self.batch_size.to_string())?;
+        field(self.data.limit_train != Some(0), "data.limit_train", "at least 1", "0".into())?;
+        field(rate > 0.0 && rate.is_finite(), "optimiser.learning_rate", "a number above 0", rate.to_string())?;
+        field((0.0..1.0).contains(&momentum), "optimiser.momentum", "at least 0 and below 1", momentum.to_string())?;
+        field(decay >= 0.0 && decay.is_finite(), "optimiser.weight_decay", "at least 0", decay.to_string())?;
+        if let Some(clip) = self.optimiser.clip_gradient {
+            field(clip > 0.0, "optimiser.clip_gradient", "a number above 0", clip.to_string())?;
+        }
+        field(!self.defence.attacks() || self.attack.steps > 0, "attack.steps", "at least 1", "0".into())?;
+        if let Some(lambda) = self.defence.lambda() {
+            field(lambda >= 0.0 && lambda.is_finite(), "defence.lambda", "at least 0", lambda.to_string())?;
+        }
+        let warm = self.warm_up.epsilon_epochs;
+        field(warm >= 0.0 && warm.is_finite(), "warm_up.epsilon_epochs", "at least 0", warm.to_string())?;
+        field(self.evaluation.every > 0, "evaluation.every", "at least 1", "0".into())?;
+        field(self.log_every > 0, "log_every", "at least 1", "0".into())?;
+        field(!self.evaluation.attacks.is_empty(), "evaluation.attacks", "at least one attack", "none".into())?;
+        for name in &self.evaluation.attacks {
+            AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
+                field: "evaluation.attacks",
+                expected: "natural, fgsm, pgd-STEPS or cw-STEPS",
+                got: error.to_string(),
+            })?;
+        }
+        self.schedule.validate()
+    }
+
+    /// The share of full epsilon at a moment of the run, counted in epochs.
+    pub fn epsilon_factor(&self, epochs_done: f64) -> f64 {
+        let adversarial = (epochs_done - self.warm_up.natural_epochs as f64).max(0.0);
+        if self.warm_up.epsilon_epochs > 0.0 { (adversarial / self.warm_up.epsilon_epochs).min(1.0) } else { 1.0 }
+    }
+
+    /// One line that says what is trained, for lists and reports.
+    pub fn summary(&self) -> String {
+        format!(
+            "{} · {} · {} · {} · PGD-{} × {} · {} epochs · seed {}",
+            self.defence,
+            self.network,
+            self.data.source.split(':').next().unwrap_or_default(),
+            self.threat,
+            self.attack.steps,
+            self.attack.step_size,
+            self.epochs,
+            self.seed
+        )
+    }
+}
+
+/// A type with `Display` and `FromStr` as a TOML string.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

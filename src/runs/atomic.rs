@@ -1,0 +1,160 @@
+//! Files that change at once or not at all, and the lock that says who may change them.
+
+use super::RunError;
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+/// What the name of everything unfinished begins with.
+pub(super) const TEMPORARY: &str = ".tmp-";
+const LOCK_FILE: &str = ".lock";
+
+/// Writes a file so that a reader, or a kill at any instant, sees the old content or the new, never a part.
+///
+/// The bytes go to a temporary file in the same folder, which is synced and then renamed; the folder is synced last.
+/// The temporary is locked while it is written: one without a lock was left by a kill, and the run's next writer
+/// removes it.
+///
+/// # Errors
+/// [`RunError::Io`] if the system refuses any of it; the old file is then untouched.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let folder = folder_of(path);
+    let (temporary, file) = create_temporary(path).map_err(RunError::io("write the file", path))?;
+    let outcome = (|| {
+        let mut file = file;
+        // Only keeps a cleaner off; a file system without locks does no harm here.
+        let _ = file.try_lock();
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if outcome.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    outcome.map_err(RunError::io("write the file", path))?;
+    sync_folder(&folder)
+}
+
+/// A new file beside `path`. The name of one that a killed process of our own number left is passed over.
+fn create_temporary(path: &Path) -> io::Result<(PathBuf, File)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path
+        .file_name()
+        .ok_or(io::ErrorKind::InvalidFilename)?
+        .to_string_lossy()
+        .into_owned();
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let temporary = folder_of(path).join(format!("{TEMPORARY}{}-{count}-{name}", process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+            Ok(file) => return Ok((temporary, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Writes a new file and waits until the disk has it; for files in a folder that is renamed as a whole later.
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    (|| {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    })()
+    .map_err(RunError::io("write the file", path))
+}
+
+/// Waits until the disk has the folder's list of names: what makes a rename last through a power cut.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), RunError> {
+    if cfg!(windows) {
+        return Ok(()); // folders cannot be synced there; the file system journals renames itself
+    }
+    match File::open(folder).and_then(|handle| handle.sync_all()) {
+        // Some network file systems do not know the operation; nothing better can be done on them.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        outcome => outcome.map_err(RunError::io("sync the folder", folder)),
+    }
+}
+
+/// Removes the temporary files that killed processes left in a folder; those in use are locked and stay.
+pub(super) fn remove_left_files(folder: &Path) {
+    for path in names_with(folder, TEMPORARY) {
+        let unused = path.is_file() && File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
+        if unused {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// The paths of a folder whose names begin with `prefix`; none if the folder cannot be read.
+pub(super) fn names_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Takes the lock of a run's folder. The system releases it with the file, at the latest when the process dies.
+///
+/// # Errors
+/// [`RunError::Locked`] if somebody else has it.
+pub(super) fn lock(folder: &Path) -> Result<File, RunError> {
+    let path = folder.join(LOCK_FILE);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(RunError::io("open the run's lock", &path))?;
+    // Some tries, because `is_locked` holds a lock for a moment too.
+    for _ in 0..20 {
+        match file.try_lock() {
+            Ok(()) => {
+                // For people and error messages only: the lock itself is the system's.
+                let _ = file.set_len(0).and_then(|()| file.rewind());
+                let _ = write!(file, "{}", process::id());
+                return Ok(file);
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(source)) => {
+                return Err(RunError::Io {
+                    doing: "lock the run",
+                    source,
+                    path,
+                });
+            }
+        }
+    }
+    let mut holder = String::new();
+    let _ = file.read_to_string(&mut holder);
+    let holder = match holder.trim().parse::<u32>() {
+        Ok(id) if id == process::id() => "this very process".to_string(),
+        Ok(id) => format!("process {id}"),
+        Err(_) => "another process".to_string(),
+    };
+    Err(RunError::Locked {
+        holder,
+        path: folder.to_path_buf(),
+    })
+}
+
+/// Whether somebody writes the run at this moment.
+pub(super) fn is_locked(folder: &Path) -> bool {
+    let file = File::open(folder.join(LOCK_FILE));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}

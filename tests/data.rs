@@ -1,0 +1,969 @@
+//! Data sets: every format reads what it should, and every damage is an error that says where.
+
+use std::{
+    fs,
+    io::{Cursor, Read, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use martlet::compute::{Device, read, read_int};
+use martlet::data::{Augmentation, DataError, Dataset, NpzValues, Split, download, load, write_npz};
+use martlet::random::Rng;
+use martlet::shapes::ImageShape;
+
+const GREY: ImageShape = ImageShape {
+    channels: 1,
+    height: 2,
+    width: 3,
+};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn source(kind: &str, path: &Path) -> String {
+    format!("{kind}:{}", path.display())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The error must say `expected` and `got` and end with a path, and hold every one of `words`.
+#[track_caller]
+fn assert_says(result: Result<Dataset, DataError>, words: &[&str]) {
+    let message = result.map(|set| set.len()).expect_err("expected an error").to_string();
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- Dataset
+
+/// `counts[k]` examples of class k, interleaved; each image holds its own number.
+fn numbered(counts: &[usize]) -> Dataset {
+    let mut labels = Vec::new();
+    for round in 0..*counts.iter().max().unwrap() {
+        labels.extend(
+            (0..counts.len())
+                .filter(|class| round < counts[*class])
+                .map(|class| class as u16),
+        );
+    }
+    let images = (0..labels.len()).flat_map(|i| vec![i as u8; GREY.len()]).collect();
+    let class_names = (0..counts.len()).map(|class| format!("class {class}")).collect();
+    Dataset::from_parts("numbered", GREY, class_names, images, labels).unwrap()
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let make = |bytes: usize, labels: Vec<u16>| {
+        Dataset::from_parts("odd", GREY, vec!["a".into(), "b".into()], vec![0; bytes], labels)
+    };
+    assert_says(make(6, vec![2]), &["labels in 0..2", "label 2 of example 0"]);
+    assert_says(make(7, vec![0]), &["6 bytes", "7 bytes"]);
+    assert_says(make(0, vec![]), &["at least one image"]);
+}
+
+#[test]
+fn a_split_off_part_is_disjoint_complete_balanced_and_the_same_for_the_same_seed() {
+    let set = numbered(&[40, 40, 20]);
+    let (train, held_out) = set.split_off(25, 7);
+    assert_eq!((train.len(), held_out.len()), (75, 25));
+    let indices = |set: &Dataset| (0..set.len()).map(|i| set.index(i)).collect::<Vec<_>>();
+    let mut all = [indices(&train), indices(&held_out)].concat();
+    all.sort_unstable();
+    assert_eq!(all, (0..100).collect::<Vec<_>>());
+    let count = |class: usize| (0..held_out.len()).filter(|i| held_out.label(*i) == class).count();
+    assert_eq!([count(0), count(1), count(2)], [10, 10, 5]);
+    assert_eq!(indices(&set.split_off(25, 7).1), indices(&held_out));
+    assert_ne!(indices(&set.split_off(25, 8).1), indices(&held_out));
+    // Positions in the original survive a subset of a subset.
+    let last = held_out.subset(&[24, 3]).take(1);
+    assert_eq!(last.index(0), held_out.index(24));
+    assert_eq!(last.image(0)[0] as usize, held_out.index(24));
+    // Degenerate sizes.
+    assert_eq!(set.split_off(0, 1).1.len(), 0);
+    assert_eq!(set.split_off(1_000, 1).0.len(), 0);
+}
+
+#[test]
+fn taking_the_first_of_a_set_sorted_by_class_takes_from_every_class() {
+    let set = numbered(&[30, 30]);
+    assert_eq!(
+        (0..10).map(|i| set.take(10).index(i)).collect::<Vec<_>>(),
+        (0..10).collect::<Vec<_>>()
+    );
+    let mut by_class: Vec<usize> = (0..60).collect();
+    by_class.sort_by_key(|position| set.label(*position));
+    let first = set.subset(&by_class).take(10);
+    assert_eq!((0..10).filter(|i| first.label(*i) == 1).count(), 5);
+    assert_eq!(set.take(1_000).len(), 60);
+}
+
+#[test]
+fn the_fingerprint_follows_content_and_order() {
+    let set = numbered(&[5, 5]);
+    let all: Vec<usize> = (0..10).collect();
+    assert_eq!(set.fingerprint(), set.subset(&all).fingerprint());
+    assert_ne!(set.fingerprint(), set.take(9).fingerprint());
+    assert_ne!(set.subset(&[0, 1]).fingerprint(), set.subset(&[1, 0]).fingerprint());
+}
+
+#[test]
+fn an_augmented_batch_without_augmentation_is_the_plain_batch() {
+    let device = Device::cpu();
+    let set = load("glyphs", Split::Test).unwrap();
+    let positions = [5, 3, 1_999, 0];
+    let plain = set.batch(&positions, &device);
+    let augmented = set.augmented_batch(&positions, &Augmentation::default(), &mut Rng::new(1), &device);
+    assert_eq!(plain.images.dims(), [4, 1, 28, 28]);
+    assert_eq!(read(plain.images.clone()).unwrap(), read(augmented.images).unwrap());
+    assert_eq!(read_int(plain.labels).unwrap(), read_int(augmented.labels).unwrap());
+    assert_eq!(
+        (plain.indices.as_slice(), augmented.indices.as_slice()),
+        (&positions[..], &positions[..])
+    );
+    let first: Vec<f32> = set.image(5).iter().map(|byte| f32::from(*byte) / 255.0).collect();
+    assert_eq!(read(plain.images).unwrap()[..784], first);
+}
+
+#[test]
+fn augmentation_moves_pixels_and_makes_none_up() {
+    let device = Device::cpu();
+    let set = numbered(&[200]);
+    let positions: Vec<usize> = (0..200).collect();
+    let how = Augmentation { pad: 1, flip: true };
+    let draw = |seed| {
+        read(
+            set.augmented_batch(&positions, &how, &mut Rng::new(seed), &device)
+                .images,
+        )
+        .unwrap()
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
+    for (image, pixels) in draw(1).chunks(GREY.len()).enumerate() {
+        assert!(pixels.iter().all(|p| *p == 0.0 || *p == image as f32 / 255.0));
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- sources
+
+#[test]
+fn an_unknown_source_is_told_the_known_ones() {
+    for given in ["minst:/tmp", "mnist", "mnist:", "glyphs:seven", "", ":", "folder"] {
+        assert_says(load(given, Split::Train), &[given, "mnist:FOLDER", "glyphs:SEED"]);
+    }
+}
+
+#[test]
+fn glyphs_are_the_same_bytes_everywhere_and_balanced() {
+    let (train, test) = (
+        load("glyphs", Split::Train).unwrap(),
+        load("glyphs", Split::Test).unwrap(),
+    );
+    assert_eq!((train.len(), test.len(), train.classes()), (6_000, 2_000, 10));
+    for class in 0..10 {
+        assert_eq!((0..train.len()).filter(|i| train.label(*i) == class).count(), 600);
+    }
+    assert_eq!(train.fingerprint(), "8db292a838a6258a9c033ac48ded7491");
+    assert_eq!(test.fingerprint(), "5fa00a3c925a691173afa47817e349f4");
+    assert_eq!(
+        load("glyphs:2020", Split::Test).unwrap().fingerprint(),
+        test.fingerprint()
+    );
+    assert_ne!(load("glyphs:1", Split::Test).unwrap().fingerprint(), test.fingerprint());
+    // No picture is empty, and none stands in both splits.
+    let contrast = |set: &Dataset, i: usize| set.image(i).iter().max().unwrap() - set.image(i).iter().min().unwrap();
+    assert!((0..train.len()).all(|i| contrast(&train, i) > 100));
+    let pictures: std::collections::BTreeSet<&[u8]> = (0..train.len()).map(|i| train.image(i)).collect();
+    assert!((0..test.len()).all(|i| !pictures.contains(test.image(i))));
+}
+
+// -------------------------------------------------------------------------------------------------------- IDX
+
+fn idx_images(count: u32) -> Vec<u8> {
+    let mut bytes = [0x803u32, count, 2, 3]
+        .iter()
+        .flat_map(|n| n.to_be_bytes())
+        .collect::<Vec<_>>();
+    bytes.extend((0..count * 6).map(|i| i as u8));
+    bytes
+}
+
+fn idx_labels(labels: &[u8]) -> Vec<u8> {
+    let mut bytes = [0x801u32, labels.len() as u32]
+        .iter()
+        .flat_map(|n| n.to_be_bytes())
+        .collect::<Vec<_>>();
+    bytes.extend(labels);
+    bytes
+}
+
+/// A folder with four plain IDX files: three training images, two test images.
+fn idx_folder() -> tempfile::TempDir {
+    let folder = folder();
+    let write = |name: &str, bytes: Vec<u8>| fs::write(folder.path().join(name), bytes).unwrap();
+    write("train-images-idx3-ubyte", idx_images(3));
+    write("train-labels-idx1-ubyte", idx_labels(&[9, 0, 4]));
+    write("t10k-images-idx3-ubyte", idx_images(2));
+    write("t10k-labels-idx1-ubyte", idx_labels(&[1, 2]));
+    folder
+}
+
+#[test]
+fn idx_files_are_read_under_all_their_names() {
+    let plain = idx_folder();
+    let train = load(&source("mnist", plain.path()), Split::Train).unwrap();
+    assert_eq!(
+        (train.len(), train.shape(), train.label(0), train.image(1)),
+        (3, GREY, 9, &[6, 7, 8, 9, 10, 11][..])
+    );
+    assert!(train.note().unwrap().contains("not the original file"));
+    assert_eq!(load(&source("mnist", plain.path()), Split::Test).unwrap().len(), 2);
+    // The checksums of the unpacked Fashion-MNIST files are not published: nothing to compare with.
+    let fashion = load(&source("fashion-mnist", plain.path()), Split::Train).unwrap();
+    assert_eq!(
+        (fashion.note(), fashion.class_names()[9].as_str()),
+        (None, "Ankle boot")
+    );
+
+    let other = folder();
+    let raw = other.path().join("MNIST/raw");
+    fs::create_dir_all(&raw).unwrap();
+    fs::write(raw.join("train-images.idx3-ubyte.gz"), gzip(&idx_images(3))).unwrap();
+    fs::write(raw.join("train-labels.idx1-ubyte.gz"), gzip(&idx_labels(&[9, 0, 4]))).unwrap();
+    assert_eq!(
+        load(&source("mnist", other.path()), Split::Train)
+            .unwrap()
+            .fingerprint(),
+        train.fingerprint()
+    );
+    assert_says(
+        load(&source("mnist", other.path()), Split::Test),
+        &["t10k-images-idx3-ubyte", "martlet data get mnist"],
+    );
+}
+
+#[test]
+fn every_prefix_and_every_excess_of_an_idx_file_is_an_error() {
+    for (name, whole) in [
+        ("train-images-idx3-ubyte", idx_images(3)),
+        ("train-labels-idx1-ubyte", idx_labels(&[9, 0, 4])),
+        ("train-images-idx3-ubyte", gzip(&idx_images(3))),
+        ("train-labels-idx1-ubyte", gzip(&idx_labels(&[9, 0, 4]))),
+    ] {
+        let folder = idx_folder();
+        let path = folder.path().join(name);
+        fs::write(&path, &whole).unwrap();
+        assert!(load(&source("mnist", folder.path()), Split::Train).is_ok());
+        for end in 0..whole.len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            assert_says(
+                load(&source("mnist", folder.path()), Split::Train),
+                &["at byte", "expected", "got", name],
+            );
+        }
+        fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
+        assert_says(load(&source("mnist", folder.path()), Split::Train), &["at byte", name]);
+    }
+}
+
+#[test]
+fn idx_errors_say_where_and_what() {
+    let folder = idx_folder();
+    let try_with = |name: &str, bytes: Vec<u8>| {
+        let path = folder.path().join(name);
+        let before = fs::read(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let result = load(&source("mnist", folder.path()), Split::Train);
+        fs::write(&path, before).unwrap();
+        result
+    };
+    assert_says(
+        try_with("train-labels-idx1-ubyte", idx_labels(&[1, 10, 2])),
+        &["byte 9", "0..10", "10 for example 1"],
+    );
+    assert_says(
+        try_with("train-labels-idx1-ubyte", idx_labels(&[1, 2])),
+        &["3 labels", "2 labels"],
+    );
+    assert_says(
+        try_with("train-labels-idx1-ubyte", idx_images(3)),
+        &["byte 0", "0x00000801", "0x00000803", "swapped"],
+    );
+    assert_says(
+        try_with("train-images-idx3-ubyte", b"<html>not found</html>".to_vec()),
+        &["0x00000803", "0x3c68746d"],
+    );
+    let mut huge = idx_images(3);
+    huge[4..16].fill(0xff);
+    assert_says(try_with("train-images-idx3-ubyte", huge), &["more than any file"]);
+}
+
+// ------------------------------------------------------------------------------------------------------ CIFAR
+
+/// `count` records of CIFAR-10 (one label byte) or CIFAR-100 (two).
+fn records(count: usize, label_bytes: usize) -> Vec<u8> {
+    (0..count)
+        .flat_map(|i| [vec![19; label_bytes - 1], vec![(i % 10) as u8], vec![i as u8; 3_072]].concat())
+        .collect()
+}
+
+fn tar_gz(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        archive.append_data(&mut header, name, *bytes).unwrap();
+    }
+    gzip(&archive.into_inner().unwrap())
+}
+
+/// A batch as Python 2 pickled it: {"labels": [...], "data": numpy.ndarray of uint8, N × 3,072}.
+fn python_batch(labels: &[u8], key: &str) -> Vec<u8> {
+    let mut out = b"\x80\x02}q\x01(".to_vec();
+    out.extend([b'U', key.len() as u8]);
+    out.extend(key.as_bytes());
+    out.extend(b"q\x02]q\x03(");
+    labels.iter().for_each(|label| out.extend([b'K', *label]));
+    out.extend(
+        b"eU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07",
+    );
+    out.extend([b"(K\x01M", &(labels.len() as u16).to_le_bytes()[..], b"M\x00\x0c\x86"].concat());
+    out.extend(
+        b"cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T",
+    );
+    out.extend((labels.len() as u32 * 3_072).to_le_bytes());
+    (0..labels.len()).for_each(|i| out.extend(vec![i as u8; 3_072]));
+    out.extend(b"tbu.");
+    out
+}
+
+#[test]
+fn all_layouts_of_cifar_10_hold_the_same_images() {
+    let make = |files: &[(&str, Vec<u8>)]| {
+        let folder = folder();
+        for (name, bytes) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        folder
+    };
+    let (one, two) = (records(3, 1), records(2, 1));
+    let python = |count: u8| python_batch(&(0..count).collect::<Vec<_>>(), "labels");
+    let folders = [
+        make(&[
+            ("data_batch_1.bin", one.clone()),
+            ("data_batch_2.bin", two.clone()),
+            ("test_batch.bin", two.clone()),
+        ]),
+        make(&[
+            ("data_batch_1.bin.gz", gzip(&one)),
+            ("data_batch_2.bin", two.clone()),
+            ("test_batch.bin", two.clone()),
+        ]),
+        // The same batch in two layouts counts once; other files do not count.
+        make(&[
+            ("cifar-10-batches-py/data_batch_1", python(3)),
+            ("cifar-10-batches-py/data_batch_1.bin", one.clone()),
+            ("cifar-10-batches-py/data_batch_2", python(2)),
+            ("cifar-10-batches-py/test_batch", python(2)),
+            ("cifar-10-batches-py/batches.meta", b"\x80\x02N.".to_vec()),
+        ]),
+        make(&[(
+            "cifar-10-binary.tar.gz",
+            tar_gz(&[
+                ("cifar-10-batches-bin/data_batch_2.bin", &two),
+                ("cifar-10-batches-bin/data_batch_1.bin", &one),
+                ("cifar-10-batches-bin/test_batch.bin", &two),
+                ("cifar-10-batches-bin/readme.html", b"hello"),
+            ]),
+        )]),
+        make(&[(
+            "cifar-10-python.tar.gz",
+            tar_gz(&[
+                ("cifar-10-batches-py/data_batch_1", &python(3)),
+                ("cifar-10-batches-py/data_batch_2", &python(2)),
+                ("cifar-10-batches-py/test_batch", &python(2)),
+            ]),
+        )]),
+    ];
+    let read = |folder: &tempfile::TempDir, split| load(&source("cifar10", folder.path()), split).unwrap();
+    let (train, test) = (read(&folders[0], Split::Train), read(&folders[0], Split::Test));
+    assert_eq!((train.len(), test.len(), train.label(4)), (5, 2, 1));
+    assert_eq!(train.image(2), &[2; 3_072]);
+    assert_eq!(train.note(), Some("5 examples, the original has 50000"));
+    for folder in &folders[1..] {
+        assert_eq!(read(folder, Split::Train).fingerprint(), train.fingerprint());
+        assert_eq!(read(folder, Split::Test).fingerprint(), test.fingerprint());
+    }
+}
+
+#[test]
+fn a_single_batch_is_a_training_set_and_says_what_to_do_for_a_test() {
+    let folder = folder();
+    let path = folder.path().join("data_batch_1_first4000.bin.gz");
+    fs::write(&path, gzip(&records(3, 1))).unwrap();
+    for path in [path.as_path(), folder.path()] {
+        assert_eq!(load(&source("cifar10", path), Split::Train).unwrap().len(), 3);
+        assert_says(
+            load(&source("cifar10", path), Split::Test),
+            &["test images", "hold out a part"],
+        );
+    }
+    assert_says(
+        load(&source("cifar10", &folder.path().join("x.zip")), Split::Train),
+        &["folder:PATH"],
+    );
+}
+
+#[test]
+fn cifar_100_takes_the_fine_label() {
+    let folder = folder();
+    fs::write(folder.path().join("train.bin"), records(12, 2)).unwrap();
+    fs::write(folder.path().join("test"), python_batch(&[99, 3], "fine_labels")).unwrap();
+    let train = load(&source("cifar100", folder.path()), Split::Train).unwrap();
+    assert_eq!(
+        (train.classes(), train.label(3), train.class_names()[3].as_str()),
+        (100, 3, "bear")
+    );
+    assert_eq!(
+        load(&source("cifar100", folder.path()), Split::Test).unwrap().label(0),
+        99
+    );
+}
+
+#[test]
+fn every_prefix_of_a_cifar_file_is_an_error_or_whole_records() {
+    let folder = folder();
+    let binary = records(2, 1);
+    let path = folder.path().join("data_batch_1.bin");
+    for end in 0..binary.len() {
+        fs::write(&path, &binary[..end]).unwrap();
+        let result = load(&source("cifar10", folder.path()), Split::Train);
+        if end == 3_073 {
+            // Whole records cannot be told from a smaller set: read, and said.
+            assert!(
+                result
+                    .unwrap()
+                    .note()
+                    .unwrap()
+                    .contains("1 examples, the original has 50000")
+            );
+        } else {
+            assert_says(result, &["at byte", "records of 3073 bytes", "data_batch_1.bin"]);
+        }
+    }
+    fs::remove_file(path).unwrap();
+    let python = python_batch(&[1, 2], "labels");
+    let archive = tar_gz(&[("data_batch_1", &python)]);
+    for (name, whole) in [("data_batch_1", python), ("cifar-10-python.tar.gz", archive)] {
+        let path = folder.path().join(name);
+        fs::write(&path, &whole).unwrap();
+        assert!(load(&source("cifar10", folder.path()), Split::Train).is_ok());
+        for end in 0..whole.len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            assert_says(
+                load(&source("cifar10", folder.path()), Split::Train),
+                &["expected", name],
+            );
+        }
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn cifar_errors_say_where_and_what() {
+    let folder = folder();
+    let try_with = |name: &str, bytes: Vec<u8>| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let result = load(&source("cifar10", folder.path()), Split::Train);
+        fs::remove_file(path).unwrap();
+        result
+    };
+    let mut wrong = records(2, 1);
+    wrong[3_073] = 10;
+    assert_says(
+        try_with("data_batch_1.bin", wrong),
+        &["at byte 3073", "0..10", "10 for example 1"],
+    );
+    assert_says(
+        try_with("data_batch_1", python_batch(&[1, 12], "labels")),
+        &["0..10", "12 for example 1"],
+    );
+    assert_says(
+        try_with("data_batch_1", python_batch(&[1], "fine_labels")),
+        &["whole numbers under `labels`"],
+    );
+    assert_says(
+        try_with("data_batch_1", b"\x80\x02cos\nsystem\nU\x04true\x85R.".to_vec()),
+        &["a request to run os.system"],
+    );
+    let in_archive = tar_gz(&[("data_batch_3.bin", &[0; 100])]);
+    assert_says(
+        try_with("cifar-10-binary.tar.gz", in_archive),
+        &["data_batch_3.bin", "100 bytes", "cifar-10-binary.tar.gz"],
+    );
+}
+
+// ----------------------------------------------------------------------------------------------------- folder
+
+fn picture(width: u32, height: u32, colour: Option<[u8; 3]>, format: image::ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    match colour {
+        Some(colour) => image::RgbImage::from_pixel(width, height, image::Rgb(colour)).write_to(&mut bytes, format),
+        None => image::GrayImage::from_fn(width, height, |x, y| image::Luma([(x + 10 * y) as u8]))
+            .write_to(&mut bytes, format),
+    }
+    .unwrap();
+    bytes.into_inner()
+}
+
+type Files = Vec<(&'static str, Vec<u8>)>;
+
+/// The same files as a folder and as a zip.
+fn folder_and_zip(files: &Files) -> (tempfile::TempDir, [PathBuf; 2]) {
+    let base = folder();
+    let (root, zipped) = (base.path().join("pictures"), base.path().join("pictures.zip"));
+    let mut zip = zip::ZipWriter::new(fs::File::create(&zipped).unwrap());
+    for (name, bytes) in files {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), bytes).unwrap();
+        zip.start_file(format!("pictures/{name}"), zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap();
+    (base, [root, zipped])
+}
+
+#[test]
+fn folders_and_zips_of_pictures_are_the_same_set() {
+    let png = image::ImageFormat::Png;
+    let grey: Files = vec![
+        ("train/dog/2.png", picture(3, 2, None, png)),
+        ("train/cat/1.PNG", picture(3, 2, None, png)),
+        ("train/cat/.hidden.png", b"no picture".to_vec()),
+        ("train/cat/notes.txt", b"no picture".to_vec()),
+        ("test/eel/1.png", picture(3, 2, None, png)),
+    ];
+    let (_base, paths) = folder_and_zip(&grey);
+    for path in &paths {
+        let train = load(&source("folder", path), Split::Train).unwrap();
+        // Classes of both splits, so that a model's outputs fit either.
+        assert_eq!(train.class_names(), ["cat", "dog", "eel"]);
+        assert_eq!(
+            (train.len(), train.shape(), train.label(0), train.label(1)),
+            (2, GREY, 0, 1)
+        );
+        assert_eq!((train.image(0), train.note()), (&[0, 1, 2, 10, 11, 12][..], None));
+        assert_eq!(load(&source("folder", path), Split::Test).unwrap().label(0), 2);
+    }
+
+    let mixed: Files = vec![
+        ("a/1.png", picture(2, 2, Some([200, 100, 0]), png)),
+        ("b/1.png", picture(2, 2, None, png)),
+        (
+            "b/2.jpg",
+            picture(2, 2, Some([255, 255, 255]), image::ImageFormat::Jpeg),
+        ),
+    ];
+    let (_base, paths) = folder_and_zip(&mixed);
+    for path in &paths {
+        let set = load(&source("folder", path), Split::Train).unwrap();
+        assert_eq!(set.image(0), [200, 200, 200, 200, 100, 100, 100, 100, 0, 0, 0, 0]);
+        assert_eq!(set.note(), Some("JPEG images: lossy"));
+        assert_says(
+            load(&source("folder", path), Split::Test),
+            &["test images", "hold out a part"],
+        );
+    }
+}
+
+#[test]
+fn a_jpeg_copy_of_cifar_10_says_so() {
+    const CLASSES: [&str; 10] = [
+        "c/airplane/1.jpg",
+        "c/automobile/1.jpg",
+        "c/bird/1.jpg",
+        "c/cat/1.jpg",
+        "c/deer/1.jpg",
+        "c/dog/1.jpg",
+        "c/frog/1.jpg",
+        "c/horse/1.jpg",
+        "c/ship/1.jpg",
+        "c/truck/1.jpg",
+    ];
+    let jpeg = picture(32, 32, Some([10, 20, 30]), image::ImageFormat::Jpeg);
+    let (_base, paths) = folder_and_zip(&CLASSES.iter().map(|name| (*name, jpeg.clone())).collect());
+    let set = load(&source("folder", &paths[1]), Split::Train).unwrap();
+    assert_eq!(set.name(), "CIFAR-10 (JPEG copy)");
+    assert!(
+        set.note()
+            .unwrap()
+            .contains("not comparable with published CIFAR-10 figures")
+    );
+}
+
+#[test]
+fn folder_errors_name_the_picture() {
+    let png = image::ImageFormat::Png;
+    let good = || ("a/1.png", picture(3, 2, None, png));
+    for (files, words) in [
+        (
+            vec![good(), ("b/2.png", picture(4, 2, None, png))],
+            &["b/2.png", "3×2", "4×2"][..],
+        ),
+        (
+            vec![good(), ("b/2.png", picture(3, 2, None, png)[..40].to_vec())],
+            &["b/2.png", "a whole PNG or JPEG"],
+        ),
+        (
+            vec![good(), ("b/deep/2.png", picture(3, 2, None, png))],
+            &["b/deep/2.png", "CLASS/PICTURE"],
+        ),
+        (vec![("a/readme.txt", vec![])], &["no pictures", "CLASS/PICTURE"]),
+    ] {
+        let (_base, paths) = folder_and_zip(&files);
+        for path in &paths {
+            assert_says(load(&source("folder", path), Split::Train), words);
+        }
+    }
+    assert_says(load("folder:/no/such/place", Split::Train), &["/no/such/place"]);
+    let (_base, [_, zipped]) = folder_and_zip(&vec![good()]);
+    let whole = fs::read(&zipped).unwrap();
+    for end in 0..whole.len() {
+        fs::write(&zipped, &whole[..end]).unwrap();
+        assert!(
+            load(&source("folder", &zipped), Split::Train).is_err(),
+            "a prefix of {end} bytes was read"
+        );
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- npz
+
+#[test]
+fn npz_round_trips_and_reads_every_layout() {
+    let base = folder();
+    let write = |name: &str, arrays: &[(&str, &[usize], NpzValues)]| {
+        let path = base.path().join(name);
+        write_npz(&path, arrays).unwrap();
+        source("npz", &path)
+    };
+    let bytes: Vec<u8> = (0..36).collect();
+    let floats: Vec<f32> = bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+    let labels = NpzValues::I64(&[1, 0]);
+
+    let grey = write(
+        "grey.npz",
+        &[
+            ("images", &[6, 2, 3], NpzValues::U8(&bytes)),
+            ("labels", &[6], NpzValues::U8(&[0, 1, 2, 3, 4, 5])),
+        ],
+    );
+    let grey = load(&grey, Split::Train).unwrap();
+    assert_eq!(
+        (grey.len(), grey.shape(), grey.classes(), grey.image(5)),
+        (6, GREY, 6, &bytes[30..])
+    );
+
+    let first = write(
+        "first.npz",
+        &[("x", &[2, 3, 2, 3][..], NpzValues::F32(&floats)), ("y", &[2], labels)],
+    );
+    // Three columns could be three channels: the shape 2, 3, 2, 3 says neither.
+    assert_says(load(&first, Split::Train), &["N×H×W×C or N×C×H×W", "[2, 3, 2, 3]"]);
+
+    let first = write(
+        "first.npz",
+        &[
+            ("x", &[1, 3, 2, 6][..], NpzValues::F32(&floats)),
+            ("y", &[1], NpzValues::I64(&[1])),
+        ],
+    );
+    let first = load(&first, Split::Train).unwrap();
+    assert_eq!((first.image(0), first.note()), (&bytes[..], None));
+    let last = write(
+        "last.npz",
+        &[
+            ("data", &[1, 2, 6, 3][..], NpzValues::U8(&bytes)),
+            ("labels", &[1], NpzValues::I64(&[1])),
+        ],
+    );
+    let last = load(&last, Split::Train).unwrap();
+    assert_eq!(last.shape(), first.shape());
+    assert_eq!(last.image(0)[..12], [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33]);
+
+    let between = write(
+        "between.npz",
+        &[
+            ("image", &[1, 2, 3][..], NpzValues::F32(&[0.5; 6])),
+            ("label", &[1], NpzValues::I64(&[0])),
+        ],
+    );
+    let between = load(&between, Split::Train).unwrap();
+    assert_eq!(
+        (between.image(0)[0], between.note()),
+        (128, Some("float pixels, rounded to 8 bits"))
+    );
+
+    let both = write(
+        "both.npz",
+        &[
+            ("x_train", &[2, 2, 3], NpzValues::U8(&bytes[..12])),
+            ("y_train", &[2], NpzValues::I64(&[0, 1])),
+            ("x_test", &[1, 2, 3], NpzValues::U8(&bytes[..6])),
+            ("y_test", &[1], NpzValues::I64(&[7])),
+        ],
+    );
+    assert_eq!(load(&both, Split::Train).unwrap().classes(), 8);
+    assert_eq!(load(&both, Split::Test).unwrap().label(0), 7);
+}
+
+#[test]
+fn npz_errors_name_the_array() {
+    let base = folder();
+    let path = base.path().join("odd.npz");
+    let try_with = |arrays: &[(&str, &[usize], NpzValues)]| {
+        write_npz(&path, arrays).unwrap();
+        load(&source("npz", &path), Split::Train)
+    };
+    let images = ("images", &[2, 2, 3][..], NpzValues::U8(&[0; 12]));
+    assert_says(
+        try_with(&[images, ("labels", &[3], NpzValues::I64(&[0; 3]))]),
+        &["\"labels\"", "2 labels", "got 3"],
+    );
+    assert_says(
+        try_with(&[images, ("labels", &[2], NpzValues::I64(&[0, -1]))]),
+        &["\"labels\"", "-1 for example 1"],
+    );
+    assert_says(
+        try_with(&[images, ("labels", &[2], NpzValues::F32(&[0.0, 1.0]))]),
+        &["whole numbers", "floats"],
+    );
+    assert_says(try_with(&[images]), &["the file holds images"]);
+    let bright = (
+        "images",
+        &[1, 2, 3][..],
+        NpzValues::F32(&[0.0, 0.5, 1.0, 254.0, 0.0, 0.0]),
+    );
+    assert_says(
+        try_with(&[bright, ("labels", &[1], NpzValues::I64(&[0]))]),
+        &["[0, 1]", "254 in example 0"],
+    );
+    let dark = ("images", &[1, 2, 3][..], NpzValues::F32(&[f32::NAN; 6]));
+    assert_says(
+        try_with(&[dark, ("labels", &[1], NpzValues::I64(&[0]))]),
+        &["NaN in example 0"],
+    );
+    let flat = ("images", &[2, 6][..], NpzValues::U8(&[0; 12]));
+    assert_says(
+        try_with(&[flat, ("labels", &[2], NpzValues::I64(&[0, 1]))]),
+        &["the shape [2, 6]"],
+    );
+    assert!(write_npz(&path, &[("x", &[3], NpzValues::U8(&[0; 2]))]).is_err());
+
+    write_npz(&path, &[images, ("labels", &[2], NpzValues::I64(&[0, 1]))]).unwrap();
+    assert_says(
+        load(&source("npz", &path), Split::Test),
+        &["test images", "one set", "hold out"],
+    );
+    let whole = fs::read(&path).unwrap();
+    for end in 0..whole.len() {
+        fs::write(&path, &whole[..end]).unwrap();
+        assert_says(load(&source("npz", &path), Split::Train), &["expected", "odd.npz"]);
+    }
+    // Nothing temporary is left behind.
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1);
+}
+
+// --------------------------------------------------------------------------------------------------- download
+
+/// Serves `content` to whoever asks, ranges too, and keeps the requests. A request is cut off after `most` bytes of body
+/// the first time.
+fn serve(content: &'static [u8], most: usize) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/file", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = requests.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                request.push(byte[0]);
+            }
+            let request = String::from_utf8_lossy(&request).to_lowercase();
+            let begin: Option<usize> = request
+                .split("range: bytes=")
+                .nth(1)
+                .and_then(|range| range.split('-').next()?.parse().ok());
+            let is_first = seen.lock().unwrap().is_empty();
+            seen.lock().unwrap().push(request);
+            let begin_at = begin.unwrap_or(0);
+            let status = match begin {
+                Some(begin) if begin >= content.len() => "416 Range Not Satisfiable",
+                Some(_) => "206 Partial Content",
+                None => "200 OK",
+            };
+            let body = content.get(begin_at..).unwrap_or_default();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.write_all(&body[..if is_first { most.min(body.len()) } else { body.len() }]);
+        }
+    });
+    (url, requests)
+}
+
+fn remote(url: &str, md5: &'static str) -> download::RemoteFile {
+    let urls: &'static [&'static str] = vec![&*url.to_string().leak()].leak();
+    download::RemoteFile {
+        name: "file.bin",
+        urls,
+        md5,
+        bytes: 26,
+    }
+}
+
+const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
+const ALPHABET_MD5: &str = "c3fcd3d76192e4007dfb496cca67e13b";
+
+#[test]
+fn a_broken_download_is_resumed_and_checked() {
+    let (url, requests) = serve(ALPHABET, 10);
+    let base = folder();
+    let file = [remote(&url, ALPHABET_MD5)];
+    let error = download::get_files(&file, base.path(), &mut |_, _| {})
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("file.bin") && error.contains(ALPHABET_MD5), "{error}");
+    assert_eq!(fs::read(base.path().join("file.bin.part")).unwrap(), b"abcdefghij");
+
+    let mut told = Vec::new();
+    download::get_files(&file, base.path(), &mut |done, total| told.push((done, total))).unwrap();
+    assert_eq!(fs::read(base.path().join("file.bin")).unwrap(), ALPHABET);
+    assert!(!base.path().join("file.bin.part").exists());
+    assert!(requests.lock().unwrap()[1].contains("range: bytes=10-"));
+    assert_eq!((told.first(), told.last()), (Some(&(10, 26)), Some(&(26, 26))));
+
+    // A file that is there and right is not asked for again.
+    download::get_files(&file, base.path(), &mut |_, _| {}).unwrap();
+    assert_eq!(requests.lock().unwrap().len(), 2);
+
+    // Whole, but killed before the renaming: the server has nothing to add.
+    fs::rename(base.path().join("file.bin"), base.path().join("file.bin.part")).unwrap();
+    download::get_files(&file, base.path(), &mut |_, _| {}).unwrap();
+    assert!(base.path().join("file.bin").exists());
+}
+
+#[test]
+fn a_download_that_is_not_the_original_is_refused_and_removed() {
+    let (url, _) = serve(ALPHABET, 1_000);
+    let base = folder();
+    let file = [remote(&url, "00000000000000000000000000000000")];
+    let error = download::get_files(&file, base.path(), &mut |_, _| {})
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(ALPHABET_MD5) && error.contains("by hand"), "{error}");
+    assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn offline_the_error_says_which_files_to_put_where() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let base = folder();
+    let file = [remote(&format!("http://{nobody}/file"), ALPHABET_MD5)];
+    let error = download::get_files(&file, base.path(), &mut |_, _| {})
+        .unwrap_err()
+        .to_string();
+    let path = base.path().join("file.bin").display().to_string();
+    assert!(
+        error.ends_with(&path) && error.contains("put these files there by hand"),
+        "{error}"
+    );
+    assert!(download::get("emnist", base.path(), &mut |_, _| {}).is_err());
+    assert_eq!(
+        download::known().map_names(),
+        ["mnist", "fashion-mnist", "cifar10", "cifar100"]
+    );
+}
+
+trait Names {
+    fn map_names(&self) -> Vec<&'static str>;
+}
+
+impl Names for [download::Known] {
+    fn map_names(&self) -> Vec<&'static str> {
+        self.iter().map(|known| known.name).collect()
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- real files
+
+#[test]
+fn errors_travel_between_threads() {
+    fn travels<T: Send + Sync + 'static>() {}
+    travels::<DataError>();
+    travels::<Dataset>();
+}
+
+#[test]
+fn the_real_files_are_read_where_there_are_any() {
+    let Some(root) = std::env::var_os("MARTLET_DATA")
+        .map(PathBuf::from)
+        .filter(|root| root.is_dir())
+    else {
+        eprintln!("SKIPPED: no real files. Set MARTLET_DATA to a folder with mnist/ and cifar10/ in it.");
+        return;
+    };
+    let timed = |source: &str, split| {
+        let begin = std::time::Instant::now();
+        let set = load(source, split).unwrap();
+        eprintln!(
+            "{source} {split:?}: {} in {:.2} s, {:?}",
+            set.len(),
+            begin.elapsed().as_secs_f32(),
+            set.note()
+        );
+        set
+    };
+    let mnist = source("mnist", &root.join("mnist"));
+    let (train, test) = (timed(&mnist, Split::Train), timed(&mnist, Split::Test));
+    assert_eq!(
+        (train.len(), test.len(), train.note(), test.note()),
+        (60_000, 10_000, None, None)
+    );
+    assert_eq!([0, 1, 2].map(|i| train.label(i)), [5, 0, 4]);
+    assert_says(
+        load(&source("fashion-mnist", &root.join("mnist")), Split::Train),
+        &["Fashion-MNIST", "got MNIST"],
+    );
+    let cifar = timed(&source("cifar10", &root.join("cifar10")), Split::Train);
+    assert!(cifar.len() >= 4_000);
+    assert_eq!(cifar.shape().to_string(), "3×32×32");
+    let jpeg = root.join("cifar10/cifar10-jpeg-q75.zip");
+    if jpeg.is_file() {
+        let (train, test) = (
+            timed(&source("folder", &jpeg), Split::Train),
+            timed(&source("folder", &jpeg), Split::Test),
+        );
+        assert_eq!(
+            (train.len(), test.len(), train.name()),
+            (50_000, 10_000, "CIFAR-10 (JPEG copy)")
+        );
+    }
+}
