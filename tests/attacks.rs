@@ -26,35 +26,66 @@ fn matrix(rng: &mut Rng, rows: usize, columns: usize) -> Tensor<2> {
 fn network() -> impl Fn(Images) -> Logits {
     let mut rng = Rng::new(11);
     let (first, second) = (matrix(&mut rng, PIXELS, 16) * 0.3, matrix(&mut rng, 16, CLASSES) * 0.5);
-    move |images: Images| (images.flatten(1, 3) - 0.5).matmul(first.clone()).tanh().matmul(second.clone())
+    move |images: Images| {
+        (images.flatten(1, 3) - 0.5)
+            .matmul(first.clone())
+            .tanh()
+            .matmul(second.clone())
+    }
 }
 
 /// Random images, some pixels on the edge of the box; every one is classified correctly.
 fn batch() -> Batch {
     let mut rng = Rng::new(12);
-    let values: Vec<f32> = (0..EXAMPLES * PIXELS).map(|_| rng.uniform(-0.2, 1.2).clamp(0.0, 1.0)).collect();
-    let images: Images =
-        Tensor::from_data(TensorData::new(values, [EXAMPLES, 1, SIDE, SIDE]), Device::cpu().tensors());
+    let values: Vec<f32> = (0..EXAMPLES * PIXELS)
+        .map(|_| rng.uniform(-0.2, 1.2).clamp(0.0, 1.0))
+        .collect();
+    let images: Images = Tensor::from_data(
+        TensorData::new(values, [EXAMPLES, 1, SIDE, SIDE]),
+        Device::cpu().tensors(),
+    );
     let labels = network()(images.clone()).argmax(1).reshape([EXAMPLES]);
-    Batch { images, labels, indices: (0..EXAMPLES).collect() }
+    Batch {
+        images,
+        labels,
+        indices: (0..EXAMPLES).collect(),
+    }
 }
 
 fn threat(norm: Norm, epsilon: &str) -> ThreatModel {
-    ThreatModel { norm, epsilon: epsilon.parse().unwrap() }
+    ThreatModel {
+        norm,
+        epsilon: epsilon.parse().unwrap(),
+    }
 }
 
 /// Every attack there is, under its name.
 fn attacks() -> Vec<(String, AttackSpec)> {
     let spec = |name: &str| name.parse::<AttackSpec>().unwrap();
-    let cw = |kappa| AttackSpec { objective: Some(Objective::CarliniWagner { kappa }), ..spec("cw-5") };
+    let cw = |kappa| AttackSpec {
+        objective: Some(Objective::CarliniWagner { kappa }),
+        ..spec("cw-5")
+    };
     let mut table = vec![
         ("natural".to_string(), spec("natural")),
         ("fgsm".to_string(), spec("fgsm")),
         ("pgd-20".to_string(), spec("pgd-20")),
         ("cw, kappa 0".to_string(), cw(0.0)),
         ("cw, kappa 50".to_string(), cw(50.0)),
-        ("targeted pgd".to_string(), AttackSpec { aim: Aim::Target(2), ..spec("pgd-5") }),
-        ("targeted cw".to_string(), AttackSpec { aim: Aim::Target(2), ..cw(0.0) }),
+        (
+            "targeted pgd".to_string(),
+            AttackSpec {
+                aim: Aim::Target(2),
+                ..spec("pgd-5")
+            },
+        ),
+        (
+            "targeted cw".to_string(),
+            AttackSpec {
+                aim: Aim::Target(2),
+                ..cw(0.0)
+            },
+        ),
     ];
     for start in [Start::Natural, Start::Uniform, Start::Gaussian] {
         table.push((format!("pgd-5 from {start:?}"), AttackSpec { start, ..spec("pgd-5") }));
@@ -68,7 +99,13 @@ fn maximisations() -> Vec<Pgd> {
     for start in [Start::Natural, Start::Uniform, Start::Gaussian] {
         for restarts in [1, 3] {
             for keep in [Keep::Last, Keep::Best] {
-                table.push(Pgd { steps: 4, step_size: "0.02".parse().unwrap(), start, restarts, keep });
+                table.push(Pgd {
+                    steps: 4,
+                    step_size: "0.02".parse().unwrap(),
+                    start,
+                    restarts,
+                    keep,
+                });
             }
         }
     }
@@ -76,9 +113,15 @@ fn maximisations() -> Vec<Pgd> {
 }
 
 fn assert_inside(name: &str, threat: &ThreatModel, natural: &Images, adversarial: Images) {
-    assert!(!adversarial.is_autodiff(), "{name} returns images that still carry a graph");
+    assert!(
+        !adversarial.is_autodiff(),
+        "{name} returns images that still carry a graph"
+    );
     for distance in read(threat.distance(natural, &adversarial)).unwrap() {
-        assert!(distance <= threat.epsilon.value() + threat.tolerance(), "{name}, {threat}: distance {distance}");
+        assert!(
+            distance <= threat.epsilon.value() + threat.tolerance(),
+            "{name}, {threat}: distance {distance}"
+        );
     }
     for pixel in read(adversarial).unwrap() {
         assert!((0.0..=1.0).contains(&pixel), "{name}, {threat}: pixel {pixel}");
@@ -118,12 +161,18 @@ fn attacks_raise_what_they_climb() {
             match attack.aim {
                 Aim::Untargeted => {
                     let [before, after] = [&batch.images, &adversarial].map(|x| mean(x.clone(), batch.labels.clone()));
-                    assert!(after > before + 0.05, "{name}, {threat}: cross-entropy from {before} to {after}");
+                    assert!(
+                        after > before + 0.05,
+                        "{name}, {threat}: cross-entropy from {before} to {after}"
+                    );
                 }
                 Aim::Target(class) => {
                     let target = || batch.labels.zeros_like().add_scalar(class as i64);
                     let [before, after] = [&batch.images, &adversarial].map(|x| mean(x.clone(), target()));
-                    assert!(after < before - 0.05, "{name}, {threat}: towards the target from {before} to {after}");
+                    assert!(
+                        after < before - 0.05,
+                        "{name}, {threat}: towards the target from {before} to {after}"
+                    );
                 }
             }
         }
@@ -135,24 +184,54 @@ fn the_best_iterate_is_never_weaker_than_the_start() {
     let (network, batch) = (network(), batch());
     // A margin that wobbles: steps overshoot, so that the last iterate is not the best.
     let objective = |images: Images| {
-        let wobble: PerExample = (images.clone() * 40.0).sin().flatten::<2>(1, 3).sum_dim(1).squeeze_dim(1);
+        let wobble: PerExample = (images.clone() * 40.0)
+            .sin()
+            .flatten::<2>(1, 3)
+            .sum_dim(1)
+            .squeeze_dim(1);
         losses::margin(network(images), batch.labels.clone()) + wobble * 0.3
     };
     for norm in [Norm::Linf, Norm::L2] {
         let threat = threat(norm, "0.2");
-        for pgd in maximisations().into_iter().filter(|pgd| pgd.keep == Keep::Best || pgd.restarts > 1) {
+        for pgd in maximisations()
+            .into_iter()
+            .filter(|pgd| pgd.keep == Keep::Best || pgd.restarts > 1)
+        {
             let found = maximise(&objective, &batch.images, &threat, &pgd, &mut Rng::new(5)).unwrap();
             let found = read(objective(found)).unwrap();
-            let mut compared = vec![("one restart", Pgd { restarts: 1, ..pgd.clone() })];
+            let mut compared = vec![(
+                "one restart",
+                Pgd {
+                    restarts: 1,
+                    ..pgd.clone()
+                },
+            )];
             if pgd.keep == Keep::Best {
-                compared.push(("the start", Pgd { steps: 0, restarts: 1, ..pgd.clone() }));
-                compared.push(("the last iterate", Pgd { keep: Keep::Last, restarts: 1, ..pgd.clone() }));
+                compared.push((
+                    "the start",
+                    Pgd {
+                        steps: 0,
+                        restarts: 1,
+                        ..pgd.clone()
+                    },
+                ));
+                compared.push((
+                    "the last iterate",
+                    Pgd {
+                        keep: Keep::Last,
+                        restarts: 1,
+                        ..pgd.clone()
+                    },
+                ));
             }
             for (what, weaker) in compared {
                 let other = maximise(&objective, &batch.images, &threat, &weaker, &mut Rng::new(5)).unwrap();
                 let other = read(objective(other)).unwrap();
                 for (found, other) in found.iter().zip(other) {
-                    assert!(*found >= other - 1e-5, "{pgd:?}: {found} is weaker than {what}, {other}");
+                    assert!(
+                        *found >= other - 1e-5,
+                        "{pgd:?}: {found} is weaker than {what}, {other}"
+                    );
                 }
             }
         }
@@ -168,7 +247,11 @@ fn the_same_seed_gives_the_same_images() {
             let images = |seed| read(attack.perturb(&network, &batch, &threat, &mut Rng::new(seed)).unwrap()).unwrap();
             assert_eq!(images(3), images(3), "{name}");
             let random = attack.objective.is_some() && attack.start != Start::Natural;
-            assert_eq!(images(3) != images(4), random, "{name}: the seed matters where the start is random, and only there");
+            assert_eq!(
+                images(3) != images(4),
+                random,
+                "{name}: the seed matters where the start is random, and only there"
+            );
         }
     }
 }
@@ -235,7 +318,11 @@ fn on_a_linear_model_the_optimum_is_reached() {
             }
             let found = attack.perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
             let apart = read((found - optimum.clone()).abs().max()).unwrap()[0];
-            let tolerance = if norm == Norm::Linf || attack.start == Start::Natural { 1e-6 } else { 3e-3 };
+            let tolerance = if norm == Norm::Linf || attack.start == Start::Natural {
+                1e-6
+            } else {
+                3e-3
+            };
             assert!(apart < tolerance, "{name}, {threat}: {apart} from the closed form");
         }
     }
@@ -296,7 +383,9 @@ fn a_gradient_that_is_no_number_moves_nothing() {
         network(images) + nan
     };
     let attack: AttackSpec = "pgd-5".parse().unwrap();
-    let found = attack.perturb(&poisoned, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1)).unwrap();
+    let found = attack
+        .perturb(&poisoned, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1))
+        .unwrap();
     assert_inside("pgd-5 on NaN", &threat(Norm::Linf, "0.1"), &batch.images, found);
 }
 
@@ -312,7 +401,9 @@ fn an_attack_makes_no_pass_too_many_and_asks_for_the_image_gradient_alone() {
     };
     for (name, attack) in attacks() {
         passes.set(0);
-        attack.perturb(&counted, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1)).unwrap();
+        attack
+            .perturb(&counted, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1))
+            .unwrap();
         assert_eq!(passes.get(), attack.steps, "{name}");
     }
 }

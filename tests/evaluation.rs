@@ -17,7 +17,11 @@ use martlet::{
 const SIDE: usize = 6;
 const PIXELS: usize = SIDE * SIDE;
 const CLASSES: usize = 4;
-const SHAPE: ImageShape = ImageShape { channels: 1, height: SIDE, width: SIDE };
+const SHAPE: ImageShape = ImageShape {
+    channels: 1,
+    height: SIDE,
+    width: SIDE,
+};
 
 fn matrix(rng: &mut Rng, rows: usize, columns: usize) -> Tensor<2> {
     let values: Vec<f32> = (0..rows * columns).map(|_| rng.normal()).collect();
@@ -28,7 +32,12 @@ fn matrix(rng: &mut Rng, rows: usize, columns: usize) -> Tensor<2> {
 fn network() -> impl Fn(Images) -> Logits + Clone {
     let mut rng = Rng::new(11);
     let (first, second) = (matrix(&mut rng, PIXELS, 16) * 0.4, matrix(&mut rng, 16, CLASSES));
-    move |images: Images| (images.flatten(1, 3) - 0.5).matmul(first.clone()).tanh().matmul(second.clone())
+    move |images: Images| {
+        (images.flatten(1, 3) - 0.5)
+            .matmul(first.clone())
+            .tanh()
+            .matmul(second.clone())
+    }
 }
 
 fn dataset_of(name: &str, images: Vec<u8>, labels: Vec<u16>) -> Dataset {
@@ -52,11 +61,19 @@ fn dataset(examples: usize) -> Dataset {
 }
 
 fn threat(epsilon: &str) -> ThreatModel {
-    ThreatModel { norm: Norm::Linf, epsilon: epsilon.parse().unwrap() }
+    ThreatModel {
+        norm: Norm::Linf,
+        epsilon: epsilon.parse().unwrap(),
+    }
 }
 
 fn suite(text: &str) -> Suite {
-    Suite { batch_size: 32, seed: 3, probes: false, ..text.parse().unwrap() }
+    Suite {
+        batch_size: 32,
+        seed: 3,
+        probes: false,
+        ..text.parse().unwrap()
+    }
 }
 
 fn run(
@@ -65,8 +82,20 @@ fn run(
     suite: &Suite,
     threat: &ThreatModel,
 ) -> Result<Evaluation, EvaluateError> {
-    let subject = Subject { description: "a test".into(), logits, attacked: logits };
-    evaluate_function(&subject, dataset, suite, threat, &Device::cpu(), &Control::new(), &mut |_| {})
+    let subject = Subject {
+        description: "a test".into(),
+        logits,
+        attacked: logits,
+    };
+    evaluate_function(
+        &subject,
+        dataset,
+        suite,
+        threat,
+        &Device::cpu(),
+        &Control::new(),
+        &mut |_| {},
+    )
 }
 
 fn kinds(evaluation: &Evaluation) -> Vec<&'static str> {
@@ -76,12 +105,25 @@ fn kinds(evaluation: &Evaluation) -> Vec<&'static str> {
 #[test]
 fn counts_agree_with_each_other() {
     let dataset = dataset(90);
-    let found = run(&network(), &dataset, &suite("natural,fgsm,pgd-10,cw-10"), &threat("0.05")).unwrap();
+    let found = run(
+        &network(),
+        &dataset,
+        &suite("natural,fgsm,pgd-10,cw-10"),
+        &threat("0.05"),
+    )
+    .unwrap();
     assert_eq!(found.n, 90);
-    assert_eq!(found.attacks.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["natural", "fgsm", "pgd-10", "cw-10"]);
+    assert_eq!(
+        found.attacks.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
+        ["natural", "fgsm", "pgd-10", "cw-10"]
+    );
     assert_eq!(found.attacks[0].standing.correct, 80, "every ninth label is wrong");
     for (column, attack) in found.attacks.iter().enumerate() {
-        let robust = found.examples.iter().filter(|example| example.attacks[column].robust).count();
+        let robust = found
+            .examples
+            .iter()
+            .filter(|example| example.attacks[column].robust)
+            .count();
         assert_eq!(attack.standing.correct, robust, "{}", attack.name);
         assert_eq!(attack.accuracy(), robust as f64 / 90.0);
         assert_eq!(found.accuracy.get(&attack.name), Some(attack.accuracy()));
@@ -89,15 +131,25 @@ fn counts_agree_with_each_other() {
         for example in &found.examples {
             let outcome = example.attacks[column];
             assert_eq!(outcome.robust, outcome.prediction == example.label);
-            assert!(!outcome.robust || example.natural == example.label, "attacks repair nothing");
+            assert!(
+                !outcome.robust || example.natural == example.label,
+                "attacks repair nothing"
+            );
         }
     }
-    let worst = found.examples.iter().filter(|example| example.attacks.iter().all(|o| o.robust)).count();
+    let worst = found
+        .examples
+        .iter()
+        .filter(|example| example.attacks.iter().all(|o| o.robust))
+        .count();
     assert_eq!(found.worst_case.correct, worst);
     assert_eq!(found.accuracy.get("worst-case"), Some(worst as f64 / 90.0));
     let least = found.attacks.iter().map(|attack| attack.accuracy()).fold(1.0, f64::min);
     assert!(found.worst_case.accuracy <= least);
-    assert!(worst > 0 && least < found.natural_accuracy(), "the attacks fool some examples, not all");
+    assert!(
+        worst > 0 && least < found.natural_accuracy(),
+        "the attacks fool some examples, not all"
+    );
 }
 
 #[test]
@@ -110,18 +162,36 @@ fn natural_accuracy_is_there_unasked() {
 #[test]
 fn the_batch_size_and_the_rest_of_the_suite_change_no_figure() {
     let dataset = dataset(70);
-    let whole = run(&network(), &dataset, &suite("natural,fgsm,pgd-10x3,cw-10"), &threat("0.05")).unwrap();
+    let whole = run(
+        &network(),
+        &dataset,
+        &suite("natural,fgsm,pgd-10x3,cw-10"),
+        &threat("0.05"),
+    )
+    .unwrap();
     for batch_size in [1, 7, 70, 500] {
-        let suite = Suite { batch_size, ..suite("natural,fgsm,pgd-10x3,cw-10") };
-        assert_eq!(run(&network(), &dataset, &suite, &threat("0.05")).unwrap().examples, whole.examples);
+        let suite = Suite {
+            batch_size,
+            ..suite("natural,fgsm,pgd-10x3,cw-10")
+        };
+        assert_eq!(
+            run(&network(), &dataset, &suite, &threat("0.05")).unwrap().examples,
+            whole.examples
+        );
     }
     let alone = run(&network(), &dataset, &suite("pgd-10x3"), &threat("0.05")).unwrap();
     for (alone, whole) in alone.examples.iter().zip(&whole.examples) {
         assert_eq!(alone.attacks[1], whole.attacks[2]);
     }
     // Probes look on; they take no part.
-    let probed = Suite { probes: true, ..suite("natural,fgsm,pgd-10x3,cw-10") };
-    assert_eq!(run(&network(), &dataset, &probed, &threat("0.05")).unwrap().examples, whole.examples);
+    let probed = Suite {
+        probes: true,
+        ..suite("natural,fgsm,pgd-10x3,cw-10")
+    };
+    assert_eq!(
+        run(&network(), &dataset, &probed, &threat("0.05")).unwrap().examples,
+        whole.examples
+    );
 }
 
 #[test]
@@ -130,30 +200,56 @@ fn restarts_never_raise_accuracy_and_attack_only_what_stands() {
     let threat = threat("0.04");
     let (mut fallen, mut last) = (Vec::<usize>::new(), usize::MAX);
     for restarts in [1, 2, 5] {
-        let spec = AttackSpec { restarts, ..format!("pgd-{}", 3).parse().unwrap() };
+        let spec = AttackSpec {
+            restarts,
+            ..format!("pgd-{}", 3).parse().unwrap()
+        };
         let images = Cell::new(0);
         let network = network();
         let attacked = |x: Images| {
             images.set(images.get() + x.dims()[0]);
             network(x)
         };
-        let subject = Subject { description: String::new(), logits: &network, attacked: &attacked };
-        let suite = Suite { attacks: vec![spec], ..suite("natural") };
+        let subject = Subject {
+            description: String::new(),
+            logits: &network,
+            attacked: &attacked,
+        };
+        let suite = Suite {
+            attacks: vec![spec],
+            ..suite("natural")
+        };
         let mut done = 0;
         let mut note = |event| {
-            if let EvaluationEvent::Progress { attack, done: so_far, of, .. } = event
+            if let EvaluationEvent::Progress {
+                attack,
+                done: so_far,
+                of,
+                ..
+            } = event
                 && attack == "pgd-3"
             {
                 assert!(so_far <= of);
                 done = so_far;
             }
         };
-        let found =
-            evaluate_function(&subject, &dataset, &suite, &threat, &Device::cpu(), &Control::new(), &mut note).unwrap();
+        let found = evaluate_function(
+            &subject,
+            &dataset,
+            &suite,
+            &threat,
+            &Device::cpu(),
+            &Control::new(),
+            &mut note,
+        )
+        .unwrap();
         assert_eq!(images.get(), 3 * done, "three steps for each example that still stood");
         assert!(done < 80 * restarts || restarts == 1);
         let correct = found.attacks[1].standing.correct;
-        assert!(correct <= last, "{restarts} restarts raised accuracy from {last} to {correct}");
+        assert!(
+            correct <= last,
+            "{restarts} restarts raised accuracy from {last} to {correct}"
+        );
         last = correct;
         let now: Vec<usize> = (0..90).filter(|i| !found.examples[*i].attacks[1].robust).collect();
         assert!(fallen.iter().all(|i| now.contains(i)), "what fell once stays fallen");
@@ -163,16 +259,31 @@ fn restarts_never_raise_accuracy_and_attack_only_what_stands() {
 
 #[test]
 fn progress_only_rises_and_ends_at_the_whole() {
-    let suite = Suite { probes: true, probe_examples: 16, ..suite("natural,fgsm,pgd-5x3,cw-5") };
+    let suite = Suite {
+        probes: true,
+        probe_examples: 16,
+        ..suite("natural,fgsm,pgd-5x3,cw-5")
+    };
     let (mut last, mut finished, mut probes, mut started) = (0.0, Vec::new(), 0, 0);
     let network = network();
-    let subject = Subject { description: String::new(), logits: &network, attacked: &network };
+    let subject = Subject {
+        description: String::new(),
+        logits: &network,
+        attacked: &network,
+    };
     let mut note = |event| match event {
         EvaluationEvent::Started { examples, attacks } => {
             assert_eq!((examples, attacks.len()), (90, 4));
             started += 1;
         }
-        EvaluationEvent::Progress { attack, done, of, standing, fraction, .. } => {
+        EvaluationEvent::Progress {
+            attack,
+            done,
+            of,
+            standing,
+            fraction,
+            ..
+        } => {
             assert!(fraction >= last && fraction <= 1.0, "{fraction} after {last}");
             assert!(done <= of && standing <= 90);
             probes += usize::from(attack.starts_with("probe"));
@@ -181,8 +292,16 @@ fn progress_only_rises_and_ends_at_the_whole() {
         EvaluationEvent::AttackFinished(result) => finished.push(result.name),
         EvaluationEvent::Warning(_) => {}
     };
-    evaluate_function(&subject, &dataset(90), &suite, &threat("0.05"), &Device::cpu(), &Control::new(), &mut note)
-        .unwrap();
+    evaluate_function(
+        &subject,
+        &dataset(90),
+        &suite,
+        &threat("0.05"),
+        &Device::cpu(),
+        &Control::new(),
+        &mut note,
+    )
+    .unwrap();
     assert_eq!(finished, ["natural", "fgsm", "pgd-5x3", "cw-5"]);
     assert_eq!(started, 1);
     assert!(probes >= 4);
@@ -193,7 +312,11 @@ fn progress_only_rises_and_ends_at_the_whole() {
 fn a_stopped_evaluation_is_no_result() {
     let control = Control::new();
     let network = network();
-    let subject = Subject { description: String::new(), logits: &network, attacked: &network };
+    let subject = Subject {
+        description: String::new(),
+        logits: &network,
+        attacked: &network,
+    };
     let mut finished = 0;
     let mut note = |event| {
         if let EvaluationEvent::AttackFinished(result) = event {
@@ -204,14 +327,28 @@ fn a_stopped_evaluation_is_no_result() {
         }
     };
     let suite = suite("natural,fgsm,pgd-10,cw-10");
-    let found = evaluate_function(&subject, &dataset(40), &suite, &threat("0.05"), &Device::cpu(), &control, &mut note);
+    let found = evaluate_function(
+        &subject,
+        &dataset(40),
+        &suite,
+        &threat("0.05"),
+        &Device::cpu(),
+        &control,
+        &mut note,
+    );
     assert!(matches!(found, Err(EvaluateError::Stopped { attack }) if attack == "pgd-10"));
     assert_eq!(finished, 2);
 }
 
 #[test]
 fn json_has_the_agreed_shape_and_reads_back() {
-    let mut found = run(&network(), &dataset(40), &suite("natural,fgsm,pgd-20"), &threat("8/255")).unwrap();
+    let mut found = run(
+        &network(),
+        &dataset(40),
+        &suite("natural,fgsm,pgd-20"),
+        &threat("8/255"),
+    )
+    .unwrap();
     found.dataset.split = Some("test".into());
     let json: serde_json::Value = serde_json::from_str(&found.to_json(false).unwrap()).unwrap();
     assert_eq!(json["n"], 40);
@@ -223,7 +360,10 @@ fn json_has_the_agreed_shape_and_reads_back() {
         assert!(json["accuracy"][name].is_f64(), "{name}");
     }
     let pgd = &json["attacks"][2];
-    assert_eq!((pgd["name"].as_str(), pgd["steps"].as_u64()), (Some("pgd-20"), Some(20)));
+    assert_eq!(
+        (pgd["name"].as_str(), pgd["steps"].as_u64()),
+        (Some("pgd-20"), Some(20))
+    );
     assert_eq!(pgd["step_size"], "8/255/10");
     assert_eq!(pgd["start"], "uniform");
     assert_eq!(pgd["restarts"], 1);
@@ -231,7 +371,12 @@ fn json_has_the_agreed_shape_and_reads_back() {
     assert_eq!(pgd["accuracy"], json["accuracy"]["pgd-20"]);
     assert!(pgd["correct"].is_u64() && pgd["interval"]["low"].is_f64() && pgd["seconds"].is_f64());
     assert!(json["attacks"][0]["step_size"].is_null());
-    let small = json["warnings"].as_array().unwrap().iter().find(|warning| warning["kind"] == "small-sample").unwrap();
+    let small = json["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|warning| warning["kind"] == "small-sample")
+        .unwrap();
     assert!(small["message"].is_string() && small["advice"].is_string());
     assert!(json.get("examples").is_none());
 
@@ -253,7 +398,10 @@ fn logits_that_are_no_numbers_are_an_error() {
     assert!(matches!(found, Err(EvaluateError::NonFiniteLogits { index: 0, .. })));
     let detached = |images: Images| network(images.detach());
     let found = run(&detached, &dataset(10), &suite("fgsm"), &threat("0.1"));
-    assert!(matches!(found, Err(EvaluateError::Attack(AttackError::MissingGradient))));
+    assert!(matches!(
+        found,
+        Err(EvaluateError::Attack(AttackError::MissingGradient))
+    ));
     let found = run(&network, &dataset(10).subset(&[]), &suite("fgsm"), &threat("0.1"));
     assert!(matches!(found, Err(EvaluateError::NoExamples)));
 }
@@ -272,12 +420,21 @@ const OF_MASKED_GRADIENTS: [&str; 8] = [
 ];
 
 fn probed(text: &str) -> Suite {
-    Suite { probes: true, ..suite(text) }
+    Suite {
+        probes: true,
+        ..suite(text)
+    }
 }
 
 #[test]
 fn a_sound_model_raises_no_alarm() {
-    let found = run(&network(), &dataset(120), &probed("natural,fgsm,pgd-20,cw-20"), &threat("0.05")).unwrap();
+    let found = run(
+        &network(),
+        &dataset(120),
+        &probed("natural,fgsm,pgd-20,cw-20"),
+        &threat("0.05"),
+    )
+    .unwrap();
     for kind in kinds(&found) {
         assert!(!OF_MASKED_GRADIENTS.contains(&kind), "{:?}", found.warnings);
     }
@@ -293,14 +450,25 @@ fn steep_steps_in_the_logits_mask_the_gradient() {
     // The answer is that of the rounded image; the gradient is that of a faint ripple which points nowhere useful.
     let masked = |images: Images| {
         let rounded = network(images.clone().inner());
-        let ripple: Logits = (images.flatten::<2>(1, 3) * 300.0).sin().slice([0..rounded.dims()[0], 0..CLASSES]) * 1e-4;
+        let ripple: Logits = (images.flatten::<2>(1, 3) * 300.0)
+            .sin()
+            .slice([0..rounded.dims()[0], 0..CLASSES])
+            * 1e-4;
         rounded + ripple
     };
     let found = run(&masked, &dataset(120), &probed("natural,fgsm,pgd-20"), &threat("0.12")).unwrap();
     let kinds = kinds(&found);
-    assert!(kinds.contains(&"huge-epsilon-not-reaching-chance"), "{:?}", found.warnings);
+    assert!(
+        kinds.contains(&"huge-epsilon-not-reaching-chance"),
+        "{:?}",
+        found.warnings
+    );
     assert!(kinds.contains(&"noise-stronger-than-gradient"), "{:?}", found.warnings);
-    assert!(kinds.contains(&"many-zero-gradients"), "most pixels have no gradient: {:?}", found.warnings);
+    assert!(
+        kinds.contains(&"many-zero-gradients"),
+        "most pixels have no gradient: {:?}",
+        found.warnings
+    );
 }
 
 /// Two classes, one number: the answer depends on how far the mean pixel is from grey.
@@ -311,7 +479,15 @@ fn valley(depth: f32, width: f32) -> impl Fn(Images) -> Logits {
         let away = mean.clone().abs();
         let ring = (away.clone().sub_scalar(depth) / width).powi_scalar(2).neg().exp() * 4.0;
         let score = ring + away * 0.5 - 1.0;
-        Tensor::cat(vec![score.zeros_like(), score.clone(), score.zeros_like() - 9.0, score.zeros_like() - 9.0], 1)
+        Tensor::cat(
+            vec![
+                score.zeros_like(),
+                score.clone(),
+                score.zeros_like() - 9.0,
+                score.zeros_like() - 9.0,
+            ],
+            1,
+        )
     }
 }
 
@@ -324,7 +500,13 @@ fn grey(examples: usize) -> Dataset {
 #[test]
 fn a_ring_of_wrong_answers_is_seen_from_both_sides() {
     // FGSM jumps onto the ring at 0.2; PGD walks past the ring at 0.1 where the ball ends beyond it.
-    let found = run(&valley(0.2, 0.03), &grey(60), &probed("natural,fgsm,pgd-20"), &threat("0.2")).unwrap();
+    let found = run(
+        &valley(0.2, 0.03),
+        &grey(60),
+        &probed("natural,fgsm,pgd-20"),
+        &threat("0.2"),
+    )
+    .unwrap();
     assert!(found.accuracy.get("fgsm") < Some(0.2), "{:?}", found.accuracy);
     let climbs_past = |images: Images| {
         let true_form = valley(0.2, 0.03)(images.clone().inner());
@@ -334,7 +516,11 @@ fn a_ring_of_wrong_answers_is_seen_from_both_sides() {
     };
     // The gradient always leads brighter: PGD at ε 0.4 ends at the far edge, at 0.2 on the ring.
     let found = run(&climbs_past, &grey(60), &probed("natural,fgsm,pgd-20"), &threat("0.4")).unwrap();
-    assert!(kinds(&found).contains(&"success-not-rising-with-epsilon"), "{:?}", found.warnings);
+    assert!(
+        kinds(&found).contains(&"success-not-rising-with-epsilon"),
+        "{:?}",
+        found.warnings
+    );
 }
 
 #[test]
@@ -356,23 +542,46 @@ fn fgsm_that_beats_pgd_is_said() {
     };
     assert_eq!(natural.dims()[0], 120);
     let found = run(&turned, &dataset, &probed("natural,fgsm,pgd-20"), &threat("0.1")).unwrap();
-    assert!(kinds(&found).contains(&"fgsm-stronger-than-pgd"), "{:?}", found.warnings);
+    assert!(
+        kinds(&found).contains(&"fgsm-stronger-than-pgd"),
+        "{:?}",
+        found.warnings
+    );
 }
 
 #[test]
 fn steps_that_still_help_are_said() {
-    let short = AttackSpec { step_size: Some("0.002".parse().unwrap()), .."pgd-5".parse().unwrap() };
-    let long = AttackSpec { step_size: Some("0.002".parse().unwrap()), .."pgd-80".parse().unwrap() };
-    let suite = Suite { attacks: vec![short, long], ..suite("natural") };
+    let short = AttackSpec {
+        step_size: Some("0.002".parse().unwrap()),
+        .."pgd-5".parse().unwrap()
+    };
+    let long = AttackSpec {
+        step_size: Some("0.002".parse().unwrap()),
+        .."pgd-80".parse().unwrap()
+    };
+    let suite = Suite {
+        attacks: vec![short, long],
+        ..suite("natural")
+    };
     let found = run(&network(), &dataset(120), &suite, &threat("0.05")).unwrap();
-    assert!(kinds(&found).contains(&"doubling-steps-still-helps"), "{:?}", found.accuracy);
+    assert!(
+        kinds(&found).contains(&"doubling-steps-still-helps"),
+        "{:?}",
+        found.accuracy
+    );
 }
 
 #[test]
 fn saturated_logits_have_no_gradient() {
     let network = network();
     let saturated = |images: Images| network(images) * 1e4;
-    let found = run(&saturated, &dataset(120), &probed("natural,fgsm,pgd-20"), &threat("0.05")).unwrap();
+    let found = run(
+        &saturated,
+        &dataset(120),
+        &probed("natural,fgsm,pgd-20"),
+        &threat("0.05"),
+    )
+    .unwrap();
     assert!(kinds(&found).contains(&"many-zero-gradients"), "{:?}", found.warnings);
 }
 
@@ -405,8 +614,17 @@ fn a_constant_answer_is_seen() {
         logits.clone() + favour.expand(logits.dims())
     };
     let found = run(&constant, &dataset(30), &probed("natural,pgd-5"), &threat("0.05")).unwrap();
-    let seen = found.warnings.iter().find(|warning| warning.kind() == "constant-prediction");
-    assert_eq!(seen, Some(&Warning::ConstantPrediction { class: "class 1".into(), share: 1.0 }));
+    let seen = found
+        .warnings
+        .iter()
+        .find(|warning| warning.kind() == "constant-prediction");
+    assert_eq!(
+        seen,
+        Some(&Warning::ConstantPrediction {
+            class: "class 1".into(),
+            share: 1.0
+        })
+    );
 }
 
 #[test]
@@ -424,5 +642,11 @@ fn an_unusual_radius_is_said_and_the_caller_can_add() {
     for _ in 0..2 {
         found.add_warning(Warning::CheckpointChosenOnTestSet);
     }
-    assert_eq!(kinds(&found).iter().filter(|kind| **kind == "checkpoint-chosen-on-test-set").count(), 1);
+    assert_eq!(
+        kinds(&found)
+            .iter()
+            .filter(|kind| **kind == "checkpoint-chosen-on-test-set")
+            .count(),
+        1
+    );
 }

@@ -24,7 +24,9 @@ fn images(shape: ImageShape, count: usize) -> Dataset {
     let labels: Vec<u16> = (0..count).map(|i| (i % 10) as u16).collect();
     let pixels = labels.iter().flat_map(|y| {
         let level = 20 + 20 * usize::from(*y);
-        (0..shape.len()).map(|_| (level + rng.below(40)) as u8).collect::<Vec<_>>()
+        (0..shape.len())
+            .map(|_| (level + rng.below(40)) as u8)
+            .collect::<Vec<_>>()
     });
     let names = (0..10).map(|class| class.to_string()).collect();
     Dataset::from_parts("noise", shape, names, pixels.collect(), labels).unwrap()
@@ -32,11 +34,23 @@ fn images(shape: ImageShape, count: usize) -> Dataset {
 
 fn data(shape: ImageShape, count: usize) -> TrainingData {
     let all = images(shape, count);
-    TrainingData { evaluated: all.take(10.min(count)), train: all, split: "held-out" }
+    TrainingData {
+        evaluated: all.take(10.min(count)),
+        train: all,
+        split: "held-out",
+    }
 }
 
-const GREY: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
-const COLOUR: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+const GREY: ImageShape = ImageShape {
+    channels: 1,
+    height: 28,
+    width: 28,
+};
+const COLOUR: ImageShape = ImageShape {
+    channels: 3,
+    height: 32,
+    width: 32,
+};
 
 /// A recipe that takes seconds.
 fn quick() -> Recipe {
@@ -102,7 +116,14 @@ fn training_lowers_the_loss_and_is_the_same_twice() {
     recipe.epochs = 3;
     let data = data(GREY, 160);
     for name in ["first", "second"] {
-        train(&recipe, &data, &mut new_run(folder.path(), name, &recipe), &Control::new(), &mut |_| {}).unwrap();
+        train(
+            &recipe,
+            &data,
+            &mut new_run(folder.path(), name, &recipe),
+            &Control::new(),
+            &mut |_| {},
+        )
+        .unwrap();
     }
     let first = metrics(&folder.path().join("first"));
     assert_eq!(first, metrics(&folder.path().join("second")));
@@ -121,7 +142,14 @@ fn a_stopped_run_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = quick();
     let data = data(GREY, 80);
-    train(&recipe, &data, &mut new_run(folder.path(), "whole", &recipe), &Control::new(), &mut |_| {}).unwrap();
+    train(
+        &recipe,
+        &data,
+        &mut new_run(folder.path(), "whole", &recipe),
+        &Control::new(),
+        &mut |_| {},
+    )
+    .unwrap();
 
     let mut run = new_run(folder.path(), "stopped", &recipe);
     for stop_after in [3, 6, 9] {
@@ -136,7 +164,10 @@ fn a_stopped_run_resumes_to_the_bit() {
         run = Run::open(&folder.path().join("stopped")).unwrap();
     }
     train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
-    assert_eq!(metrics(&folder.path().join("whole")), metrics(&folder.path().join("stopped")));
+    assert_eq!(
+        metrics(&folder.path().join("whole")),
+        metrics(&folder.path().join("stopped"))
+    );
 }
 
 #[test]
@@ -172,7 +203,10 @@ fn martlet(arguments: &[String]) -> Command {
 
 /// Kills in this test; `MARTLET_KILLS` asks for more.
 fn kills() -> usize {
-    std::env::var("MARTLET_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+    std::env::var("MARTLET_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(8)
 }
 
 #[test]
@@ -203,6 +237,10 @@ fn a_killed_run_always_resumes_to_the_bit() {
                 break;
             }
         }
-        assert_eq!(metrics(&folder.path().join(&name)), expected, "{name} after {killed} kills");
+        assert_eq!(
+            metrics(&folder.path().join(&name)),
+            expected,
+            "{name} after {killed} kills"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use burn::backend::wgpu::WgpuSetup;
+use burn_wgpu::WgpuSetup;
 
 use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded, kernels::Gpu};
 
@@ -202,6 +202,10 @@ pub fn devices() -> Vec<DeviceInfo> {
 /// # Errors
 /// [`DeviceError::NotFound`] lists what there is; [`DeviceError::CannotOpen`] says what the driver said.
 pub fn open(choice: &str) -> Result<Device, DeviceError> {
+    // The processor needs no driver to be loaded.
+    if choice.trim().eq_ignore_ascii_case("cpu") {
+        return Ok(Device::cpu());
+    }
     let all = adapters();
     match choose(
         choice,

@@ -34,7 +34,10 @@ impl Interval {
         let half = QUANTILE * (share * (1.0 - share) / n + squared / (4.0 * n * n)).sqrt();
         let scale = 1.0 + squared / n;
         // At a share of 0 or 1 the end is exact in the formula, and rounding must not move it past the share.
-        Self { low: ((centre - half) / scale).clamp(0.0, share), high: ((centre + half) / scale).clamp(share, 1.0) }
+        Self {
+            low: ((centre - half) / scale).clamp(0.0, share),
+            high: ((centre + half) / scale).clamp(share, 1.0),
+        }
     }
 
     /// Half the distance between the ends.
@@ -67,8 +70,16 @@ mod tests {
             (5283, 10000, 0.518506895356, 0.538071370336),
         ] {
             let interval = Interval::wilson(successes, trials);
-            assert!((interval.low - low).abs() < 1e-9, "{successes} of {trials}: low {}", interval.low);
-            assert!((interval.high - high).abs() < 1e-9, "{successes} of {trials}: high {}", interval.high);
+            assert!(
+                (interval.low - low).abs() < 1e-9,
+                "{successes} of {trials}: low {}",
+                interval.low
+            );
+            assert!(
+                (interval.high - high).abs() < 1e-9,
+                "{successes} of {trials}: high {}",
+                interval.high
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::{
-    Accuracies, AttackResult, EvaluateError, Evaluation, EvaluationEvent, ExampleResult, Examined, Outcome, Standing,
+    Accuracies, AttackResult, EvaluateError, Evaluation, EvaluationEvent, Examined, ExampleResult, Outcome, Standing,
     Suite, Warning, probes,
 };
 use crate::{
@@ -111,12 +111,22 @@ impl<'a> Measurement<'a> {
     /// The whole evaluation.
     pub(super) fn run(mut self) -> Result<Evaluation, EvaluateError> {
         let natural = natural_spec(self.suite);
-        let attacks: Vec<&AttackSpec> = self.suite.attacks.iter().filter(|spec| spec.objective.is_some()).collect();
+        let attacks: Vec<&AttackSpec> = self
+            .suite
+            .attacks
+            .iter()
+            .filter(|spec| spec.objective.is_some())
+            .collect();
         let n = self.dataset.len();
-        self.work_left = n * (1 + attacks.iter().map(|spec| cost(spec)).sum::<usize>()) + probes::cost_of_all(self.suite);
+        self.work_left =
+            n * (1 + attacks.iter().map(|spec| cost(spec)).sum::<usize>()) + probes::cost_of_all(self.suite);
         (self.on_event)(EvaluationEvent::Started {
             examples: n,
-            attacks: [&natural].into_iter().chain(attacks.iter().copied()).map(|spec| spec.name.clone()).collect(),
+            attacks: [&natural]
+                .into_iter()
+                .chain(attacks.iter().copied())
+                .map(|spec| spec.name.clone())
+                .collect(),
         });
 
         let (outcomes, survey) = self.natural(&natural)?;
@@ -202,7 +212,12 @@ impl<'a> Measurement<'a> {
                 robust: prediction == self.dataset.label(*position),
             }));
             let standing = outcomes.iter().filter(|outcome| outcome.robust).count();
-            let tally = Tally { name: &spec.name, done: outcomes.len(), of: everything.len(), standing };
+            let tally = Tally {
+                name: &spec.name,
+                done: outcomes.len(),
+                of: everything.len(),
+                standing,
+            };
             self.progress(&tally, chunk.len());
         }
         Ok((outcomes, survey))
@@ -211,10 +226,17 @@ impl<'a> Measurement<'a> {
     /// What becomes of the naturally correct examples under one attack; the fallen are left out of the next restart.
     fn attack(&mut self, spec: &AttackSpec, natural: &[Outcome]) -> Result<Vec<Outcome>, EvaluateError> {
         let mut outcomes = natural.to_vec();
-        let mut standing: Vec<usize> = (0..natural.len()).filter(|position| natural[*position].robust).collect();
+        let mut standing: Vec<usize> = (0..natural.len())
+            .filter(|position| natural[*position].robust)
+            .collect();
         let restarts = spec.restarts.max(1);
         let pass = cost(spec) / restarts;
-        let mut tally = Tally { name: &spec.name, done: 0, of: standing.len() * restarts, standing: standing.len() };
+        let mut tally = Tally {
+            name: &spec.name,
+            done: 0,
+            of: standing.len() * restarts,
+            standing: standing.len(),
+        };
         for restart in 0..restarts {
             let mut rng = Rng::stream(self.suite.seed, stream_of(&spec.name, restart));
             for chunk in standing.chunks(self.suite.batch_size.max(1)) {
@@ -284,13 +306,20 @@ impl<'a> Measurement<'a> {
             pixels.sum_dim(1),
         ];
         let values = compute::read(Tensor::cat(columns, 1))?;
-        let mut answers = Answers { values: Vec::with_capacity(examples * classes), classes };
+        let mut answers = Answers {
+            values: Vec::with_capacity(examples * classes),
+            classes,
+        };
         for (row, position) in values.chunks_exact(classes + 4).zip(positions) {
             let (logits, checks) = row.split_at(classes);
             verify(checks, threat, name)?;
             if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
                 let index = self.dataset.index(*position);
-                return Err(EvaluateError::NonFiniteLogits { value: *value, index, attack: name.to_string() });
+                return Err(EvaluateError::NonFiniteLogits {
+                    value: *value,
+                    index,
+                    attack: name.to_string(),
+                });
             }
             answers.values.extend_from_slice(logits);
         }
@@ -301,13 +330,23 @@ impl<'a> Measurement<'a> {
     pub(super) fn wait(&self, attack: &str) -> Result<(), EvaluateError> {
         match self.control.next() {
             Next::Go => Ok(()),
-            Next::Stop => Err(EvaluateError::Stopped { attack: attack.to_string() }),
+            Next::Stop => Err(EvaluateError::Stopped {
+                attack: attack.to_string(),
+            }),
         }
     }
 
     /// Tells of work done for a probe.
     pub(super) fn probed(&mut self, name: &str, done: usize, of: usize, standing: usize, work: usize) {
-        self.progress(&Tally { name, done, of, standing }, work);
+        self.progress(
+            &Tally {
+                name,
+                done,
+                of,
+                standing,
+            },
+            work,
+        );
     }
 
     fn progress(&mut self, tally: &Tally, work: usize) {
@@ -359,13 +398,19 @@ fn is_probability_like(row: &[f32]) -> bool {
 
 /// An image's distance, least and greatest pixel and sum of pixels, against the threat model.
 fn verify(checks: &[f32], threat: &ThreatModel, attack: &str) -> Result<(), AttackError> {
-    let outside = |found: String| Err(AttackError::OutsideThreatModel { attack: attack.to_string(), found });
+    let outside = |found: String| {
+        Err(AttackError::OutsideThreatModel {
+            attack: attack.to_string(),
+            found,
+        })
+    };
     match checks {
         [_, _, _, sum] if !sum.is_finite() => outside("a pixel that is no finite number".into()),
         // Written so that a NaN fails.
-        [distance, ..] if !(*distance <= threat.epsilon.value() + threat.tolerance()) => {
-            outside(format!("{} distance {distance}, expected at most {}", threat.norm, threat.epsilon))
-        }
+        [distance, ..] if !(*distance <= threat.epsilon.value() + threat.tolerance()) => outside(format!(
+            "{} distance {distance}, expected at most {}",
+            threat.norm, threat.epsilon
+        )),
         [_, least, greatest, _] if !(*least >= 0.0 && *greatest <= 1.0) => {
             outside(format!("pixels from {least} to {greatest}, expected 0 to 1"))
         }
@@ -395,7 +440,9 @@ fn natural_spec(suite: &Suite) -> AttackSpec {
 /// The stream of random numbers for one attack and restart (FNV-1a of both), whatever else the suite holds.
 pub(super) fn stream_of(name: &str, restart: usize) -> u64 {
     let bytes = name.bytes().chain((restart as u64).to_le_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -404,7 +451,10 @@ mod tests {
 
     #[test]
     fn what_leaves_the_threat_model_is_found() {
-        let threat = ThreatModel { norm: crate::threat::Norm::Linf, epsilon: "0.3".parse().unwrap() };
+        let threat = ThreatModel {
+            norm: crate::threat::Norm::Linf,
+            epsilon: "0.3".parse().unwrap(),
+        };
         assert!(verify(&[0.3, 0.0, 1.0, 5.0], &threat, "a").is_ok());
         for checks in [
             [0.301, 0.0, 1.0, 5.0],
@@ -420,7 +470,10 @@ mod tests {
 
     #[test]
     fn of_equal_logits_the_first_class_is_predicted() {
-        let answers = Answers { values: vec![1.0, 1.0, 0.0, 0.0, 2.0, 2.0], classes: 3 };
+        let answers = Answers {
+            values: vec![1.0, 1.0, 0.0, 0.0, 2.0, 2.0],
+            classes: 3,
+        };
         assert_eq!(answers.predictions().collect::<Vec<_>>(), [0, 1]);
     }
 
@@ -433,7 +486,12 @@ mod tests {
 
     #[test]
     fn attacks_and_restarts_have_streams_of_their_own() {
-        let streams = [stream_of("pgd-20", 0), stream_of("pgd-20", 1), stream_of("pgd-100", 0), stream_of("cw-20", 0)];
+        let streams = [
+            stream_of("pgd-20", 0),
+            stream_of("pgd-20", 1),
+            stream_of("pgd-100", 0),
+            stream_of("cw-20", 0),
+        ];
         for (i, a) in streams.iter().enumerate() {
             assert!(streams[i + 1..].iter().all(|b| a != b));
         }

@@ -11,7 +11,7 @@ mod warnings;
 
 pub use interval::Interval;
 pub use measure::Subject;
-pub use result::{Accuracies, AttackResult, Evaluation, ExampleResult, Examined, Outcome, Standing};
+pub use result::{Accuracies, AttackResult, Evaluation, Examined, ExampleResult, Outcome, Standing};
 pub use suite::{Suite, SuiteError};
 pub use warnings::{EpochFigures, Warning, training_warnings};
 
@@ -68,7 +68,9 @@ pub enum EvaluateError {
     #[error("expected at least one example, got none; choose another split or a larger limit")]
     NoExamples,
     /// The model and the data do not fit each other.
-    #[error("expected data of {expected}, as the model takes them, got {got}; choose the network or the data set to match")]
+    #[error(
+        "expected data of {expected}, as the model takes them, got {got}; choose the network or the data set to match"
+    )]
     Mismatch {
         /// What the model takes.
         expected: String,
@@ -130,7 +132,12 @@ pub fn evaluate(
     if model.input() != dataset.shape() || model.classes() < dataset.classes() {
         return Err(EvaluateError::Mismatch {
             expected: format!("{} images in at most {} classes", model.input(), model.classes()),
-            got: format!("{} images in {} classes ({})", dataset.shape(), dataset.classes(), dataset.name()),
+            got: format!(
+                "{} images in {} classes ({})",
+                dataset.shape(),
+                dataset.classes(),
+                dataset.name()
+            ),
         });
     }
     let folded = model.inference();

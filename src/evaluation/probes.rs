@@ -39,7 +39,11 @@ pub(super) fn cost_of_all(suite: &Suite) -> usize {
     if !suite.probes {
         return 0;
     }
-    let attacks = if suite.iterated().next().is_some() { DRAWS + 2 * cost(&pgd()) } else { 0 };
+    let attacks = if suite.iterated().next().is_some() {
+        DRAWS + 2 * cost(&pgd())
+    } else {
+        0
+    };
     suite.probe_examples * (2 + 3 + attacks)
 }
 
@@ -66,10 +70,21 @@ pub(super) fn about_the_figures(
         });
     }
     if examples.len() < SMALL {
-        let half_width = results.iter().map(|result| result.standing.interval.half_width()).fold(0.0, f64::max);
-        found.push(Warning::SmallSample { n: examples.len(), half_width });
+        let half_width = results
+            .iter()
+            .map(|result| result.standing.interval.half_width())
+            .fold(0.0, f64::max);
+        found.push(Warning::SmallSample {
+            n: examples.len(),
+            half_width,
+        });
     }
-    found.extend(measurement.dataset.note().map(|note| Warning::DataSetNote { note: note.to_string() }));
+    found.extend(
+        measurement
+            .dataset
+            .note()
+            .map(|note| Warning::DataSetNote { note: note.to_string() }),
+    );
     found
 }
 
@@ -84,14 +99,20 @@ fn constant_prediction(dataset: &Dataset, examples: &[ExampleResult]) -> Option<
     }
     let (class, times) = times.into_iter().max_by_key(|(_, times)| *times)?;
     let share = times as f64 / examples.len() as f64;
-    let name = dataset.class_names().get(class).cloned().unwrap_or_else(|| class.to_string());
+    let name = dataset
+        .class_names()
+        .get(class)
+        .cloned()
+        .unwrap_or_else(|| class.to_string());
     (share >= CONSTANT).then_some(Warning::ConstantPrediction { class: name, share })
 }
 
 /// Where an attack's outcomes stand in [`ExampleResult::attacks`].
 fn columns(attacks: &[AttackSpec], results: &[AttackResult], of: impl Fn(&AttackSpec) -> bool) -> Vec<usize> {
     let chosen = attacks.iter().filter(|spec| of(spec));
-    chosen.filter_map(|spec| results.iter().position(|result| result.name == spec.name)).collect()
+    chosen
+        .filter_map(|spec| results.iter().position(|result| result.name == spec.name))
+        .collect()
 }
 
 fn is_fgsm(spec: &AttackSpec) -> bool {
@@ -129,7 +150,9 @@ fn doubling_steps_still_helps(attacks: &[AttackSpec], results: &[AttackResult], 
                     == (fewer.objective, fewer.aim, fewer.start, fewer.restarts)
         });
         for more in longer {
-            let (Some(fewer), Some(more)) = (result_of(fewer), result_of(more)) else { continue };
+            let (Some(fewer), Some(more)) = (result_of(fewer), result_of(more)) else {
+                continue;
+            };
             let gain = fewer.standing.correct.saturating_sub(more.standing.correct);
             if gain >= meaningful(correct) && worst.as_ref().is_none_or(|(most, _)| gain > *most) {
                 let warning = Warning::DoublingStepsStillHelps {
@@ -161,11 +184,18 @@ fn non_standard_epsilon(dataset: &Dataset, threat: &ThreatModel) -> Option<Warni
     let standards: Vec<Epsilon> = standards.iter().filter_map(|text| text.parse().ok()).collect();
     let used = threat.epsilon.value();
     // 0.0314 is 8/255 as people round it; 0.031 is another radius.
-    if standards.iter().any(|standard| (used - standard.value()).abs() <= 2e-3 * standard.value()) {
+    if standards
+        .iter()
+        .any(|standard| (used - standard.value()).abs() <= 2e-3 * standard.value())
+    {
         return None;
     }
     let standard = standards.first()?.clone();
-    Some(Warning::NonStandardEpsilon { epsilon: threat.epsilon.clone(), standard, dataset: dataset.name().to_string() })
+    Some(Warning::NonStandardEpsilon {
+        epsilon: threat.epsilon.clone(),
+        standard,
+        dataset: dataset.name().to_string(),
+    })
 }
 
 /// The attack that the probes use: PGD as the suite's, with few steps.
@@ -192,7 +222,9 @@ pub(super) fn run(
 ) -> Result<Vec<Warning>, EvaluateError> {
     let suite = measurement.suite;
     let chosen = |keep: &dyn Fn(&ExampleResult) -> bool| {
-        let kept: Vec<usize> = (0..examples.len()).filter(|position| keep(&examples[*position])).collect();
+        let kept: Vec<usize> = (0..examples.len())
+            .filter(|position| keep(&examples[*position]))
+            .collect();
         spread(&kept, suite.probe_examples)
     };
     let mut found = Vec::new();
@@ -208,7 +240,9 @@ pub(super) fn run(
         return Ok(found);
     }
     found.extend(noise(measurement, &chosen(&|example| example.robust))?);
-    let pgd = columns(&suite.attacks, results, |spec| is_pgd(spec) && spec.aim == Aim::Untargeted);
+    let pgd = columns(&suite.attacks, results, |spec| {
+        is_pgd(spec) && spec.aim == Aim::Untargeted
+    });
     found.extend(other_epsilons(measurement, &correct, examples, &pgd)?);
     Ok(found)
 }
@@ -279,10 +313,22 @@ fn noise(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Wa
         }
         fooled += fell.iter().filter(|fell| **fell).count();
         done += chunk.len();
-        measurement.probed(NAME, done, positions.len(), positions.len() - fooled, DRAWS * chunk.len());
+        measurement.probed(
+            NAME,
+            done,
+            positions.len(),
+            positions.len() - fooled,
+            DRAWS * chunk.len(),
+        );
     }
     let of = positions.len();
-    Ok((fooled >= of.div_ceil(50).max(2)).then_some(Warning::NoiseStrongerThanGradient { fooled, of, draws: DRAWS }))
+    Ok(
+        (fooled >= of.div_ceil(50).max(2)).then_some(Warning::NoiseStrongerThanGradient {
+            fooled,
+            of,
+            draws: DRAWS,
+        }),
+    )
 }
 
 /// PGD at half the radius and at one where nothing should stand, against what PGD did at ε on the same examples.
@@ -293,7 +339,9 @@ fn other_epsilons(
     pgd_columns: &[usize],
 ) -> Result<Vec<Warning>, EvaluateError> {
     let threat = measurement.threat;
-    let Some(huge) = huge_epsilon(threat, measurement.dataset.shape().len()) else { return Ok(Vec::new()) };
+    let Some(huge) = huge_epsilon(threat, measurement.dataset.shape().len()) else {
+        return Ok(Vec::new());
+    };
     let of = positions.len();
     let small = threat.epsilon.divided_by(2);
     let fooled_at_small = fooled(measurement, positions, &small, "probe half epsilon")?;
@@ -302,7 +350,11 @@ fn other_epsilons(
 
     let mut radii = vec![(small, fooled_at_small), (huge.clone(), fooled_at_huge)];
     if !pgd_columns.is_empty() {
-        let fell = |position: &&usize| pgd_columns.iter().any(|column| !examples[**position].attacks[*column].robust);
+        let fell = |position: &&usize| {
+            pgd_columns
+                .iter()
+                .any(|column| !examples[**position].attacks[*column].robust)
+        };
         radii.insert(1, (threat.epsilon.clone(), positions.iter().filter(fell).count()));
     }
     let falls = radii.windows(2).find(|pair| pair[0].1 >= pair[1].1 + meaningful(of));
@@ -318,7 +370,12 @@ fn other_epsilons(
     let standing = of - fooled_at_huge;
     let chance = 1.0 / measurement.dataset.classes().max(1) as f64;
     if standing as f64 > chance * of as f64 {
-        found.push(Warning::HugeEpsilonNotReachingChance { epsilon: huge, standing, of, chance });
+        found.push(Warning::HugeEpsilonNotReachingChance {
+            epsilon: huge,
+            standing,
+            of,
+            chance,
+        });
     }
     Ok(found)
 }
@@ -341,17 +398,31 @@ fn fooled(
     epsilon: &Epsilon,
     name: &str,
 ) -> Result<usize, EvaluateError> {
-    let spec = AttackSpec { name: name.to_string(), ..pgd() };
-    let threat = ThreatModel { norm: measurement.threat.norm, epsilon: epsilon.clone() };
+    let spec = AttackSpec {
+        name: name.to_string(),
+        ..pgd()
+    };
+    let threat = ThreatModel {
+        norm: measurement.threat.norm,
+        epsilon: epsilon.clone(),
+    };
     let mut rng = Rng::stream(measurement.suite.seed, stream_of(name, 0));
     let (mut fooled, mut done) = (0, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(name)?;
         let answers = measurement.attacked(&spec, &threat, chunk, &mut rng)?;
         let wrong = answers.predictions().zip(chunk);
-        fooled += wrong.filter(|(prediction, position)| *prediction != measurement.dataset.label(**position)).count();
+        fooled += wrong
+            .filter(|(prediction, position)| *prediction != measurement.dataset.label(**position))
+            .count();
         done += chunk.len();
-        measurement.probed(name, done, positions.len(), positions.len() - fooled, chunk.len() * cost(&spec));
+        measurement.probed(
+            name,
+            done,
+            positions.len(),
+            positions.len() - fooled,
+            chunk.len() * cost(&spec),
+        );
     }
     Ok(fooled)
 }
@@ -370,7 +441,10 @@ mod tests {
     #[test]
     fn a_huge_epsilon_is_larger_and_has_every_grey_image() {
         let huge = |norm, epsilon: &str| {
-            let threat = ThreatModel { norm, epsilon: epsilon.parse().unwrap() };
+            let threat = ThreatModel {
+                norm,
+                epsilon: epsilon.parse().unwrap(),
+            };
             huge_epsilon(&threat, 784).map(|epsilon| epsilon.value())
         };
         assert_eq!(huge(Norm::Linf, "0.3"), Some(0.5));
@@ -385,7 +459,9 @@ mod tests {
         let standard = |name: &str, epsilon: &str| {
             let used: f32 = epsilon.parse::<Epsilon>().unwrap().value();
             let standards = standard_epsilons(name, Norm::Linf);
-            standards.iter().any(|s| (used - s.parse::<Epsilon>().unwrap().value()).abs() <= 2e-3 * used)
+            standards
+                .iter()
+                .any(|s| (used - s.parse::<Epsilon>().unwrap().value()).abs() <= 2e-3 * used)
         };
         assert!(standard("CIFAR-10", "8/255") && standard("CIFAR-10", "0.0314"));
         assert!(!standard("CIFAR-10", "0.031"));

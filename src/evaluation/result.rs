@@ -68,7 +68,10 @@ pub struct Accuracies(pub Vec<(String, f64)>);
 impl Accuracies {
     /// The accuracy under an attack; `None` where the suite did not hold it.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, accuracy)| *accuracy)
+        self.0
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, accuracy)| *accuracy)
     }
 }
 
@@ -116,7 +119,11 @@ pub struct Standing {
 impl Standing {
     /// `correct` of `n` examples.
     pub(super) fn of(correct: usize, n: usize) -> Self {
-        Self { accuracy: correct as f64 / n.max(1) as f64, correct, interval: Interval::wilson(correct, n) }
+        Self {
+            accuracy: correct as f64 / n.max(1) as f64,
+            correct,
+            interval: Interval::wilson(correct, n),
+        }
     }
 }
 
@@ -205,7 +212,10 @@ impl Evaluation {
         if with_examples || self.examples.is_empty() {
             return serde_json::to_string_pretty(self);
         }
-        let short = Self { examples: Vec::new(), ..self.clone() };
+        let short = Self {
+            examples: Vec::new(),
+            ..self.clone()
+        };
         serde_json::to_string_pretty(&short)
     }
 }

@@ -104,11 +104,17 @@ impl FromStr for Suite {
 
 /// `pgd-20x5` is `pgd-20` with five restarts, under that name.
 fn with_restarts(name: &str) -> Result<AttackSpec, UnknownAttack> {
-    let restarts = name.rsplit_once('x').and_then(|(base, count)| Some((base, count.parse::<usize>().ok()?)));
+    let restarts = name
+        .rsplit_once('x')
+        .and_then(|(base, count)| Some((base, count.parse::<usize>().ok()?)));
     match restarts {
         Some((base, restarts @ 1..=10_000)) => {
             let spec: AttackSpec = base.parse()?;
-            Ok(AttackSpec { name: name.to_string(), restarts, ..spec })
+            Ok(AttackSpec {
+                name: name.to_string(),
+                restarts,
+                ..spec
+            })
         }
         _ => name.parse(),
     }
@@ -132,14 +138,25 @@ mod tests {
     #[test]
     fn both_presets_are_suites() {
         assert_eq!("paper".parse::<Suite>().unwrap().attacks.len(), 4);
-        assert!("thorough".parse::<Suite>().unwrap().attacks.iter().any(|spec| spec.restarts > 1));
+        assert!(
+            "thorough"
+                .parse::<Suite>()
+                .unwrap()
+                .attacks
+                .iter()
+                .any(|spec| spec.restarts > 1)
+        );
     }
 
     #[test]
     fn what_is_no_suite_is_refused() {
-        for (text, said) in
-            [("", "got nothing"), (" , ", "got nothing"), ("fgsm,fgsm", "twice"), ("pgd", "unknown"), ("pgd-20x0", "unknown")]
-        {
+        for (text, said) in [
+            ("", "got nothing"),
+            (" , ", "got nothing"),
+            ("fgsm,fgsm", "twice"),
+            ("pgd", "unknown"),
+            ("pgd-20x0", "unknown"),
+        ] {
             let error = text.parse::<Suite>().unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");
         }

@@ -14,7 +14,12 @@ const PAGE: &str = include_str!("../../docs/warnings.md");
 /// # Source
 /// Athalye et al. 2018, section 3.1 and Carlini et al. 2019, sections 3 and 5, for the signs of masked gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(remote = "Self", tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case")]
+#[serde(
+    remote = "Self",
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "snake_case"
+)]
 pub enum Warning {
     /// One step fools examples that many steps do not.
     FgsmStrongerThanPgd {
@@ -197,14 +202,30 @@ impl Warning {
             Self::NoiseStrongerThanGradient { fooled, of, draws } => format!(
                 "random noise fools {fooled} of {of} examples that withstood every attack, in {draws} draws each"
             ),
-            Self::SuccessNotRisingWithEpsilon { smaller, fooled_at_smaller, larger, fooled_at_larger, of } => format!(
+            Self::SuccessNotRisingWithEpsilon {
+                smaller,
+                fooled_at_smaller,
+                larger,
+                fooled_at_larger,
+                of,
+            } => format!(
                 "PGD fools {fooled_at_smaller} of {of} examples at ε = {smaller}, and only {fooled_at_larger} at ε = {larger}"
             ),
-            Self::HugeEpsilonNotReachingChance { epsilon, standing, of, chance } => format!(
+            Self::HugeEpsilonNotReachingChance {
+                epsilon,
+                standing,
+                of,
+                chance,
+            } => format!(
                 "{standing} of {of} examples withstand PGD at ε = {epsilon}, where at most chance ({}) should be left",
                 percent(*chance)
             ),
-            Self::DoublingStepsStillHelps { fewer, accuracy_at_fewer, more, accuracy_at_more } => format!(
+            Self::DoublingStepsStillHelps {
+                fewer,
+                accuracy_at_fewer,
+                more,
+                accuracy_at_more,
+            } => format!(
                 "more steps still help the attack: {} under {fewer}, {} under {more}",
                 percent(*accuracy_at_fewer),
                 percent(*accuracy_at_more)
@@ -220,9 +241,16 @@ impl Warning {
                 format!("the same images give other logits on the second call, by up to {largest:.3e}")
             }
             Self::ConstantPrediction { class, share } => {
-                format!("the model answers {class} for {} of the natural images", percent(*share))
+                format!(
+                    "the model answers {class} for {} of the natural images",
+                    percent(*share)
+                )
             }
-            Self::NonStandardEpsilon { epsilon, standard, dataset } => {
+            Self::NonStandardEpsilon {
+                epsilon,
+                standard,
+                dataset,
+            } => {
                 format!("ε = {epsilon} is not the radius that results on {dataset} are reported at, {standard}")
             }
             Self::SmallSample { n, half_width } => format!(
@@ -236,18 +264,33 @@ impl Warning {
             ),
             Self::DataSetNote { note } => format!("about the data: {note}"),
             Self::NotANumber { epoch } => format!("the training loss of epoch {epoch} is no finite number"),
-            Self::StuckRun { epoch, accuracy, train_loss } => format!(
+            Self::StuckRun {
+                epoch,
+                accuracy,
+                train_loss,
+            } => format!(
                 "after epoch {epoch} natural and robust accuracy are both {} with loss {train_loss:.2}: the model gives \
                  one answer for everything",
                 percent(*accuracy)
             ),
-            Self::CatastrophicOverfitting { epoch, fgsm_accuracy, robust_accuracy, best, best_epoch } => format!(
+            Self::CatastrophicOverfitting {
+                epoch,
+                fgsm_accuracy,
+                robust_accuracy,
+                best,
+                best_epoch,
+            } => format!(
                 "robust accuracy fell from {} (epoch {best_epoch}) to {} (epoch {epoch}) while FGSM accuracy is {}",
                 percent(*best),
                 percent(*robust_accuracy),
                 percent(*fgsm_accuracy)
             ),
-            Self::RobustOverfitting { epoch, robust_accuracy, best, best_epoch } => format!(
+            Self::RobustOverfitting {
+                epoch,
+                robust_accuracy,
+                best,
+                best_epoch,
+            } => format!(
                 "robust accuracy is {} after epoch {epoch}, {:.1} percentage points under its best (epoch {best_epoch})",
                 percent(*robust_accuracy),
                 100.0 * (best - robust_accuracy)
@@ -273,9 +316,15 @@ impl Warning {
     /// A paragraph of this kind's section; a test holds that none is missing.
     fn paragraph(&self, opening: &str) -> &'static str {
         let section = PAGE.split("\n## ").skip(1).find(|section| {
-            section.lines().next().is_some_and(|heading| heading_anchor(heading) == self.anchor())
+            section
+                .lines()
+                .next()
+                .is_some_and(|heading| heading_anchor(heading) == self.anchor())
         });
-        let line = section.into_iter().flat_map(str::lines).find_map(|line| line.strip_prefix(opening));
+        let line = section
+            .into_iter()
+            .flat_map(str::lines)
+            .find_map(|line| line.strip_prefix(opening));
         line.map_or("", str::trim)
     }
 }
@@ -317,8 +366,12 @@ fn fields<S: Serializer>(warning: &&Warning, serializer: S) -> Result<S::Ok, S::
 
 impl Serialize for Warning {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let spoken =
-            Spoken { warning: self, message: self.headline(), advice: self.advice(), anchor: self.anchor() };
+        let spoken = Spoken {
+            warning: self,
+            message: self.headline(),
+            advice: self.advice(),
+            anchor: self.anchor(),
+        };
         Serialize::serialize(&spoken, serializer)
     }
 }
@@ -363,7 +416,13 @@ pub fn training_warnings(history: &[EpochFigures]) -> Vec<Warning> {
     let Some((last, earlier)) = history.split_last() else {
         return Vec::new();
     };
-    let EpochFigures { epoch, train_loss, natural_accuracy, robust_accuracy, .. } = *last;
+    let EpochFigures {
+        epoch,
+        train_loss,
+        natural_accuracy,
+        robust_accuracy,
+        ..
+    } = *last;
     if !train_loss.is_finite() {
         return vec![Warning::NotANumber { epoch }];
     }
@@ -372,7 +431,11 @@ pub fn training_warnings(history: &[EpochFigures]) -> Vec<Warning> {
         && last.fgsm_accuracy.is_none_or(|fgsm| fgsm == natural_accuracy)
         && natural_accuracy < STUCK_BELOW
     {
-        return vec![Warning::StuckRun { epoch, accuracy: natural_accuracy, train_loss }];
+        return vec![Warning::StuckRun {
+            epoch,
+            accuracy: natural_accuracy,
+            train_loss,
+        }];
     }
     let best = earlier.iter().filter(|figures| figures.robust_accuracy.is_finite());
     let Some(best) = best.max_by(|a, b| a.robust_accuracy.total_cmp(&b.robust_accuracy)) else {
@@ -393,7 +456,12 @@ pub fn training_warnings(history: &[EpochFigures]) -> Vec<Warning> {
         }
     }
     if fall > ROBUST_OVERFITTING {
-        return vec![Warning::RobustOverfitting { epoch, robust_accuracy, best: best_accuracy, best_epoch }];
+        return vec![Warning::RobustOverfitting {
+            epoch,
+            robust_accuracy,
+            best: best_accuracy,
+            best_epoch,
+        }];
     }
     Vec::new()
 }
@@ -406,7 +474,11 @@ mod tests {
         let epsilon: Epsilon = "0.3".parse().unwrap();
         vec![
             Warning::FgsmStrongerThanPgd { only_fgsm: 12, of: 490 },
-            Warning::NoiseStrongerThanGradient { fooled: 3, of: 64, draws: 10 },
+            Warning::NoiseStrongerThanGradient {
+                fooled: 3,
+                of: 64,
+                draws: 10,
+            },
             Warning::SuccessNotRisingWithEpsilon {
                 smaller: "0.15".parse().unwrap(),
                 fooled_at_smaller: 30,
@@ -414,24 +486,51 @@ mod tests {
                 fooled_at_larger: 20,
                 of: 64,
             },
-            Warning::HugeEpsilonNotReachingChance { epsilon: epsilon.clone(), standing: 30, of: 64, chance: 0.1 },
+            Warning::HugeEpsilonNotReachingChance {
+                epsilon: epsilon.clone(),
+                standing: 30,
+                of: 64,
+                chance: 0.1,
+            },
             Warning::DoublingStepsStillHelps {
                 fewer: "pgd-20".into(),
                 accuracy_at_fewer: 0.6,
                 more: "pgd-100".into(),
                 accuracy_at_more: 0.5,
             },
-            Warning::ManyZeroGradients { flat: 30, of: 64, zeros: 0.7 },
+            Warning::ManyZeroGradients {
+                flat: 30,
+                of: 64,
+                zeros: 0.7,
+            },
             Warning::OutputsLookLikeProbabilities,
             Warning::LogitsChangeBetweenIdenticalCalls { largest: 0.25 },
-            Warning::ConstantPrediction { class: "1".into(), share: 1.0 },
-            Warning::NonStandardEpsilon { epsilon: "0.031".parse().unwrap(), standard: epsilon, dataset: "MNIST".into() },
-            Warning::SmallSample { n: 64, half_width: 0.12 },
+            Warning::ConstantPrediction {
+                class: "1".into(),
+                share: 1.0,
+            },
+            Warning::NonStandardEpsilon {
+                epsilon: "0.031".parse().unwrap(),
+                standard: epsilon,
+                dataset: "MNIST".into(),
+            },
+            Warning::SmallSample {
+                n: 64,
+                half_width: 0.12,
+            },
             Warning::CheckpointChosenOnTestSet,
-            Warning::NoStrongAttackInSuite { attacks: vec!["pgd-20".into()] },
-            Warning::DataSetNote { note: "JPEG images: lossy".into() },
+            Warning::NoStrongAttackInSuite {
+                attacks: vec!["pgd-20".into()],
+            },
+            Warning::DataSetNote {
+                note: "JPEG images: lossy".into(),
+            },
             Warning::NotANumber { epoch: 2 },
-            Warning::StuckRun { epoch: 2, accuracy: 0.1135, train_loss: 2.3 },
+            Warning::StuckRun {
+                epoch: 2,
+                accuracy: 0.1135,
+                train_loss: 2.3,
+            },
             Warning::CatastrophicOverfitting {
                 epoch: 9,
                 fgsm_accuracy: 0.9,
@@ -439,13 +538,22 @@ mod tests {
                 best: 0.4,
                 best_epoch: 8,
             },
-            Warning::RobustOverfitting { epoch: 100, robust_accuracy: 0.44, best: 0.53, best_epoch: 78 },
+            Warning::RobustOverfitting {
+                epoch: 100,
+                robust_accuracy: 0.44,
+                best: 0.53,
+                best_epoch: 78,
+            },
         ]
     }
 
     #[test]
     fn the_page_says_of_every_warning_when_why_and_what_to_do() {
-        let headings: Vec<String> = PAGE.lines().filter_map(|l| l.strip_prefix("## ")).map(heading_anchor).collect();
+        let headings: Vec<String> = PAGE
+            .lines()
+            .filter_map(|l| l.strip_prefix("## "))
+            .map(heading_anchor)
+            .collect();
         let kinds: Vec<&str> = every_kind().iter().map(Warning::anchor).collect();
         assert_eq!(headings, kinds, "docs/warnings.md and the warnings differ");
         for warning in every_kind() {
@@ -454,7 +562,11 @@ mod tests {
                 ("why", warning.why()),
                 ("advice", warning.advice()),
             ] {
-                assert!(words.len() > 30, "{}: the page's part {part:?} is missing", warning.kind());
+                assert!(
+                    words.len() > 30,
+                    "{}: the page's part {part:?} is missing",
+                    warning.kind()
+                );
                 assert!(words.ends_with('.'), "{}: {words}", warning.kind());
             }
         }
@@ -497,7 +609,10 @@ mod tests {
 
     #[test]
     fn a_loss_that_is_no_number_is_named() {
-        let broken = EpochFigures { train_loss: f64::NAN, ..epoch(3, 0.1, None, 0.1) };
+        let broken = EpochFigures {
+            train_loss: f64::NAN,
+            ..epoch(3, 0.1, None, 0.1)
+        };
         assert_eq!(kinds(&[epoch(2, 0.9, None, 0.5), broken]), ["not-a-number"]);
     }
 
@@ -519,9 +634,19 @@ mod tests {
 
     #[test]
     fn falling_robust_accuracy_is_robust_overfitting() {
-        let history = [epoch(77, 0.82, None, 0.53), epoch(78, 0.83, None, 0.52), epoch(120, 0.85, None, 0.45)];
+        let history = [
+            epoch(77, 0.82, None, 0.53),
+            epoch(78, 0.83, None, 0.52),
+            epoch(120, 0.85, None, 0.45),
+        ];
         match training_warnings(&history).as_slice() {
-            [Warning::RobustOverfitting { best_epoch: 77, epoch: 120, .. }] => {}
+            [
+                Warning::RobustOverfitting {
+                    best_epoch: 77,
+                    epoch: 120,
+                    ..
+                },
+            ] => {}
             other => panic!("{other:?}"),
         }
     }

@@ -59,10 +59,14 @@ impl FromStr for Architecture {
             "preact-resnet-18" => Architecture::PreActResNet18,
             _ => {
                 let unknown = || UnknownArchitecture(name.to_string());
-                let (depth, width) =
-                    name.strip_prefix("wide-resnet-").and_then(|rest| rest.split_once('-')).ok_or_else(unknown)?;
-                let (depth, width): (usize, usize) =
-                    (depth.parse().map_err(|_| unknown())?, width.parse().map_err(|_| unknown())?);
+                let (depth, width) = name
+                    .strip_prefix("wide-resnet-")
+                    .and_then(|rest| rest.split_once('-'))
+                    .ok_or_else(unknown)?;
+                let (depth, width): (usize, usize) = (
+                    depth.parse().map_err(|_| unknown())?,
+                    width.parse().map_err(|_| unknown())?,
+                );
                 if depth < 10 || (depth - 4) % 6 != 0 || width == 0 || depth > 1_000 || width > 64 {
                     return Err(unknown());
                 }

@@ -62,20 +62,39 @@ impl Builder<'_> {
         let fan_in = inputs * kernel * kernel;
         let weight = self.uniform([outputs, inputs, kernel, kernel], fan_in);
         let bias = bias.then(|| self.uniform([outputs], fan_in));
-        Convolution { weight, bias, stride, padding }
+        Convolution {
+            weight,
+            bias,
+            stride,
+            padding,
+        }
     }
 
     /// A convolution without bias whose weights are normal with variance 2/fan_out (He et al., 2015).
-    pub fn convolution_he(&mut self, channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Convolution {
+    pub fn convolution_he(
+        &mut self,
+        channels: [usize; 2],
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Convolution {
         let [inputs, outputs] = channels;
         let deviation = (2.0 / (kernel * kernel * outputs) as f32).sqrt();
         let weight = self.filled([outputs, inputs, kernel, kernel], |rng| rng.normal() * deviation);
-        Convolution { weight, bias: None, stride, padding }
+        Convolution {
+            weight,
+            bias: None,
+            stride,
+            padding,
+        }
     }
 
     /// A linear layer with PyTorch's default weights.
     pub fn linear(&mut self, inputs: usize, outputs: usize) -> Linear {
-        Linear { weight: self.uniform([outputs, inputs], inputs), bias: self.uniform([outputs], inputs) }
+        Linear {
+            weight: self.uniform([outputs, inputs], inputs),
+            bias: self.uniform([outputs], inputs),
+        }
     }
 
     /// A BatchNorm: scale 1, shift 0, running mean 0, running variance 1.
@@ -258,13 +277,19 @@ pub(super) struct Dropout {
 impl Clone for Dropout {
     fn clone(&self) -> Self {
         // A tracked copy draws from the same sequence, as the passes of one step do.
-        Self { rng: self.rng.clone(), rate: self.rate }
+        Self {
+            rng: self.rng.clone(),
+            rate: self.rate,
+        }
     }
 }
 
 impl Dropout {
     pub fn new(rate: f32) -> Self {
-        Self { rng: Arc::new(Mutex::new(Rng::new(0))), rate }
+        Self {
+            rng: Arc::new(Mutex::new(Rng::new(0))),
+            rate,
+        }
     }
 
     pub fn seed(&self, seed: u64) {
@@ -285,7 +310,9 @@ impl Dropout {
         let kept = 1.0 / (1.0 - self.rate);
         let mask: Vec<f32> = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            (0..shape[0] * shape[1]).map(|_| if rng.chance(self.rate) { 0.0 } else { kept }).collect()
+            (0..shape[0] * shape[1])
+                .map(|_| if rng.chance(self.rate) { 0.0 } else { kept })
+                .collect()
         };
         let mask = Tensor::<2>::from_data(TensorData::new(mask, shape), &x.device().inner());
         x * mask

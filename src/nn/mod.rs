@@ -80,7 +80,9 @@ pub enum StateValues {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The images are too small for the network's pools.
-    #[error("{architecture} cannot take images of {input}: its pools leave nothing of them; expected at least {smallest}×{smallest}")]
+    #[error(
+        "{architecture} cannot take images of {input}: its pools leave nothing of them; expected at least {smallest}×{smallest}"
+    )]
     InputTooSmall {
         /// The network.
         architecture: Architecture,
@@ -96,7 +98,9 @@ pub enum ModelError {
 
 /// A weight that the loss does not depend on.
 #[derive(Debug, thiserror::Error)]
-#[error("the parameter {0} got no gradient: the loss does not depend on it; this is a fault of the network or the defence")]
+#[error(
+    "the parameter {0} got no gradient: the loss does not depend on it; this is a fault of the network or the defence"
+)]
 pub struct MissingGradient(pub String);
 
 #[derive(Debug, Clone)]
@@ -146,27 +150,61 @@ impl Model {
         let build = &mut Builder { rng, device };
         let channels = input.channels;
         let (network, smallest) = match architecture {
-            Architecture::SmallCnn => {
-                (SmallCnn::new(input, classes, build).map(Network::SmallCnn), SmallCnn::SMALLEST)
-            }
+            Architecture::SmallCnn => (
+                SmallCnn::new(input, classes, build).map(Network::SmallCnn),
+                SmallCnn::SMALLEST,
+            ),
             Architecture::DynamicCnn => (Stack::dynamic_cnn(input, classes, build).map(Network::Stack), 4),
             Architecture::Cnn8 => (Stack::cnn8(input, classes, build).map(Network::Stack), 8),
-            Architecture::ResNet18 => {
-                (Some(Network::ResNet(ResNet::new(Kind::Basic, [2; 4], channels, classes, build))), 1)
-            }
-            Architecture::ResNet50 => {
-                (Some(Network::ResNet(ResNet::new(Kind::Bottleneck, [3, 4, 6, 3], channels, classes, build))), 1)
-            }
-            Architecture::PreActResNet18 => {
-                (Some(Network::ResNet(ResNet::new(Kind::PreActivation, [2; 4], channels, classes, build))), 1)
-            }
-            Architecture::WideResNet { depth, width } => {
-                (Some(Network::WideResNet(WideResNet::new(depth, width, channels, classes, build))), 1)
-            }
+            Architecture::ResNet18 => (
+                Some(Network::ResNet(ResNet::new(
+                    Kind::Basic,
+                    [2; 4],
+                    channels,
+                    classes,
+                    build,
+                ))),
+                1,
+            ),
+            Architecture::ResNet50 => (
+                Some(Network::ResNet(ResNet::new(
+                    Kind::Bottleneck,
+                    [3, 4, 6, 3],
+                    channels,
+                    classes,
+                    build,
+                ))),
+                1,
+            ),
+            Architecture::PreActResNet18 => (
+                Some(Network::ResNet(ResNet::new(
+                    Kind::PreActivation,
+                    [2; 4],
+                    channels,
+                    classes,
+                    build,
+                ))),
+                1,
+            ),
+            Architecture::WideResNet { depth, width } => (
+                Some(Network::WideResNet(WideResNet::new(
+                    depth, width, channels, classes, build,
+                ))),
+                1,
+            ),
         };
         match network {
-            Some(network) => Ok(Self { architecture, input, classes, network }),
-            None => Err(ModelError::InputTooSmall { architecture, input, smallest }),
+            Some(network) => Ok(Self {
+                architecture,
+                input,
+                classes,
+                network,
+            }),
+            None => Err(ModelError::InputTooSmall {
+                architecture,
+                input,
+                smallest,
+            }),
         }
     }
 
@@ -194,7 +232,12 @@ impl Model {
 
     /// A copy that shares running statistics and dropout's generator.
     fn sharing_copy(&self) -> Self {
-        Self { architecture: self.architecture, input: self.input, classes: self.classes, network: self.network.clone() }
+        Self {
+            architecture: self.architecture,
+            input: self.input,
+            classes: self.classes,
+            network: self.network.clone(),
+        }
     }
 
     /// The same weights as leaves that record gradients. It shares the running statistics: a training pass through it
@@ -210,7 +253,11 @@ impl Model {
     /// # Errors
     /// [`MissingGradient`] names the first parameter without one.
     pub fn gradients(&self, gradients: &mut Gradients) -> Result<Named, MissingGradient> {
-        let mut collect = CollectGradients { gradients, found: Named::new(), missing: None };
+        let mut collect = CollectGradients {
+            gradients,
+            found: Named::new(),
+            missing: None,
+        };
         self.sharing_copy().visit(&mut collect);
         match collect.missing {
             Some(name) => Err(MissingGradient(name)),
@@ -232,7 +279,10 @@ impl Model {
 
     /// The number of trained values.
     pub fn parameter_count(&self) -> usize {
-        self.parameters().iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum()
+        self.parameters()
+            .iter()
+            .map(|parameter| parameter.shape.iter().product::<usize>())
+            .sum()
     }
 
     /// Every parameter and buffer on the host, under PyTorch's names, in its layout and order. This is a sync point.
@@ -240,7 +290,10 @@ impl Model {
     /// # Errors
     /// When the device failed.
     pub fn state(&self) -> Result<Vec<StateEntry>, DeviceError> {
-        let mut read = ReadState { entries: Vec::new(), error: None };
+        let mut read = ReadState {
+            entries: Vec::new(),
+            error: None,
+        };
         self.sharing_copy().visit(&mut read);
         match read.error {
             Some(error) => Err(error),
@@ -347,7 +400,12 @@ struct ListParameters(Vec<Parameter>);
 
 impl Visitor for ListParameters {
     fn parameter<const D: usize>(&mut self, name: String, role: Role, tensor: &mut Tensor<D>) {
-        self.0.push(Parameter { name, shape: tensor.dims().to_vec(), role, values: flat(tensor.clone().inner()) });
+        self.0.push(Parameter {
+            name,
+            shape: tensor.dims().to_vec(),
+            role,
+            values: flat(tensor.clone().inner()),
+        });
     }
     fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
 }
@@ -372,7 +430,11 @@ impl ReadState {
     fn push<const D: usize>(&mut self, name: String, tensor: Tensor<D>) {
         let shape = tensor.dims().to_vec();
         match compute::read(tensor) {
-            Ok(values) => self.entries.push(StateEntry { name, shape, values: StateValues::F32(values) }),
+            Ok(values) => self.entries.push(StateEntry {
+                name,
+                shape,
+                values: StateValues::F32(values),
+            }),
             Err(error) => {
                 self.error.get_or_insert(error);
             }
@@ -388,8 +450,15 @@ impl Visitor for ReadState {
         let running = norm.running().clone();
         self.push(format!("{name}.running_mean"), running.mean);
         self.push(format!("{name}.running_var"), running.variance);
-        let (name, values) = (format!("{name}.num_batches_tracked"), StateValues::I64(vec![running.batches]));
-        self.entries.push(StateEntry { name, shape: Vec::new(), values });
+        let (name, values) = (
+            format!("{name}.num_batches_tracked"),
+            StateValues::I64(vec![running.batches]),
+        );
+        self.entries.push(StateEntry {
+            name,
+            shape: Vec::new(),
+            values,
+        });
     }
 }
 

@@ -40,19 +40,30 @@ impl Block {
         let outputs = width * kind.expansion();
         let shapes: &[([usize; 2], usize, usize)] = match kind {
             Kind::Basic | Kind::PreActivation => &[([inputs, width], 3, stride), ([width, width], 3, 1)],
-            Kind::Bottleneck => &[([inputs, width], 1, 1), ([width, width], 3, stride), ([width, outputs], 1, 1)],
+            Kind::Bottleneck => &[
+                ([inputs, width], 1, 1),
+                ([width, width], 3, stride),
+                ([width, outputs], 1, 1),
+            ],
         };
         let parts = shapes
             .iter()
             .map(|&(channels, kernel, stride)| {
                 let convolution = build.convolution(channels, kernel, stride, kernel / 2, false);
-                let normalised = if kind == Kind::PreActivation { channels[0] } else { channels[1] };
+                let normalised = if kind == Kind::PreActivation {
+                    channels[0]
+                } else {
+                    channels[1]
+                };
                 (convolution, build.batch_norm(normalised))
             })
             .collect();
         let shortcut = (stride != 1 || inputs != outputs).then(|| {
             let convolution = build.convolution([inputs, outputs], 1, stride, 0, false);
-            (convolution, (kind != Kind::PreActivation).then(|| build.batch_norm(outputs)))
+            (
+                convolution,
+                (kind != Kind::PreActivation).then(|| build.batch_norm(outputs)),
+            )
         });
         Self { kind, parts, shortcut }
     }
@@ -91,7 +102,8 @@ impl Block {
 
     fn visit(&mut self, name: &str, visitor: &mut impl Visitor) {
         for (number, (convolution, norm)) in self.parts.iter_mut().enumerate() {
-            let (convolution_name, norm_name) = (format!("{name}.conv{}", number + 1), format!("{name}.bn{}", number + 1));
+            let (convolution_name, norm_name) =
+                (format!("{name}.conv{}", number + 1), format!("{name}.bn{}", number + 1));
             if self.kind == Kind::PreActivation {
                 norm.visit(&norm_name, visitor);
                 convolution.visit(&convolution_name, visitor);
@@ -156,7 +168,13 @@ impl ResNet {
             })
             .collect();
         let norm = build.batch_norm(if kind == Kind::PreActivation { inputs } else { 64 });
-        Self { kind, stem, norm, stages, linear: build.linear(inputs, classes) }
+        Self {
+            kind,
+            stem,
+            norm,
+            stages,
+            linear: build.linear(inputs, classes),
+        }
     }
 
     pub fn forward(&self, images: Images, mode: Mode) -> Logits {

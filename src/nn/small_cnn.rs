@@ -33,7 +33,11 @@ impl SmallCnn {
         // The original starts its last layer at zero: every class has the same logit at first.
         linears[2].weight = linears[2].weight.zeros_like();
         linears[2].bias = linears[2].bias.zeros_like();
-        Some(Self { convolutions, linears, dropout: Dropout::new(0.5) })
+        Some(Self {
+            convolutions,
+            linears,
+            dropout: Dropout::new(0.5),
+        })
     }
 
     pub fn forward(&self, images: Images, mode: Mode) -> Logits {
@@ -75,7 +79,14 @@ impl Stack {
     /// The eight-layer network of Figure 1: 64, 64, pool, 128, 128, pool, 196, 196, pool, fc 256, fc K, with
     /// BatchNorm after every layer but the last.
     pub fn cnn8(input: ImageShape, classes: usize, build: &mut Builder) -> Option<Self> {
-        Self::new(input, &[64, 64, 128, 128, 196, 196], &[2, 4, 6], (256, true), classes, build)
+        Self::new(
+            input,
+            &[64, 64, 128, 128, 196, 196],
+            &[2, 4, 6],
+            (256, true),
+            classes,
+            build,
+        )
     }
 
     fn new(
@@ -100,9 +111,17 @@ impl Stack {
                 (convolution, build.batch_norm(outputs))
             })
             .collect();
-        let linears = [build.linear(inputs * height * width, hidden), build.linear(hidden, classes)];
+        let linears = [
+            build.linear(inputs * height * width, hidden),
+            build.linear(hidden, classes),
+        ];
         let hidden_norm = hidden_norm.then(|| build.batch_norm(hidden));
-        Some(Self { convolutions, pools, linears, hidden_norm })
+        Some(Self {
+            convolutions,
+            pools,
+            linears,
+            hidden_norm,
+        })
     }
 
     pub fn forward(&self, images: Images, mode: Mode) -> Logits {
@@ -117,7 +136,9 @@ impl Stack {
         let mut y = f1.forward(flatten(x));
         if let Some(norm) = &self.hidden_norm {
             let [examples, width] = y.dims();
-            y = norm.forward(y.reshape([examples, width, 1, 1]), mode).reshape([examples, width]);
+            y = norm
+                .forward(y.reshape([examples, width, 1, 1]), mode)
+                .reshape([examples, width]);
         }
         f2.forward(relu(y))
     }

@@ -30,7 +30,11 @@ pub struct LoadReport {
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.ignored.is_empty() {
-            write!(f, "{} tensors of the file are not part of the network and were ignored: ", self.ignored.len())?;
+            write!(
+                f,
+                "{} tensors of the file are not part of the network and were ignored: ",
+                self.ignored.len()
+            )?;
             f.write_str(&self.ignored.iter().take(3).cloned().collect::<Vec<_>>().join(", "))?;
             if self.ignored.len() > 3 {
                 f.write_str(", …")?;
@@ -82,8 +86,16 @@ pub enum WeightsError {
 }
 
 /// Wrappers that training scripts put round a state dict or its names.
-const WRAPPERS: [&str; 8] =
-    ["module.", "state_dict.", "model_state_dict.", "model_state.", "model.", "net.", "network.", "_orig_mod."];
+const WRAPPERS: [&str; 8] = [
+    "module.",
+    "state_dict.",
+    "model_state_dict.",
+    "model_state.",
+    "model.",
+    "net.",
+    "network.",
+    "_orig_mod.",
+];
 
 /// A name without the wrappers round it.
 fn unwrapped(name: &str) -> &str {
@@ -117,11 +129,17 @@ pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<
                 taken.insert(expected.name, StateValues::F32(values));
             }
             Some((shape, _)) => {
-                let found = format!("expected {} of shape {:?}, got {shape:?}", expected.name, expected.shape);
+                let found = format!(
+                    "expected {} of shape {:?}, got {shape:?}",
+                    expected.name, expected.shape
+                );
                 return Err(mismatch(model, found, &given));
             }
             None => {
-                let found = format!("expected a tensor {} of shape {:?}, got none", expected.name, expected.shape);
+                let found = format!(
+                    "expected a tensor {} of shape {:?}, got none",
+                    expected.name, expected.shape
+                );
                 return Err(mismatch(model, found, &given));
             }
         }
@@ -143,14 +161,22 @@ fn expected_tensors(model: &Model) -> Vec<Expected> {
     struct List(Vec<Expected>);
     impl Visitor for List {
         fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-            self.0.push(Expected { name, shape: tensor.dims().to_vec() });
+            self.0.push(Expected {
+                name,
+                shape: tensor.dims().to_vec(),
+            });
         }
         fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
             let channels = norm.weight.dims().to_vec();
-            for (buffer, shape) in
-                [("running_mean", channels.clone()), ("running_var", channels), ("num_batches_tracked", Vec::new())]
-            {
-                self.0.push(Expected { name: format!("{name}.{buffer}"), shape });
+            for (buffer, shape) in [
+                ("running_mean", channels.clone()),
+                ("running_var", channels),
+                ("num_batches_tracked", Vec::new()),
+            ] {
+                self.0.push(Expected {
+                    name: format!("{name}.{buffer}"),
+                    shape,
+                });
             }
         }
     }
@@ -164,13 +190,27 @@ fn mismatch(model: &Model, found: String, given: &BTreeMap<String, (Vec<usize>, 
     let names: Vec<&String> = given.keys().collect();
     let fits = |architecture: &Architecture| {
         *architecture != model.architecture
-            && Model::new(*architecture, model.input, model.classes, &mut Rng::new(0), &Device::cpu()).is_ok_and(|other| {
+            && Model::new(
+                *architecture,
+                model.input,
+                model.classes,
+                &mut Rng::new(0),
+                &Device::cpu(),
+            )
+            .is_ok_and(|other| {
                 let expected = expected_tensors(&other);
-                names.iter().all(|name| expected.iter().any(|tensor| tensor.name == **name))
+                names
+                    .iter()
+                    .all(|name| expected.iter().any(|tensor| tensor.name == **name))
             })
     };
-    let small = Architecture::COMMON.into_iter().filter(|a| !matches!(a, Architecture::WideResNet { .. }));
-    let suggestion = small.into_iter().find(fits).map(|architecture| format!("; --network {architecture} would fit them"));
+    let small = Architecture::COMMON
+        .into_iter()
+        .filter(|a| !matches!(a, Architecture::WideResNet { .. }));
+    let suggestion = small
+        .into_iter()
+        .find(fits)
+        .map(|architecture| format!("; --network {architecture} would fit them"));
     WeightsError::Mismatch {
         architecture: model.architecture,
         found,
@@ -199,8 +239,16 @@ pub fn load(path: &Path, model: &mut Model) -> Result<LoadReport, WeightsError> 
 }
 
 fn read_safetensors(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
-    let io = |source| WeightsError::Io { doing: "the weights cannot be read", source, path: path.to_path_buf() };
-    let format = |reason: String| WeightsError::Format { expected: "safetensors file", reason, path: path.to_path_buf() };
+    let io = |source| WeightsError::Io {
+        doing: "the weights cannot be read",
+        source,
+        path: path.to_path_buf(),
+    };
+    let format = |reason: String| WeightsError::Format {
+        expected: "safetensors file",
+        reason,
+        path: path.to_path_buf(),
+    };
     let bytes = fs::read(path).map_err(io)?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
     let mut entries = Vec::new();
@@ -216,13 +264,21 @@ fn read_safetensors(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
             // Masks and other oddities belong to no network of ours; they are named as ignored.
             _ => StateValues::I64(Vec::new()),
         };
-        entries.push(StateEntry { name: name.to_string(), shape: view.shape().to_vec(), values });
+        entries.push(StateEntry {
+            name: name.to_string(),
+            shape: view.shape().to_vec(),
+            values,
+        });
     }
     Ok(entries)
 }
 
 fn read_pytorch(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
-    let format = |reason: String| WeightsError::Format { expected: "PyTorch checkpoint", reason, path: path.to_path_buf() };
+    let format = |reason: String| WeightsError::Format {
+        expected: "PyTorch checkpoint",
+        reason,
+        path: path.to_path_buf(),
+    };
     fs::metadata(path).map_err(|source| WeightsError::Io {
         doing: "the weights cannot be read",
         source,
@@ -241,7 +297,11 @@ fn read_pytorch(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
             DType::I32 => StateValues::I64(parse(&data, |bytes| i64::from(i32::from_le_bytes(bytes)))),
             _ => StateValues::I64(Vec::new()),
         };
-        entries.push(StateEntry { name: name.clone(), shape: tensor.shape().to_vec(), values });
+        entries.push(StateEntry {
+            name: name.clone(),
+            shape: tensor.shape().to_vec(),
+            values,
+        });
     }
     if entries.is_empty() {
         return Err(format("it holds no tensor".into()));
@@ -259,14 +319,24 @@ fn parse<const N: usize, T>(bytes: &[u8], one: impl Fn([u8; N]) -> T) -> Vec<T> 
 /// # Errors
 /// When the device or the disk fails.
 pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
-    let io = |source| WeightsError::Io { doing: "the weights cannot be written", source, path: path.to_path_buf() };
+    let io = |source| WeightsError::Io {
+        doing: "the weights cannot be written",
+        source,
+        path: path.to_path_buf(),
+    };
     let state: Vec<(StateEntry, Vec<u8>, Dtype)> = model
         .state()?
         .into_iter()
         .map(|entry| {
             let (bytes, dtype) = match &entry.values {
-                StateValues::F32(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), Dtype::F32),
-                StateValues::I64(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), Dtype::I64),
+                StateValues::F32(values) => (
+                    values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    Dtype::F32,
+                ),
+                StateValues::I64(values) => (
+                    values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                    Dtype::I64,
+                ),
             };
             (entry, bytes, dtype)
         })
@@ -278,11 +348,20 @@ pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, 
     };
     let mut views = Vec::new();
     for (entry, bytes, dtype) in &state {
-        views.push((entry.name.as_str(), TensorView::new(*dtype, entry.shape.clone(), bytes).map_err(format)?));
+        views.push((
+            entry.name.as_str(),
+            TensorView::new(*dtype, entry.shape.clone(), bytes).map_err(format)?,
+        ));
     }
-    let metadata = metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let metadata = metadata
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
     file.write_all(&bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;

@@ -79,7 +79,12 @@ impl WideResNet {
         let norm = build.batch_norm(inputs);
         let mut linear = build.linear(inputs, classes);
         linear.bias = linear.bias.zeros_like();
-        Self { stem, groups, norm, linear }
+        Self {
+            stem,
+            groups,
+            norm,
+            linear,
+        }
     }
 
     pub fn forward(&self, images: Images, mode: Mode) -> Logits {
