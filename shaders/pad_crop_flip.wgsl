@@ -4,13 +4,12 @@
 //     padded[n, c, v, u] = bytes[n, c, v - pad, u - pad] / 255 inside the image, else 0
 //
 // Shapes: `bytes` holds N*C*H*W bytes, four in each word, the first in the lowest bits; `placements` holds N words: dy in
-// bits 0..15, dx in bits 15..30, flip in bit 31; `result` holds `count` = N*C*H*W values.
+// bits 0..15, dx in bits 15..30, flip in bit 31; `result` holds N*C*H*W values.
 // Twin: compute::reference::pad_crop_flip; launched by compute::kernels::pad_crop_flip.
 //
 // Every tensor is bound read_write: see linf_ascend.wgsl.
 
 struct Parameters {
-    count: u32,
     channels: u32,
     height: u32,
     width: u32,
@@ -22,21 +21,15 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(3) var<uniform> parameters: Parameters;
 
-const WORKGROUP: u32 = 256u;
-
-@compute @workgroup_size(256)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let index = (group.y * groups.x + group.x) * WORKGROUP + lane;
-    if (index >= parameters.count) {
+// Columns, rows and planes are dimensions of the dispatch, so that no pixel has to divide to find out where it is.
+@compute @workgroup_size(32, 8)
+fn main(@builtin(global_invocation_id) at: vec3<u32>) {
+    let x = at.x;
+    let y = at.y;
+    let plane = at.z;
+    if (x >= parameters.width || y >= parameters.height) {
         return;
     }
-    let x = index % parameters.width;
-    let y = (index / parameters.width) % parameters.height;
-    let plane = index / (parameters.width * parameters.height);
     let placement = placements[plane / parameters.channels];
     let dy = placement & 0x7fffu;
     let dx = (placement >> 15u) & 0x7fffu;
@@ -48,9 +41,9 @@ fn main(
     var value = 0.0;
     if (from_y < parameters.height && from_x < parameters.width) {
         let byte = (plane * parameters.height + from_y) * parameters.width + from_x;
-        let word = bytes[byte / 4u];
+        let word = bytes[byte >> 2u];
         // A GPU's division may be off in the last place; 255 must still give 1 and no more.
-        value = min(f32((word >> ((byte % 4u) * 8u)) & 0xffu) / 255.0, 1.0);
+        value = min(f32((word >> ((byte & 3u) * 8u)) & 0xffu) / 255.0, 1.0);
     }
-    result[index] = value;
+    result[(plane * parameters.height + y) * parameters.width + x] = value;
 }

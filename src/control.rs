@@ -100,10 +100,16 @@ mod tests {
                 sender.send(()).unwrap();
             }
         });
-        assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "paused work did a minibatch");
+        assert!(
+            receiver.recv_timeout(Duration::from_millis(50)).is_err(),
+            "paused work did a minibatch"
+        );
         control.step();
         assert!(receiver.recv_timeout(Duration::from_secs(5)).is_ok());
-        assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "one step did two minibatches");
+        assert!(
+            receiver.recv_timeout(Duration::from_millis(50)).is_err(),
+            "one step did two minibatches"
+        );
         control.stop();
         thread.join().unwrap();
     }

@@ -4,7 +4,10 @@
 //! before it takes the mean. All of them work on logits through log-sum-exp and stay finite, with finite gradients,
 //! at logits of ±500.
 
-use burn::tensor::{Bool, Int, Tensor, activation::{log_softmax, softmax}};
+use burn::tensor::{
+    Bool, Int, Tensor,
+    activation::{log_softmax, softmax},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::shapes::{Labels, Logits, PerExample};
@@ -31,7 +34,8 @@ const RELEASED_WEIGHT: f32 = 1.000_000_1;
 fn class_mask(labels: Labels, classes: usize) -> Tensor<2, Bool> {
     let examples = labels.dims()[0];
     let all: Tensor<2, Int> = Tensor::arange(0..classes as i64, &labels.device()).reshape([1, classes]);
-    all.expand([examples, classes]).equal(labels.reshape([examples, 1]).expand([examples, classes]))
+    all.expand([examples, classes])
+        .equal(labels.reshape([examples, 1]).expand([examples, classes]))
 }
 
 /// The value of one class in each row: `[N, K]`, `[N]` → `[N]`.
@@ -62,7 +66,11 @@ fn softplus(d: PerExample) -> PerExample {
 /// `[N, K]`, `[N]` → `[N]`.
 pub fn strongest_other(logits: Logits, labels: Labels) -> Labels {
     let [examples, classes] = logits.dims();
-    logits.inner().mask_fill(class_mask(labels, classes), EXCLUDED).argmax(1).reshape([examples])
+    logits
+        .inner()
+        .mask_fill(class_mask(labels, classes), EXCLUDED)
+        .argmax(1)
+        .reshape([examples])
 }
 
 /// Cross-entropy: `−log p_y`.
@@ -91,10 +99,14 @@ pub fn margin_term(logits: Logits, labels: Labels, form: Form) -> PerExample {
     let strongest = strongest_other(logits.clone(), labels);
     match form {
         Form::Paper => {
-            let rest = logits.clone().mask_fill(class_mask(strongest.clone(), classes), EXCLUDED);
+            let rest = logits
+                .clone()
+                .mask_fill(class_mask(strongest.clone(), classes), EXCLUDED);
             softplus(at(logits, strongest) - log_sum_exp(rest))
         }
-        Form::Released => ((at(softmax(logits, 1), strongest).neg() + RELEASED_MARGIN) + RELEASED_LOG).log().neg(),
+        Form::Released => ((at(softmax(logits, 1), strongest).neg() + RELEASED_MARGIN) + RELEASED_LOG)
+            .log()
+            .neg(),
     }
 }
 
@@ -126,7 +138,9 @@ pub fn kl_divergence(natural: Logits, adversarial: Logits, form: Form) -> PerExa
         Form::Paper => log_softmax(adversarial, 1),
         Form::Released => (softmax(adversarial, 1) + RELEASED_LOG).log(),
     };
-    (log_natural.clone().exp() * (log_natural - log_adversarial)).sum_dim(1).reshape([examples])
+    (log_natural.clone().exp() * (log_natural - log_adversarial))
+        .sum_dim(1)
+        .reshape([examples])
 }
 
 /// MART's soft condition on being misclassified: `1 − p_y(x)`.
@@ -142,9 +156,10 @@ pub fn misclassification_weight(natural: Logits, labels: Labels, form: Form) -> 
     let [examples, classes] = natural.dims();
     let probabilities = softmax(natural, 1);
     match form {
-        Form::Paper => {
-            probabilities.mask_fill(class_mask(labels, classes), 0.0).sum_dim(1).reshape([examples])
-        }
+        Form::Paper => probabilities
+            .mask_fill(class_mask(labels, classes), 0.0)
+            .sum_dim(1)
+            .reshape([examples]),
         Form::Released => at(probabilities, labels).neg() + RELEASED_WEIGHT,
     }
 }

@@ -77,7 +77,10 @@ impl Magnitude {
 
     /// This magnitude divided by a whole number, written so: `8/255/4`.
     pub fn divided_by(&self, divisor: u32) -> Self {
-        Self { written: format!("{}/{divisor}", self.written), value: self.value / f64::from(divisor) }
+        Self {
+            written: format!("{}/{divisor}", self.written),
+            value: self.value / f64::from(divisor),
+        }
     }
 
     /// A magnitude scaled by `factor` in `[0, 1]`, as the warm-up of epsilon does.
@@ -85,7 +88,10 @@ impl Magnitude {
         if factor >= 1.0 {
             return self.clone();
         }
-        Self { written: format!("{:.4}", self.value * factor), value: self.value * factor }
+        Self {
+            written: format!("{:.4}", self.value * factor),
+            value: self.value * factor,
+        }
     }
 }
 
@@ -99,7 +105,10 @@ impl FromStr for Magnitude {
             value = Some(value.map_or(number, |v| v / number));
         }
         match value {
-            Some(value) if value.is_finite() && value >= 0.0 => Ok(Self { written: text.trim().to_string(), value }),
+            Some(value) if value.is_finite() && value >= 0.0 => Ok(Self {
+                written: text.trim().to_string(),
+                value,
+            }),
             _ => Err(error()),
         }
     }
@@ -245,10 +254,16 @@ mod tests {
         let device = compute::Device::cpu();
         let natural = Tensor::<4>::ones([5, 1, 4, 4], device.tensors()) * 0.95;
         for norm in [Norm::Linf, Norm::L2] {
-            let threat = ThreatModel { norm, epsilon: "0.3".parse().unwrap() };
+            let threat = ThreatModel {
+                norm,
+                epsilon: "0.3".parse().unwrap(),
+            };
             let start = threat.start(&natural, Start::Uniform, &mut Rng::new(3));
             let distances = compute::read(threat.distance(&natural, &start)).unwrap();
-            assert!(distances.iter().all(|d| *d <= 0.3 + threat.tolerance()), "{distances:?}");
+            assert!(
+                distances.iter().all(|d| *d <= 0.3 + threat.tolerance()),
+                "{distances:?}"
+            );
             assert!(distances.iter().any(|d| *d > 0.05));
             assert!(compute::read(start).unwrap().iter().all(|p| (0.0..=1.0).contains(p)));
         }

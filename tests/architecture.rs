@@ -41,7 +41,11 @@ fn reached(source: &str) -> Vec<(String, usize)> {
             let names = after.trim_start_matches('{').split([',', '}']);
             let count = if after.starts_with('{') { usize::MAX } else { 1 };
             for name in names.take(count) {
-                let name: String = name.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let name: String = name
+                    .trim()
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 found.push((name, number + 1));
             }
         }
@@ -57,11 +61,18 @@ fn modules_name_only_earlier_modules() {
     let mut arrows = 0;
     for path in files {
         let relative = path.strip_prefix(&root).unwrap();
-        let own = relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_string();
+        let own = relative
+            .iter()
+            .next()
+            .unwrap()
+            .to_string_lossy()
+            .trim_end_matches(".rs")
+            .to_string();
         if own == "lib" || own == "main" {
             continue;
         }
-        let own_line = line_of(&own).unwrap_or_else(|| panic!("{} belongs to no line of the house", relative.display()));
+        let own_line =
+            line_of(&own).unwrap_or_else(|| panic!("{} belongs to no line of the house", relative.display()));
         let source = fs::read_to_string(&path).unwrap();
         for (name, number) in reached(&source) {
             let Some(line) = line_of(&name) else { continue };
@@ -85,7 +96,9 @@ fn only_compute_names_the_gpu_crates() {
         let inside = path.strip_prefix(&root).unwrap().starts_with("compute");
         let source = fs::read_to_string(&path).unwrap();
         for name in ["cubecl::", "burn_wgpu::", "burn_cubecl::", "wgpu::"] {
-            let named = source.lines().any(|l| !l.trim_start().starts_with("//") && l.contains(name) && !l.contains("burn::"));
+            let named = source
+                .lines()
+                .any(|l| !l.trim_start().starts_with("//") && l.contains(name) && !l.contains("burn::"));
             assert!(inside || !named, "{} names {name}", path.display());
         }
     }

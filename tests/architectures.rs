@@ -15,8 +15,16 @@ use martlet::{
     threat::{Norm, Start, ThreatModel},
 };
 
-const GREY: ImageShape = ImageShape { channels: 1, height: 28, width: 28 };
-const COLOUR: ImageShape = ImageShape { channels: 3, height: 32, width: 32 };
+const GREY: ImageShape = ImageShape {
+    channels: 1,
+    height: 28,
+    width: 28,
+};
+const COLOUR: ImageShape = ImageShape {
+    channels: 3,
+    height: 32,
+    width: 32,
+};
 
 fn model(name: &str, input: ImageShape) -> Model {
     let architecture = Architecture::from_str(name).unwrap();
@@ -41,13 +49,19 @@ fn parameter_counts_are_those_of_the_originals() {
 
 #[test]
 fn an_input_that_the_pools_use_up_is_refused() {
-    let tiny = ImageShape { channels: 1, height: 8, width: 8 };
+    let tiny = ImageShape {
+        channels: 1,
+        height: 8,
+        width: 8,
+    };
     let error = Model::new(Architecture::SmallCnn, tiny, 10, &mut Rng::new(1), &Device::cpu()).unwrap_err();
     assert!(error.to_string().contains("16×16"), "{error}");
 }
 
 fn golden(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/arch").join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/arch")
+        .join(file)
 }
 
 /// Any of a file's tensors, as float64 values.
@@ -58,18 +72,29 @@ impl Tensors {
         let bytes = std::fs::read(golden(file)).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let read = |view: &safetensors::tensor::TensorView| match view.dtype() {
-            safetensors::Dtype::F64 => {
-                view.data().chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            safetensors::Dtype::F32 => {
-                view.data().chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
-            }
-            safetensors::Dtype::I64 => {
-                view.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
-            }
+            safetensors::Dtype::F64 => view
+                .data()
+                .chunks(8)
+                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+                .collect(),
+            safetensors::Dtype::F32 => view
+                .data()
+                .chunks(4)
+                .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+                .collect(),
+            safetensors::Dtype::I64 => view
+                .data()
+                .chunks(8)
+                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
+                .collect(),
             other => panic!("{other:?}"),
         };
-        Self(tensors.iter().map(|(name, view)| (name.to_string(), (view.shape().to_vec(), read(&view)))).collect())
+        Self(
+            tensors
+                .iter()
+                .map(|(name, view)| (name.to_string(), (view.shape().to_vec(), read(&view))))
+                .collect(),
+        )
     }
 
     fn values(&self, name: &str) -> &[f64] {
@@ -94,7 +119,12 @@ impl Tensors {
 fn agree(what: &str, ours: Vec<f32>, golden: &[f64], tolerance: f64) {
     assert_eq!(ours.len(), golden.len(), "{what}");
     let scale = golden.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(1e-12);
-    let off = ours.iter().zip(golden).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max) / scale;
+    let off = ours
+        .iter()
+        .zip(golden)
+        .map(|(a, b)| (f64::from(*a) - b).abs())
+        .fold(0.0, f64::max)
+        / scale;
     assert!(off < tolerance, "{what}: off by {off:e} of the largest");
 }
 
@@ -110,42 +140,82 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
     let logits = model.forward(x.clone(), Mode::Eval);
     agree("logits", read(logits).unwrap(), io.values("logits_eval_f64"), 1e-5);
     let folded = model.inference().forward(x.clone(), Mode::Eval);
-    agree("folded logits", read(folded).unwrap(), io.values("logits_eval_f64"), 1e-5);
+    agree(
+        "folded logits",
+        read(folded).unwrap(),
+        io.values("logits_eval_f64"),
+        1e-5,
+    );
 
     let objective = |images: Images| losses::cross_entropy(model.forward(images, Mode::Eval), y.clone());
     let (_, gradient) = value_and_gradient(&objective, &x).unwrap();
     // The golden is that of the batch's mean, ours that of its sum.
     let examples = y.dims()[0] as f32;
-    agree("input gradient", read(gradient / examples).unwrap(), io.values("ce_input_grad_f64"), 1e-4);
+    agree(
+        "input gradient",
+        read(gradient / examples).unwrap(),
+        io.values("ce_input_grad_f64"),
+        1e-4,
+    );
 
-    let threat = ThreatModel { norm: Norm::Linf, epsilon: epsilon.parse().unwrap() };
+    let threat = ThreatModel {
+        norm: Norm::Linf,
+        epsilon: epsilon.parse().unwrap(),
+    };
     let ascend = |start: Images, steps: usize, step_size: &str, from: Start| {
         // The golden start is given, not drawn: the first iterate replaces the natural image only as a start.
         let natural = x.clone();
         let mut current = start;
         for _ in 0..steps {
-            let pgd = Pgd { steps: 1, step_size: step_size.parse().unwrap(), start: from, restarts: 1, keep: Keep::Last };
+            let pgd = Pgd {
+                steps: 1,
+                step_size: step_size.parse().unwrap(),
+                start: from,
+                restarts: 1,
+                keep: Keep::Last,
+            };
             let (_, gradient) = value_and_gradient(&objective, &current).unwrap();
             current = threat.ascend(&natural, current, gradient, pgd.step_size.value());
         }
         current
     };
-    let fgsm = Pgd { steps: 1, step_size: epsilon.parse().unwrap(), start: Start::Natural, restarts: 1, keep: Keep::Last };
+    let fgsm = Pgd {
+        steps: 1,
+        step_size: epsilon.parse().unwrap(),
+        start: Start::Natural,
+        restarts: 1,
+        keep: Keep::Last,
+    };
     let ours = maximise(&objective, &x, &threat, &fgsm, &mut Rng::new(0)).unwrap();
     agree("FGSM", read(ours).unwrap(), io.values("fgsm_f32"), 1e-4);
     let start = (x.clone() + io.images("noise")).clamp(0.0, 1.0);
     let step_size = format!("{epsilon}/4");
     for steps in [0, 1, 2, 10] {
         let ours = ascend(start.clone(), steps, &step_size, Start::Natural);
-        agree(&format!("PGD-{steps}"), read(ours).unwrap(), io.values(&format!("pgd{steps}_f32")), 1e-4);
+        agree(
+            &format!("PGD-{steps}"),
+            read(ours).unwrap(),
+            io.values(&format!("pgd{steps}_f32")),
+            1e-4,
+        );
     }
 
     // A step of training: natural pass, adversarial pass, released-code MART with λ 5, SGD with decay on everything.
     let tracked = model.tracked();
     let natural = tracked.forward(x.clone(), Mode::Train);
-    agree("training logits", read(natural.clone()).unwrap(), io.values("logits_train_nat_f64"), 1e-4);
+    agree(
+        "training logits",
+        read(natural.clone()).unwrap(),
+        io.values("logits_train_nat_f64"),
+        1e-4,
+    );
     let adversarial = tracked.forward(io.images("pgd10_f32"), Mode::Train);
-    agree("adversarial training logits", read(adversarial.clone()).unwrap(), io.values("logits_train_adv_f64"), 1e-4);
+    agree(
+        "adversarial training logits",
+        read(adversarial.clone()).unwrap(),
+        io.values("logits_train_adv_f64"),
+        1e-4,
+    );
     let loss = losses::boosted_cross_entropy(adversarial.clone(), y.clone(), Form::Released)
         + losses::kl_divergence(natural.clone(), adversarial, Form::Released)
             * losses::misclassification_weight(natural, y.clone(), Form::Released)
@@ -153,7 +223,12 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
     let gradients = tracked.gradients(&mut loss.mean().backward()).unwrap();
     let golden_step = Tensors::read(&format!("{file}_grads.safetensors"));
     for (name, gradient) in &gradients {
-        agree(name, read(gradient.clone()).unwrap(), golden_step.values(&format!("grad.{name}")), 1e-4);
+        agree(
+            name,
+            read(gradient.clone()).unwrap(),
+            golden_step.values(&format!("grad.{name}")),
+            1e-4,
+        );
     }
     for entry in state(&model) {
         if let Some((_, values)) = golden_step.0.get(&format!("bn_after_two_forwards.{}", entry.name)) {
@@ -201,7 +276,11 @@ fn wide_resnet_agrees_with_pytorch() {
 #[test]
 fn the_first_mart_loss_of_small_cnn_is_that_of_equal_logits() {
     let model = model("small-cnn", GREY);
-    let x = Tensor::random([8, 1, 28, 28], burn::tensor::Distribution::Uniform(0.0, 1.0), Device::cpu().tensors());
+    let x = Tensor::random(
+        [8, 1, 28, 28],
+        burn::tensor::Distribution::Uniform(0.0, 1.0),
+        Device::cpu().tensors(),
+    );
     let y = Tensor::<1, Int>::arange(0..8, Device::cpu().tensors());
     let logits = model.forward(x, Mode::Eval);
     let loss = read(losses::boosted_cross_entropy(logits, y, Form::Paper).mean()).unwrap()[0];
@@ -212,7 +291,11 @@ fn the_first_mart_loss_of_small_cnn_is_that_of_equal_logits() {
 fn snapshots_are_independent_and_tracked_copies_share_statistics() {
     let original = model("wide-resnet-10-1", COLOUR);
     let snapshot = original.clone();
-    let x = Tensor::random([4, 3, 32, 32], burn::tensor::Distribution::Uniform(0.0, 1.0), Device::cpu().tensors());
+    let x = Tensor::random(
+        [4, 3, 32, 32],
+        burn::tensor::Distribution::Uniform(0.0, 1.0),
+        Device::cpu().tensors(),
+    );
     let before = state(&snapshot);
     original.tracked().forward(x, Mode::Train);
     assert_eq!(state(&snapshot), before, "a snapshot's statistics moved");
@@ -221,15 +304,33 @@ fn snapshots_are_independent_and_tracked_copies_share_statistics() {
 
 #[test]
 fn folding_changes_nothing_but_rounding() {
-    for name in ["dynamic-cnn", "cnn8", "resnet-18", "preact-resnet-18", "wide-resnet-10-1"] {
+    for name in [
+        "dynamic-cnn",
+        "cnn8",
+        "resnet-18",
+        "preact-resnet-18",
+        "wide-resnet-10-1",
+    ] {
         let model = model(name, COLOUR);
-        let x = Tensor::random([4, 3, 32, 32], burn::tensor::Distribution::Uniform(0.0, 1.0), Device::cpu().tensors());
+        let x = Tensor::random(
+            [4, 3, 32, 32],
+            burn::tensor::Distribution::Uniform(0.0, 1.0),
+            Device::cpu().tensors(),
+        );
         for _ in 0..3 {
             model.forward(x.clone(), Mode::Train);
         }
-        let plain: Vec<f64> =
-            read(model.forward(x.clone(), Mode::Eval)).unwrap().into_iter().map(f64::from).collect();
-        agree(name, read(model.inference().forward(x, Mode::Eval)).unwrap(), &plain, 1e-4);
+        let plain: Vec<f64> = read(model.forward(x.clone(), Mode::Eval))
+            .unwrap()
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        agree(
+            name,
+            read(model.inference().forward(x, Mode::Eval)).unwrap(),
+            &plain,
+            1e-4,
+        );
     }
 }
 
@@ -239,15 +340,29 @@ fn weights_survive_a_file_and_wrappers_round_their_names() {
     let path = folder.path().join("weights.safetensors");
     let original = model("preact-resnet-18", COLOUR);
     weights::save_safetensors(&original, &path, &BTreeMap::new()).unwrap();
-    let mut copy = Model::new(Architecture::PreActResNet18, COLOUR, 10, &mut Rng::new(2), &Device::cpu()).unwrap();
+    let mut copy = Model::new(
+        Architecture::PreActResNet18,
+        COLOUR,
+        10,
+        &mut Rng::new(2),
+        &Device::cpu(),
+    )
+    .unwrap();
     assert_ne!(state(&copy), state(&original));
     weights::load(&path, &mut copy).unwrap();
     assert_eq!(state(&copy), state(&original));
 
     let wrapped: Vec<StateEntry> = state(&original)
         .into_iter()
-        .map(|entry| StateEntry { name: format!("state_dict.module.{}", entry.name), ..entry })
-        .chain([StateEntry { name: "sub_block1.conv.weight".into(), shape: vec![1], values: StateValues::F32(vec![0.0]) }])
+        .map(|entry| StateEntry {
+            name: format!("state_dict.module.{}", entry.name),
+            ..entry
+        })
+        .chain([StateEntry {
+            name: "sub_block1.conv.weight".into(),
+            shape: vec![1],
+            values: StateValues::F32(vec![0.0]),
+        }])
         .collect();
     let report = copy.load_state(wrapped).unwrap();
     assert_eq!(report.ignored, ["sub_block1.conv.weight"]);
@@ -257,7 +372,10 @@ fn weights_survive_a_file_and_wrappers_round_their_names() {
 fn weights_of_another_network_are_refused_with_the_one_that_fits() {
     let mut small = model("small-cnn", COLOUR);
     let before = state(&small);
-    let error = small.load_state(state(&model("resnet-18", COLOUR))).unwrap_err().to_string();
+    let error = small
+        .load_state(state(&model("resnet-18", COLOUR)))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("--network resnet-18"), "{error}");
     assert_eq!(state(&small), before);
 }

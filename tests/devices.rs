@@ -1,5 +1,7 @@
 //! Choosing and opening devices.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
 use martlet::compute::{self, DeviceClass, DeviceError};
 
 #[test]
@@ -31,6 +33,23 @@ fn selectors_are_unique_and_open_what_they_name() {
             let open = compute::open(&device.selector).unwrap();
             assert_eq!(open.info(), device);
             assert_eq!(open.is_cpu(), device.selector == "cpu");
+        }
+    }
+}
+
+#[test]
+fn a_software_rasteriser_opens_when_it_is_named() {
+    let listed = compute::devices();
+    let Some(software) = listed
+        .iter()
+        .find(|device| device.kind == DeviceClass::Software && device.api == "Vulkan")
+    else {
+        eprintln!("SKIPPED: no software rasteriser here");
+        return;
+    };
+    if software.name.contains("llvmpipe") {
+        for choice in ["llvmpipe", "lavapipe", "LLVMpipe (llvm"] {
+            assert_eq!(compute::open(choice).unwrap().info(), software);
         }
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use martlet::{
     compute::{Device, read},
-    losses::{self, Form},
+    losses::{self},
     shapes::{Labels, Logits, PerExample},
 };
 use serde_json::Value;
@@ -36,7 +36,10 @@ fn logits(values: &[Vec<f64>]) -> Logits {
 }
 
 fn labels(values: &[i64]) -> Labels {
-    Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), Device::cpu().tensors())
+    Tensor::<1, Int>::from_data(
+        TensorData::new(values.to_vec(), [values.len()]),
+        Device::cpu().tensors(),
+    )
 }
 
 fn integers(value: &Value) -> Vec<i64> {
@@ -49,7 +52,11 @@ fn measured(loss: &Loss, natural: &Logits, adversarial: &Logits, y: &Labels, mea
     let adversarial = adversarial.clone().autodiff().require_grad();
     // The zero terms tie both sides into the graph, so that a loss of one side has a zero gradient on the other.
     let value = loss(natural.clone(), adversarial.clone(), y.clone());
-    let total = if mean { value.clone().mean() } else { value.clone().sum() };
+    let total = if mean {
+        value.clone().mean()
+    } else {
+        value.clone().sum()
+    };
     let total = total + (natural.clone().sum() + adversarial.clone().sum()) * 0.0;
     let mut gradients = total.backward();
     [
@@ -76,7 +83,11 @@ fn worst(measured: &[f32], golden: &[f64], floor: f64) -> f64 {
 fn losses_of(name: &str, lambda: f64) -> Option<Loss<'static>> {
     use losses::*;
     let l = lambda as f32;
-    let form = if name.starts_with("official") { Form::Released } else { Form::Paper };
+    let form = if name.starts_with("official") {
+        Form::Released
+    } else {
+        Form::Paper
+    };
     let weight = move |n: Logits, y: Labels| misclassification_weight(n, y, form);
     let kl = move |n: Logits, a: Logits| kl_divergence(n, a, form);
     let bce = move |a: Logits, y: Labels| boosted_cross_entropy(a, y, form);
@@ -136,10 +147,16 @@ fn check_file(file: &str) {
         let tolerance = if stem.starts_with("official") { 3e-5 } else { 1e-5 };
         let per_example = row(&entry["per_example"]);
         let off = worst(&values, &per_example, 1e-2);
-        assert!(off < tolerance, "{file} {name}: values off by {off:e}\n{values:?}\n{per_example:?}");
+        assert!(
+            off < tolerance,
+            "{file} {name}: values off by {off:e}\n{values:?}\n{per_example:?}"
+        );
         for (side, ours) in [("grad_nat", natural_gradient), ("grad_adv", adversarial_gradient)] {
             let theirs: Vec<f64> = table(&entry[side]).into_iter().flatten().collect();
-            let largest = theirs.iter().filter(|g| g.is_finite()).fold(0.0f64, |m, g| m.max(g.abs()));
+            let largest = theirs
+                .iter()
+                .filter(|g| g.is_finite())
+                .fold(0.0f64, |m, g| m.max(g.abs()));
             let off = worst(&ours, &theirs, largest.max(1e-3));
             if !tied {
                 assert!(off < tolerance, "{file} {name} {side}: off by {off:e}");
@@ -168,10 +185,19 @@ fn attack_objectives_agree_with_float64() {
     let target = labels(&integers(&golden["target"]));
     let cases: Vec<(&str, Loss)> = vec![
         ("cw_margin_unclipped", Box::new(|_, a, y| losses::margin(a, y))),
-        ("cw_neg_max(z_y-z_other,-kappa)_kappa0", Box::new(|_, a, y| losses::carlini_wagner(a, y, 0.0))),
-        ("cw_neg_max(z_y-z_other,-kappa)_kappa50", Box::new(|_, a, y| losses::carlini_wagner(a, y, 50.0))),
+        (
+            "cw_neg_max(z_y-z_other,-kappa)_kappa0",
+            Box::new(|_, a, y| losses::carlini_wagner(a, y, 0.0)),
+        ),
+        (
+            "cw_neg_max(z_y-z_other,-kappa)_kappa50",
+            Box::new(|_, a, y| losses::carlini_wagner(a, y, 50.0)),
+        ),
         ("dlr", Box::new(|_, a, y| losses::dlr(a, y))),
-        ("dlr_targeted", Box::new(move |_, a, y| losses::dlr_targeted(a, y, target.clone()))),
+        (
+            "dlr_targeted",
+            Box::new(move |_, a, y| losses::dlr_targeted(a, y, target.clone())),
+        ),
     ];
     for (name, loss) in cases {
         let entry = &golden["attack_objectives"][name];
@@ -189,14 +215,25 @@ fn a_closed_case_of_the_released_form() {
     let z = |i: usize, k: usize| 3.0 * (0.9 * i as f64 + 0.7 * k as f64 + 0.3).sin();
     let natural: Vec<Vec<f64>> = (0..4).map(|i| (0..10).map(|k| z(i, k)).collect()).collect();
     let adversarial: Vec<Vec<f64>> = (0..4)
-        .map(|i| (0..10).map(|k| z(i, k) + 1.5 * (1.3 * i as f64 - 0.4 * k as f64).cos()).collect())
+        .map(|i| {
+            (0..10)
+                .map(|k| z(i, k) + 1.5 * (1.3 * i as f64 - 0.4 * k as f64).cos())
+                .collect()
+        })
         .collect();
     let (natural, adversarial, y) = (logits(&natural), logits(&adversarial), labels(&[2, 4, 9, 7]));
-    for (name, expected) in
-        [("official_mart_lambda5", 3.6529394636), ("official_mart_lambda6", 3.8460978315)]
-    {
+    for (name, expected) in [
+        ("official_mart_lambda5", 3.6529394636),
+        ("official_mart_lambda6", 3.8460978315),
+    ] {
         let lambda = name.chars().last().unwrap().to_digit(10).unwrap();
-        let [values, ..] = measured(&losses_of(name, lambda.into()).unwrap(), &natural, &adversarial, &y, true);
+        let [values, ..] = measured(
+            &losses_of(name, lambda.into()).unwrap(),
+            &natural,
+            &adversarial,
+            &y,
+            true,
+        );
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / 4.0;
         assert!((mean - expected).abs() < 2e-5, "{name}: {mean} instead of {expected}");
     }
@@ -207,14 +244,30 @@ fn a_closed_case_of_the_released_form() {
 #[test]
 fn losses_and_gradients_are_finite_at_logits_of_500() {
     let rows = |sign: f64| -> Vec<Vec<f64>> {
-        (0..6).map(|i| (0..10).map(|k| if (i + k) % 3 == 0 { sign * 500.0 } else { -sign * 500.0 }).collect()).collect()
+        (0..6)
+            .map(|i| {
+                (0..10)
+                    .map(|k| if (i + k) % 3 == 0 { sign * 500.0 } else { -sign * 500.0 })
+                    .collect()
+            })
+            .collect()
     };
     let y = labels(&[0, 1, 2, 3, 4, 5]);
-    for name in ["bce_adv", "mart_lambda5", "official_mart_lambda5", "trades_lambda6", "alp_lambda5", "mart_no_kl_lambda1"] {
+    for name in [
+        "bce_adv",
+        "mart_lambda5",
+        "official_mart_lambda5",
+        "trades_lambda6",
+        "alp_lambda5",
+        "mart_no_kl_lambda1",
+    ] {
         let loss = losses_of(name, 5.0).unwrap();
         for (natural, adversarial) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0)] {
             let all = measured(&loss, &logits(&rows(natural)), &logits(&rows(adversarial)), &y, true);
-            assert!(all.iter().flatten().all(|v| v.is_finite()), "{name} is not finite: {all:?}");
+            assert!(
+                all.iter().flatten().all(|v| v.is_finite()),
+                "{name} is not finite: {all:?}"
+            );
         }
     }
 }

@@ -147,7 +147,11 @@ impl FromStr for AttackSpec {
         } else if let Some(steps) = steps_after("pgd-") {
             (Some(Objective::CrossEntropy), steps, Start::Uniform)
         } else if let Some(steps) = steps_after("cw-") {
-            (Some(Objective::CarliniWagner { kappa: DEFAULT_KAPPA }), steps, Start::Uniform)
+            (
+                Some(Objective::CarliniWagner { kappa: DEFAULT_KAPPA }),
+                steps,
+                Start::Uniform,
+            )
         } else {
             return Err(unknown());
         };
@@ -193,7 +197,11 @@ impl Attack for AttackSpec {
                 // Driving to a class: the class's lead over the others grows until it is κ.
                 Objective::CarliniWagner { kappa } => losses::margin(logits(images), labels.clone()).clamp_min(-kappa),
             };
-            if self.aim == Aim::Untargeted { value } else { value.neg() }
+            if self.aim == Aim::Untargeted {
+                value
+            } else {
+                value.neg()
+            }
         };
         let pgd = Pgd {
             steps: self.steps,

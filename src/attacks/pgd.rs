@@ -114,7 +114,10 @@ impl Best {
         };
         let better = values.clone().greater(best_values.clone());
         let [examples, channels, height, width] = images.dims();
-        let mask = better.clone().reshape([examples, 1, 1, 1]).expand([examples, channels, height, width]);
+        let mask = better
+            .clone()
+            .reshape([examples, 1, 1, 1])
+            .expand([examples, channels, height, width]);
         self.images = Some(best_images.mask_where(mask, images.clone()));
         self.values = Some(best_values.mask_where(better, values));
     }

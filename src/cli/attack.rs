@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 
 use super::{
-    DeviceOption, RunsDirOption, WrongUse, evaluate::AttackNumbers, model::ModelOptions, open_device,
+    DeviceOption, RunsDirOption, WrongUse,
+    evaluate::AttackNumbers,
+    model::ModelOptions,
+    open_device,
     terminal::{note, say, table},
 };
 use crate::{
@@ -63,7 +66,10 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     let (dataset, threat) = (&loaded.dataset, &loaded.threat);
     if let Some(target) = arguments.target {
         if target >= dataset.classes() {
-            let wrong = format!("--target: expected a class from 0 to {}, got {target}", dataset.classes() - 1);
+            let wrong = format!(
+                "--target: expected a class from 0 to {}, got {target}",
+                dataset.classes() - 1
+            );
             return Err(WrongUse(wrong).into());
         }
         attack.aim = Aim::Target(target);
@@ -84,11 +90,27 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     fs::create_dir_all(&arguments.out)
         .with_context(|| format!("the folder cannot be made: {}", arguments.out.display()))?;
     let shape = dataset.shape();
-    let name = |class: i64| dataset.class_names().get(class as usize).cloned().unwrap_or_else(|| class.to_string());
-    let mut rows = vec![["image", "true class", "before", "after", "distance"].map(str::to_string).to_vec()];
+    let name = |class: i64| {
+        dataset
+            .class_names()
+            .get(class as usize)
+            .cloned()
+            .unwrap_or_else(|| class.to_string())
+    };
+    let mut rows = vec![
+        ["image", "true class", "before", "after", "distance"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
     for position in 0..dataset.len() {
         let pixels = position * shape.len()..(position + 1) * shape.len();
-        let picture = triptych(&natural_pixels[pixels.clone()], &adversarial_pixels[pixels], shape, None, ENLARGED);
+        let picture = triptych(
+            &natural_pixels[pixels.clone()],
+            &adversarial_pixels[pixels],
+            shape,
+            None,
+            ENLARGED,
+        );
         let index = dataset.index(position);
         let file = arguments.out.join(format!("{index:05}.png"));
         let mut png = std::io::Cursor::new(Vec::new());
@@ -112,7 +134,9 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     }
     let images_shape = [dataset.len(), shape.channels, shape.height, shape.width];
     let count = [dataset.len()];
-    let labels: Vec<i64> = (0..dataset.len()).map(|position| dataset.label(position) as i64).collect();
+    let labels: Vec<i64> = (0..dataset.len())
+        .map(|position| dataset.label(position) as i64)
+        .collect();
     let indices: Vec<i64> = batch.indices.iter().map(|index| *index as i64).collect();
     write_npz(
         &arguments.out.join("adversarial.npz"),

@@ -60,7 +60,10 @@ pub(super) fn run(arguments: DataArguments) -> Result<()> {
                     bar.set_position(done);
                 }
             })?;
-            note(format!("{name} is complete: use it as --dataset {name}:{}", folder.display()));
+            note(format!(
+                "{name} is complete: use it as --dataset {name}:{}",
+                folder.display()
+            ));
         }
         DataCommand::Show { source, json } => show(&source, json)?,
     }
@@ -76,10 +79,18 @@ fn show(source: &str, json: bool) -> Result<()> {
             (Err(error), Split::Test) => note(format!("no test set: {error}")),
         }
     }
-    let mut rows = vec![["split", "examples", "images", "classes", "fingerprint"].map(str::to_string).to_vec()];
+    let mut rows = vec![
+        ["split", "examples", "images", "classes", "fingerprint"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
     for (name, dataset) in &found {
         let counts = (0..dataset.classes())
-            .map(|class| (0..dataset.len()).filter(|position| dataset.label(*position) == class).count())
+            .map(|class| {
+                (0..dataset.len())
+                    .filter(|position| dataset.label(*position) == class)
+                    .count()
+            })
             .collect::<Vec<_>>();
         if json {
             say(serde_json::json!({

@@ -25,7 +25,10 @@ pub(super) fn run(arguments: DevicesArguments) -> Result<()> {
         } else {
             say(&verdict);
         }
-        anyhow::ensure!(verdict.passed, "the device does not compute what the CPU computes; do not trust its results");
+        anyhow::ensure!(
+            verdict.passed,
+            "the device does not compute what the CPU computes; do not trust its results"
+        );
         return Ok(());
     }
     let devices = compute::devices();
@@ -33,11 +36,27 @@ pub(super) fn run(arguments: DevicesArguments) -> Result<()> {
         say(serde_json::to_string_pretty(&devices)?);
         return Ok(());
     }
-    let mut rows = vec![["--device", "name", "API", "kind", "driver", "memory"].map(str::to_string).to_vec()];
+    let mut rows = vec![
+        ["--device", "name", "API", "kind", "driver", "memory"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
     for device in devices {
-        let memory = device.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
-        let kind = serde_json::to_value(device.kind)?.as_str().unwrap_or_default().replace('-', " ");
-        rows.push(vec![device.selector, device.name, device.api, kind, device.driver, memory.unwrap_or_default()]);
+        let memory = device
+            .memory_bytes
+            .map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64));
+        let kind = serde_json::to_value(device.kind)?
+            .as_str()
+            .unwrap_or_default()
+            .replace('-', " ");
+        rows.push(vec![
+            device.selector,
+            device.name,
+            device.api,
+            kind,
+            device.driver,
+            memory.unwrap_or_default(),
+        ]);
     }
     say(table(&rows));
     Ok(())

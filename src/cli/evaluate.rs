@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
-    DeviceOption, RunsDirOption, model::ModelOptions, open_device, stop_on_interrupt,
+    DeviceOption, RunsDirOption,
+    model::ModelOptions,
+    open_device, stop_on_interrupt,
     terminal::{can_draw, duration, note, percent, say, table},
 };
 use crate::{
@@ -82,7 +84,11 @@ impl AttackNumbers {
 }
 
 pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
-    let attacks = arguments.attacks.iter().map(|name| arguments.numbers.attack(name)).collect::<Result<Vec<_>>>()?;
+    let attacks = arguments
+        .attacks
+        .iter()
+        .map(|name| arguments.numbers.attack(name))
+        .collect::<Result<Vec<_>>>()?;
     let mut suite = Suite::new(attacks);
     (suite.batch_size, suite.seed, suite.probes) = (arguments.batch_size, arguments.seed, !arguments.no_probes);
     let control = stop_on_interrupt();
@@ -90,10 +96,17 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     let (device, _) = open_device(&arguments.device.device, false)?;
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
     let mut progress = Progress::new();
-    let mut evaluation =
-        evaluate(&loaded.model, &loaded.dataset, &suite, &loaded.threat, &device, &control, &mut |event| {
+    let mut evaluation = evaluate(
+        &loaded.model,
+        &loaded.dataset,
+        &suite,
+        &loaded.threat,
+        &device,
+        &control,
+        &mut |event| {
             progress.tell(event);
-        })?;
+        },
+    )?;
     progress.finish();
     evaluation.dataset.split = Some(arguments.model.split.clone());
     if loaded.chosen_on_this_split {
@@ -101,13 +114,17 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     }
     let json = evaluation.to_json(arguments.examples)?;
     if let Some(run) = &loaded.run {
-        let file = run.folder().join(format!("evaluation-{}-{}.json", arguments.model.split, arguments.model.checkpoint));
+        let file = run.folder().join(format!(
+            "evaluation-{}-{}.json",
+            arguments.model.split, arguments.model.checkpoint
+        ));
         write_atomic(&file, json.as_bytes())?;
         note(format!("kept in {}", file.display()));
     }
     match &arguments.json {
         Some(_) if to_stdout => say(json),
-        Some(path) => write_atomic(path, json.as_bytes()).with_context(|| format!("the result cannot be written: {}", path.display()))?,
+        Some(path) => write_atomic(path, json.as_bytes())
+            .with_context(|| format!("the result cannot be written: {}", path.display()))?,
         None => {}
     }
     if !to_stdout {
@@ -118,22 +135,50 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
 
 /// The result as a person reads it: every figure with its N, and every warning.
 pub fn report(evaluation: &Evaluation) -> String {
-    let mut rows = vec![["attack", "accuracy", "95 % interval", "steps", "step size", "starts", "κ"].map(str::to_string).to_vec()];
+    let mut rows = vec![
+        [
+            "attack",
+            "accuracy",
+            "95 % interval",
+            "steps",
+            "step size",
+            "starts",
+            "κ",
+        ]
+        .map(str::to_string)
+        .to_vec(),
+    ];
     let interval = |standing: &crate::evaluation::Standing| {
-        format!("{:.1} to {:.1} %", standing.interval.low * 100.0, standing.interval.high * 100.0)
+        format!(
+            "{:.1} to {:.1} %",
+            standing.interval.low * 100.0,
+            standing.interval.high * 100.0
+        )
     };
     for attack in &evaluation.attacks {
         rows.push(vec![
             attack.name.clone(),
             percent(attack.accuracy()),
             interval(&attack.standing),
-            if attack.steps > 0 { attack.steps.to_string() } else { String::new() },
+            if attack.steps > 0 {
+                attack.steps.to_string()
+            } else {
+                String::new()
+            },
             attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default(),
-            if attack.steps > 0 { attack.restarts.to_string() } else { String::new() },
+            if attack.steps > 0 {
+                attack.restarts.to_string()
+            } else {
+                String::new()
+            },
             attack.kappa.map(|kappa| kappa.to_string()).unwrap_or_default(),
         ]);
     }
-    rows.push(vec!["worst case".into(), percent(evaluation.worst_case.accuracy), interval(&evaluation.worst_case)]);
+    rows.push(vec![
+        "worst case".into(),
+        percent(evaluation.worst_case.accuracy),
+        interval(&evaluation.worst_case),
+    ]);
     let data = &evaluation.dataset;
     let mut text = format!(
         "{}\n\n{} · {} {} · N = {} · {} ε = {} · seed {} · {} · {}",
@@ -152,7 +197,12 @@ pub fn report(evaluation: &Evaluation) -> String {
         text += &format!("\ndata: {remark}");
     }
     for warning in &evaluation.warnings {
-        text += &format!("\n\nwarning: {}\n  {} (docs/warnings.md#{})", warning.headline(), warning.advice(), warning.anchor());
+        text += &format!(
+            "\n\nwarning: {}\n  {} (docs/warnings.md#{})",
+            warning.headline(),
+            warning.advice(),
+            warning.anchor()
+        );
     }
     text
 }
@@ -185,12 +235,27 @@ impl Progress {
     /// Tells one event.
     pub fn tell(&mut self, event: EvaluationEvent) {
         match (event, &self.bar) {
-            (EvaluationEvent::Progress { attack, done, of, standing, fraction, .. }, Some(bar)) => {
+            (
+                EvaluationEvent::Progress {
+                    attack,
+                    done,
+                    of,
+                    standing,
+                    fraction,
+                    ..
+                },
+                Some(bar),
+            ) => {
                 bar.set_position((fraction * 1_000.0) as u64);
                 bar.set_message(format!("{attack}: {done} of {of}, {standing} still stand"));
             }
             (EvaluationEvent::AttackFinished(result), None) => {
-                note(format!("{}: {} ({})", result.name, percent(result.accuracy()), duration(result.seconds)));
+                note(format!(
+                    "{}: {} ({})",
+                    result.name,
+                    percent(result.accuracy()),
+                    duration(result.seconds)
+                ));
             }
             _ => {}
         }

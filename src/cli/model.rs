@@ -93,7 +93,11 @@ impl ModelOptions {
         let weights_file = match &run {
             None => self.path.clone(),
             Some(run) => {
-                let slot = if self.checkpoint == "last" { Slot::Last } else { Slot::Best };
+                let slot = if self.checkpoint == "last" {
+                    Slot::Last
+                } else {
+                    Slot::Best
+                };
                 match (run.weights_path(slot)?, slot) {
                     (Some(path), _) => path,
                     (None, Slot::Best) => {
@@ -104,7 +108,13 @@ impl ModelOptions {
                 }
             }
         };
-        let mut model = Model::new(architecture, dataset.shape(), dataset.classes(), &mut Rng::new(0), device)?;
+        let mut model = Model::new(
+            architecture,
+            dataset.shape(),
+            dataset.classes(),
+            &mut Rng::new(0),
+            device,
+        )?;
         let report = weights::load(&weights_file, &mut model)?;
         if !report.ignored.is_empty() {
             note(&report);
@@ -113,7 +123,13 @@ impl ModelOptions {
         let chosen_on_this_split = run.is_some()
             && self.checkpoint == "best"
             && (self.split == "held-out" || (self.split == "test" && on_test));
-        Ok(Loaded { model, dataset, threat: ThreatModel { norm, epsilon }, run, chosen_on_this_split })
+        Ok(Loaded {
+            model,
+            dataset,
+            threat: ThreatModel { norm, epsilon },
+            run,
+            chosen_on_this_split,
+        })
     }
 
     fn open_run(&self, runs_dir: &Path) -> Result<Option<Run>> {
@@ -132,7 +148,9 @@ impl ModelOptions {
             ("test", _) => data::load(source, Split::Test)?,
             ("train", _) => data::load(source, Split::Train)?,
             (_, Some(recipe)) => {
-                data::load(source, Split::Train)?.split_off(recipe.data.held_out, recipe.seed).1
+                data::load(source, Split::Train)?
+                    .split_off(recipe.data.held_out, recipe.seed)
+                    .1
             }
             (_, None) => return Err(wrong("only a run knows what it held out: take --split test or train").into()),
         };

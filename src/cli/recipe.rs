@@ -174,7 +174,9 @@ impl RecipeOptions {
             recipe.defence = match defence.as_str() {
                 "natural" => DefenceSpec::Natural,
                 "standard" => DefenceSpec::Standard,
-                "trades" => DefenceSpec::Trades { lambda: recipe.defence.lambda().unwrap_or(4.0) },
+                "trades" => DefenceSpec::Trades {
+                    lambda: recipe.defence.lambda().unwrap_or(4.0),
+                },
                 "mart" => DefenceSpec::Mart {
                     lambda: recipe.defence.lambda().unwrap_or(5.0),
                     form: match recipe.defence {
@@ -183,14 +185,19 @@ impl RecipeOptions {
                     },
                 },
                 other => {
-                    return Err(
-                        WrongUse(format!("--defence: expected natural, standard, trades or mart, got {other}")).into()
-                    );
+                    return Err(WrongUse(format!(
+                        "--defence: expected natural, standard, trades or mart, got {other}"
+                    ))
+                    .into());
                 }
             };
         }
         if let (Some(form), DefenceSpec::Mart { form: field, .. }) = (&self.form, &mut recipe.defence) {
-            *field = if form == "released" { Form::Released } else { Form::Paper };
+            *field = if form == "released" {
+                Form::Released
+            } else {
+                Form::Paper
+            };
         }
         if let Some(lambda) = self.lambda
             && !recipe.defence.set_lambda(lambda)
@@ -254,7 +261,11 @@ fn set_fields(recipe: Recipe, assignments: &[String]) -> Result<Recipe> {
     }
     let mut root: toml::Table = recipe.to_toml().parse().context("the recipe cannot be read back")?;
     for assignment in assignments {
-        let wrong = || WrongUse(format!("--set: expected FIELD=VALUE such as epochs=5, got {assignment}"));
+        let wrong = || {
+            WrongUse(format!(
+                "--set: expected FIELD=VALUE such as epochs=5, got {assignment}"
+            ))
+        };
         let (field, text) = assignment.split_once('=').ok_or_else(wrong)?;
         let value = format!("value = {text}")
             .parse::<toml::Table>()
@@ -279,9 +290,14 @@ fn set_fields(recipe: Recipe, assignments: &[String]) -> Result<Recipe> {
 
 /// The built-in recipes, a line each.
 pub fn list() -> String {
-    let rows: Vec<Vec<String>> =
-        PRESETS.iter().map(|preset| vec![preset.name.to_string(), format!("  {}", preset.about)]).collect();
-    rows.iter().map(|row| format!("{:<26}{}", row[0], row[1])).collect::<Vec<_>>().join("\n")
+    let rows: Vec<Vec<String>> = PRESETS
+        .iter()
+        .map(|preset| vec![preset.name.to_string(), format!("  {}", preset.about)])
+        .collect();
+    rows.iter()
+        .map(|row| format!("{:<26}{}", row[0], row[1]))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -289,7 +305,10 @@ mod tests {
     use super::*;
 
     fn options(dataset: &str) -> RecipeOptions {
-        RecipeOptions { dataset: Some(dataset.into()), ..Default::default() }
+        RecipeOptions {
+            dataset: Some(dataset.into()),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -298,7 +317,11 @@ mod tests {
             defence: Some("trades".into()),
             epsilon: Some("8/255".parse().unwrap()),
             epochs: Some(3),
-            set: vec!["schedule.kind=constant".into(), "evaluation.limit=20".into(), "log_every = 2".into()],
+            set: vec![
+                "schedule.kind=constant".into(),
+                "evaluation.limit=20".into(),
+                "log_every = 2".into(),
+            ],
             ..options("glyphs")
         }
         .resolve()
@@ -306,18 +329,31 @@ mod tests {
         assert_eq!(recipe.defence, DefenceSpec::Trades { lambda: 4.0 });
         assert_eq!(recipe.threat.epsilon.to_string(), "8/255");
         assert_eq!(recipe.attack.step_size.to_string(), "8/255/4");
-        assert_eq!((recipe.epochs, recipe.evaluation.limit, recipe.log_every), (3, Some(20), 2));
+        assert_eq!(
+            (recipe.epochs, recipe.evaluation.limit, recipe.log_every),
+            (3, Some(20), 2)
+        );
     }
 
     #[test]
     fn a_data_set_without_a_place_says_how_to_get_it() {
-        let error = RecipeOptions { recipe: Some("mnist-mart".into()), ..Default::default() }.resolve().unwrap_err();
+        let error = RecipeOptions {
+            recipe: Some("mnist-mart".into()),
+            ..Default::default()
+        }
+        .resolve()
+        .unwrap_err();
         assert!(error.to_string().contains("--dataset mnist:DIR"), "{error}");
     }
 
     #[test]
     fn wrong_fields_are_named() {
-        let error = RecipeOptions { set: vec!["epoch=3".into()], ..options("glyphs") }.resolve().unwrap_err();
+        let error = RecipeOptions {
+            set: vec!["epoch=3".into()],
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap_err();
         assert!(format!("{error:#}").contains("epoch"), "{error:#}");
     }
 }

@@ -46,24 +46,37 @@ impl Reporter {
             Event::Step(report) => self.step(report),
             Event::Evaluating(progress) => {
                 if let Some(bar) = &self.bar {
-                    bar.set_message(format!("evaluating {}: {} of {}", progress.attack, progress.done, progress.of));
+                    bar.set_message(format!(
+                        "evaluating {}: {} of {}",
+                        progress.attack, progress.done, progress.of
+                    ));
                 }
             }
             Event::Epoch(report) => self.line(&epoch_line(report)),
             Event::Warning(warning) => {
-                self.line(&format!("warning: {}\n  {} (docs/warnings.md#{})", warning.message, warning.advice, warning.kind));
+                self.line(&format!(
+                    "warning: {}\n  {} (docs/warnings.md#{})",
+                    warning.message, warning.advice, warning.kind
+                ));
             }
             Event::Finished(ended) | Event::Stopped(ended) => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
                 }
-                let how = if matches!(event, Event::Finished(_)) { "finished" } else { "stopped" };
+                let how = if matches!(event, Event::Finished(_)) {
+                    "finished"
+                } else {
+                    "stopped"
+                };
                 let best = match ended.best {
                     Some(best) => format!("; best epoch {} with {} robust", best.epoch, percent(best.accuracy)),
                     None => String::new(),
                 };
                 let (epochs, time) = (ended.epochs, duration(ended.clock.seconds));
-                self.line(&format!("{how} after {epochs} epochs, {} minibatches, {time}{best}", ended.total_steps));
+                self.line(&format!(
+                    "{how} after {epochs} epochs, {} minibatches, {time}{best}",
+                    ended.total_steps
+                ));
             }
         }
     }
@@ -119,7 +132,11 @@ impl Reporter {
     }
 
     fn line(&self, text: &str) {
-        let label = if self.label.is_empty() { String::new() } else { format!("{}: ", self.label) };
+        let label = if self.label.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", self.label)
+        };
         match &self.bar {
             Some(bar) => bar.suspend(|| note(format!("{label}{text}"))),
             None => note(format!("{label}{text}")),

@@ -54,7 +54,11 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
         note(format!("no runs in {}; `martlet train` begins one", runs_dir.display()));
         return Ok(());
     }
-    let mut rows = vec![["run", "state", "epoch", "last", "best", "created"].map(str::to_string).to_vec()];
+    let mut rows = vec![
+        ["run", "state", "epoch", "last", "best", "created"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
     rows.extend(list.iter().map(row));
     say(table(&rows));
     for run in &list {
@@ -66,10 +70,16 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
 }
 
 fn row(run: &Summary) -> Vec<String> {
-    let epoch = run.epoch.as_ref().map(|event| format!("{} of {}", event["epoch"], event["epochs"]));
+    let epoch = run
+        .epoch
+        .as_ref()
+        .map(|event| format!("{} of {}", event["epoch"], event["epochs"]));
     let robust = |figures: &Option<serde_json::Value>| {
         let accuracy = figures.as_ref()?.get("accuracy")?.as_object()?;
-        let worst = accuracy.values().filter_map(serde_json::Value::as_f64).reduce(f64::min)?;
+        let worst = accuracy
+            .values()
+            .filter_map(serde_json::Value::as_f64)
+            .reduce(f64::min)?;
         Some(percent(worst))
     };
     vec![
@@ -89,6 +99,8 @@ fn confirmed(name: &str) -> Result<bool> {
     let mut error = std::io::stderr().lock();
     write!(error, "delete the run {name} with its checkpoints? [y/N] ").context("the question cannot be asked")?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("the answer cannot be read")?;
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("the answer cannot be read")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -44,12 +44,22 @@ pub fn duration(seconds: f64) -> String {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().enumerate().map(|(column, cell)| {
             let room = " ".repeat(widths[column] - cell.chars().count());
-            if column == 0 { format!("{cell}{room}") } else { format!("{room}{cell}") }
+            if column == 0 {
+                format!("{cell}{room}")
+            } else {
+                format!("{room}{cell}")
+            }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
     };

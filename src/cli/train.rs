@@ -88,7 +88,9 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         }
     }
     let mut reporter = Reporter::new("", arguments.json);
-    train(&recipe, &data, &mut run, &device, identity, &control, &mut |event| reporter.tell(event))?;
+    train(&recipe, &data, &mut run, &device, identity, &control, &mut |event| {
+        reporter.tell(event)
+    })?;
     if control.is_stopped() {
         note(format!(
             "to go on: martlet train --resume --name {} --runs-dir {}",
@@ -171,12 +173,18 @@ fn recipe_of(run: &Run, options: &RecipeOptions) -> Result<Recipe> {
 
 fn differing_lines(run: &str, asked: &str) -> String {
     let pairs = run.lines().zip(asked.lines()).filter(|(a, b)| a != b);
-    pairs.map(|(a, b)| format!("{a}, not {b}")).collect::<Vec<_>>().join("; ")
+    pairs
+        .map(|(a, b)| format!("{a}, not {b}"))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Checks that the data are those that the run was begun with.
 fn take_up(run: Run, data: &TrainingData) -> Result<Run> {
-    let begun = run.identity()["data"]["fingerprint"].as_str().unwrap_or_default().to_string();
+    let begun = run.identity()["data"]["fingerprint"]
+        .as_str()
+        .unwrap_or_default()
+        .to_string();
     let now = data.train.fingerprint();
     if begun != now {
         return Err(WrongUse(format!(
@@ -190,7 +198,9 @@ fn take_up(run: Run, data: &TrainingData) -> Result<Run> {
 
 fn default_name(options: &RecipeOptions, recipe: &Recipe) -> String {
     match &options.recipe {
-        Some(name) => Path::new(name).file_stem().map_or_else(|| name.clone(), |s| s.to_string_lossy().into_owned()),
+        Some(name) => Path::new(name)
+            .file_stem()
+            .map_or_else(|| name.clone(), |s| s.to_string_lossy().into_owned()),
         None => {
             let data = recipe.data.source.split(':').next().unwrap_or("run");
             format!("{data}-{}", recipe.defence.name())

@@ -73,7 +73,11 @@ pub(super) fn import(arguments: ImportArguments) -> Result<()> {
         return Err(super::WrongUse("--input: expected channels,height,width such as 3,32,32".into()).into());
     };
     let architecture = Architecture::from_str(&arguments.network)?;
-    let input = ImageShape { channels, height, width };
+    let input = ImageShape {
+        channels,
+        height,
+        width,
+    };
     let mut model = Model::new(architecture, input, arguments.classes, &mut Rng::new(0), &Device::cpu())?;
     let report = weights::load(&arguments.file, &mut model)?;
     if !report.ignored.is_empty() {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use burn::backend::wgpu::WgpuSetup;
+use burn_wgpu::WgpuSetup;
 
 use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded, kernels::Gpu};
 
@@ -202,6 +202,10 @@ pub fn devices() -> Vec<DeviceInfo> {
 /// # Errors
 /// [`DeviceError::NotFound`] lists what there is; [`DeviceError::CannotOpen`] says what the driver said.
 pub fn open(choice: &str) -> Result<Device, DeviceError> {
+    // The processor needs no driver to be loaded.
+    if choice.trim().eq_ignore_ascii_case("cpu") {
+        return Ok(Device::cpu());
+    }
     let all = adapters();
     match choose(
         choice,
@@ -369,6 +373,7 @@ fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), Strin
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -460,5 +465,30 @@ mod tests {
             class_of(wgpu::DeviceType::IntegratedGpu, "Apple M2"),
             DeviceClass::IntegratedGpu
         );
+    }
+
+    #[test]
+    fn a_lost_device_is_an_error_and_no_panic() {
+        let Some(listed) = adapters().iter().find(|listed| listed.info.api == "Vulkan") else {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "no Vulkan device: install lavapipe (mesa-vulkan-drivers)"
+            );
+            return;
+        };
+        // A device of its own, so that losing it harms no other test.
+        let (tensors, gpu) = set_up(listed).unwrap();
+        let device = Device {
+            tensors,
+            info: Arc::new(listed.info.clone()),
+        };
+        let ones = || burn::tensor::Tensor::<1>::ones([300], device.tensors());
+        let before = ones();
+        assert_eq!(crate::compute::read(before.clone() + 1.0).unwrap(), [2.0; 300]);
+        gpu.lose();
+        assert!(matches!(crate::compute::read(before), Err(DeviceError::Failed(_))));
+        let after = guarded(|| crate::compute::read(ones() + 1.0));
+        assert!(matches!(after, Err(DeviceError::Failed(_))), "{after:?}");
+        assert!(device.sync().is_err());
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct Gpu {
     pad_crop_flip: Kernel,
 }
 
-/// Threads in a workgroup, in every shader of ours.
-const WORKGROUP: u64 = 256;
+/// Threads in a workgroup of the ascent kernels.
+const WORKGROUP: u32 = 256;
 
 /// A shader, compiled when it is first launched, and the parameters of its last launches.
 struct Kernel {
@@ -101,48 +101,57 @@ impl Gpu {
         }
     }
 
-    /// Submits one dispatch of `kernel` over `buffers` and then its parameters; `None` where it cannot run here.
-    fn launch(
-        &self,
-        kernel: &Kernel,
-        buffers: &[wgpu::BindingResource<'_>],
-        parameters: &[u32],
-        workgroups: u64,
-    ) -> Option<()> {
-        let limit = u64::from(self.device.limits().max_compute_workgroups_per_dimension);
-        let columns = workgroups.min(limit);
-        let rows = workgroups.div_ceil(columns.max(1));
-        if rows > limit {
+    /// Loses the device, as a driver reset does.
+    #[cfg(test)]
+    pub(super) fn lose(&self) {
+        self.device.destroy();
+    }
+
+    /// `count` workgroups as rows of a plane: one dimension of a dispatch ends at some 65,535.
+    fn in_rows(&self, count: u32) -> [u32; 3] {
+        let columns = count.clamp(1, self.device.limits().max_compute_workgroups_per_dimension);
+        [columns, count.div_ceil(columns), 1]
+    }
+}
+
+/// One dispatch of a kernel, short of the tensors that it works on.
+#[cfg_attr(feature = "fusion", allow(dead_code))]
+struct Launch<'a> {
+    gpu: &'a Gpu,
+    kernel: &'a Kernel,
+    parameters: &'a [u32],
+    workgroups: [u32; 3],
+}
+
+#[cfg_attr(feature = "fusion", allow(dead_code))]
+impl Launch<'_> {
+    /// Submits the dispatch over `tensors`, its parameters bound after them; `None` where it cannot run here.
+    fn submit(&self, tensors: &[wgpu::BindingResource<'_>]) -> Option<()> {
+        let Gpu { device, queue, .. } = self.gpu;
+        let limit = device.limits().max_compute_workgroups_per_dimension;
+        if self.workgroups.iter().any(|count| *count > limit) {
             return None;
         }
-        let pipeline = kernel.pipeline(&self.device)?;
-        let parameters = kernel.parameters(&self.device, parameters);
-        let bindings = buffers
-            .iter()
-            .cloned()
-            .chain([parameters.as_entire_binding()])
-            .enumerate();
-        let entries: Vec<wgpu::BindGroupEntry<'_>> = bindings
-            .map(|(index, resource)| wgpu::BindGroupEntry {
-                binding: index as u32,
-                resource,
-            })
+        let pipeline = self.kernel.pipeline(device)?;
+        let parameters = self.kernel.parameters(device, self.parameters);
+        let resources = tensors.iter().cloned().chain([parameters.as_entire_binding()]);
+        let entries: Vec<_> = (0..)
+            .zip(resources)
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
             .collect();
-        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.name),
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(self.kernel.name),
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(columns as u32, rows as u32, 1);
-        }
-        self.queue.submit([encoder.finish()]);
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        let [x, y, z] = self.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+        drop(pass);
+        queue.submit([encoder.finish()]);
         Some(())
     }
 }
@@ -158,14 +167,14 @@ pub fn linf_ascend(
     let gpu = adapters::gpu_of(&natural.device())?;
     let count = u32::try_from(natural.shape().num_elements()).ok()?;
     let parameters = [count, epsilon.to_bits(), step_size.to_bits()];
-    let workgroups = u64::from(count).div_ceil(WORKGROUP);
-    buffers::ascend(
-        &gpu,
-        &gpu.linf_ascend,
-        [natural, current, gradient],
-        &parameters,
+    let workgroups = gpu.in_rows(count.div_ceil(WORKGROUP));
+    let launch = Launch {
+        gpu: &gpu,
+        kernel: &gpu.linf_ascend,
+        parameters: &parameters,
         workgroups,
-    )
+    };
+    buffers::ascend(&launch, [natural, current, gradient])
 }
 
 /// `shaders/l2_ascend.wgsl`; see [`super::l2_ascend`].
@@ -180,14 +189,15 @@ pub fn l2_ascend(
     u32::try_from(natural.shape().num_elements()).ok()?;
     let [examples, channels, height, width] = natural.dims();
     let length = channels * height * width;
+    let workgroups = gpu.in_rows(examples as u32);
     let parameters = [examples as u32, length as u32, epsilon.to_bits(), step_size.to_bits()];
-    buffers::ascend(
-        &gpu,
-        &gpu.l2_ascend,
-        [natural, current, gradient],
-        &parameters,
-        examples as u64,
-    )
+    let launch = Launch {
+        gpu: &gpu,
+        kernel: &gpu.l2_ascend,
+        parameters: &parameters,
+        workgroups,
+    };
+    buffers::ascend(&launch, [natural, current, gradient])
 }
 
 /// `shaders/pad_crop_flip.wgsl`; see [`super::pad_crop_flip`].
@@ -200,39 +210,29 @@ pub fn pad_crop_flip(
 ) -> Option<Images> {
     /// Bits for each offset in a packed placement.
     const OFFSET_BITS: u32 = 15;
+    /// Columns and rows of one workgroup.
+    const TILE: [u32; 2] = [32, 8];
     let gpu = adapters::gpu_of(device.tensors())?;
-    let count = u32::try_from(images.len()).ok()?;
+    u32::try_from(images.len()).ok()?;
     let fits = |placement: &Placement| placement.dy.max(placement.dx) < 1 << OFFSET_BITS;
     if images.is_empty() || images.len() != placements.len() * shape.len() || !placements.iter().all(fits) {
         return None;
     }
-    let packed = placements
-        .iter()
-        .map(|placement| placement.dy | placement.dx << OFFSET_BITS | u32::from(placement.flip) << 31)
-        .flat_map(u32::to_ne_bytes)
-        .collect();
-    let ImageShape {
-        channels,
-        height,
-        width,
-    } = shape;
-    let parameters = [
-        count,
-        channels as u32,
-        height as u32,
-        width as u32,
-        u32::try_from(pad).ok()?,
-    ];
-    let dims = [placements.len(), channels, height, width];
-    buffers::from_bytes(
-        &gpu,
-        &gpu.pad_crop_flip,
-        device.tensors(),
-        images,
-        packed,
-        dims,
-        &parameters,
-    )
+    let pack = |placement: &Placement| {
+        placement.dy | placement.dx << OFFSET_BITS | u32::from(placement.flip) << (2 * OFFSET_BITS + 1)
+    };
+    let placed = placements.iter().map(pack).flat_map(u32::to_ne_bytes).collect();
+    let dims = [placements.len(), shape.channels, shape.height, shape.width];
+    let [planes, height, width] = [dims[0] * dims[1], dims[2], dims[3]].map(|size| size as u32);
+    let parameters = [shape.channels as u32, height, width, u32::try_from(pad).ok()?];
+    let workgroups = [width.div_ceil(TILE[0]), height.div_ceil(TILE[1]), planes];
+    let launch = Launch {
+        gpu: &gpu,
+        kernel: &gpu.pad_crop_flip,
+        parameters: &parameters,
+        workgroups,
+    };
+    buffers::from_bytes(&launch, device.tensors(), images, placed, dims)
 }
 
 /// Reaching the buffers behind burn's tensors.
@@ -248,7 +248,7 @@ mod buffers {
     use burn_cubecl::{kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype};
     use cubecl::{bytes::Bytes, client::Client, server::Handle, wgpu::WgpuServer};
 
-    use super::{Gpu, Images, Kernel, WORKGROUP};
+    use super::{Images, Launch};
 
     fn primitive(images: &Images) -> Option<CubeTensor> {
         let tensor = images.clone().try_into_primitive::<Cube>().ok()?;
@@ -264,15 +264,8 @@ mod buffers {
         Some(into_contiguous(tensor))
     }
 
-    /// Launches a kernel over memory of `client`, after everything that burn has recorded.
-    fn launch(
-        gpu: &Gpu,
-        kernel: &Kernel,
-        client: &Client,
-        memory: &[&Handle],
-        parameters: &[u32],
-        workgroups: u64,
-    ) -> Option<()> {
+    /// Launches over memory of `client`, after everything that burn has recorded.
+    fn submit(launch: &Launch<'_>, client: &Client, memory: &[&Handle]) -> Option<()> {
         let resource = |handle: &&Handle| client.get_resource::<WgpuServer<AutoCompiler>>((*handle).clone()).ok();
         // Held until the launch is submitted: from then on the queue's order protects the memory.
         let held = memory.iter().map(resource).collect::<Option<Vec<_>>>()?;
@@ -281,17 +274,11 @@ mod buffers {
             .map(|held| held.resource().as_wgpu_bind_resource())
             .collect();
         client.flush().ok()?;
-        gpu.launch(kernel, &bindings, parameters, workgroups)
+        launch.submit(&bindings)
     }
 
-    /// Launches a kernel over natural, current, gradient and a new tensor of the same shape.
-    pub(super) fn ascend(
-        gpu: &Gpu,
-        kernel: &Kernel,
-        images: [&Images; 3],
-        parameters: &[u32],
-        workgroups: u64,
-    ) -> Option<Images> {
+    /// Launches over natural, current, gradient and a new tensor of the same shape.
+    pub(super) fn ascend(launch: &Launch<'_>, images: [&Images; 3]) -> Option<Images> {
         let [natural, current, gradient] = images.map(primitive);
         let (natural, current, gradient) = (natural?, current?, gradient?);
         let shape = natural.meta.shape().clone();
@@ -301,19 +288,17 @@ mod buffers {
         let client = natural.client.clone();
         let result = empty_device_contiguous_dtype(client.clone(), natural.device.clone(), shape, DType::F32);
         let memory = [&natural.handle, &current.handle, &gradient.handle, &result.handle];
-        launch(gpu, kernel, &client, &memory, parameters, workgroups)?;
+        submit(launch, &client, &memory)?;
         Some(Images::from_primitive::<Cube>(result))
     }
 
-    /// Uploads bytes and placements, and launches a kernel over them and a new tensor of `shape`.
+    /// Uploads bytes and placements, and launches over them and a new tensor of `shape`.
     pub(super) fn from_bytes(
-        gpu: &Gpu,
-        kernel: &Kernel,
+        launch: &Launch<'_>,
         device: &burn::tensor::Device,
         bytes: &[u8],
         placements: Vec<u8>,
         shape: [usize; 4],
-        parameters: &[u32],
     ) -> Option<Images> {
         let DispatchDevice::Cube(device) = device.as_dispatch() else {
             return None;
@@ -325,15 +310,7 @@ mod buffers {
         let words = client.create(Bytes::from_bytes_vec(words));
         let placements = client.create(Bytes::from_bytes_vec(placements));
         let result = empty_device_contiguous_dtype(client.clone(), device.clone(), Shape::new(shape), DType::F32);
-        let workgroups = (shape.iter().product::<usize>() as u64).div_ceil(WORKGROUP);
-        launch(
-            gpu,
-            kernel,
-            &client,
-            &[&words, &placements, &result.handle],
-            parameters,
-            workgroups,
-        )?;
+        submit(launch, &client, &[&words, &placements, &result.handle])?;
         Some(Images::from_primitive::<Cube>(result))
     }
 }
@@ -342,20 +319,18 @@ mod buffers {
 /// joins into one kernel itself, take over.
 #[cfg(feature = "fusion")]
 mod buffers {
-    use super::{Gpu, Images, Kernel};
+    use super::{Images, Launch};
 
-    pub(super) fn ascend(_: &Gpu, _: &Kernel, _: [&Images; 3], _: &[u32], _: u64) -> Option<Images> {
+    pub(super) fn ascend(_: &Launch<'_>, _: [&Images; 3]) -> Option<Images> {
         None
     }
 
     pub(super) fn from_bytes(
-        _: &Gpu,
-        _: &Kernel,
+        _: &Launch<'_>,
         _: &burn::tensor::Device,
         _: &[u8],
         _: Vec<u8>,
         _: [usize; 4],
-        _: &[u32],
     ) -> Option<Images> {
         None
     }

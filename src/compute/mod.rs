@@ -157,7 +157,12 @@ impl Device {
             self.tensors
                 .sync()
                 .map_err(|error| DeviceError::Failed(error.to_string()))
-        })
+        })?;
+        if !self.is_cpu() {
+            // The runtime reports a lost device at a read, not here: so read something.
+            guarded(|| read(Tensor::<1>::from_data([0.0_f32], &self.tensors)))?;
+        }
+        Ok(())
     }
 
     /// Bytes that tensors occupy on the device now; `None` where the backend does not count them (the processor).
@@ -224,7 +229,15 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, Device
 /// # Source
 /// Madry et al. 2018, section 2.1 (projected gradient descent on the negative loss).
 pub fn linf_ascend(natural: Images, current: Images, gradient: Images, epsilon: f32, step_size: f32) -> Images {
-    ascend(Ball::Linf, natural, current, gradient, epsilon, step_size)
+    let written = [kernels::linf_ascend, host::linf_ascend];
+    ascend(
+        written,
+        reference::linf_ascend,
+        natural,
+        current,
+        gradient,
+        (epsilon, step_size),
+    )
 }
 
 /// One step of projected gradient ascent inside the L2 ball: `current + step_size·g/max(|g|₂, TINY)`, projected onto
@@ -240,33 +253,38 @@ pub fn linf_ascend(natural: Images, current: Images, gradient: Images, epsilon: 
 /// # Source
 /// Madry et al. 2018, section 2.1, with the steepest step of the L2 norm.
 pub fn l2_ascend(natural: Images, current: Images, gradient: Images, epsilon: f32, step_size: f32) -> Images {
-    ascend(Ball::L2, natural, current, gradient, epsilon, step_size)
+    let written = [kernels::l2_ascend, host::l2_ascend];
+    ascend(
+        written,
+        reference::l2_ascend,
+        natural,
+        current,
+        gradient,
+        (epsilon, step_size),
+    )
 }
 
-#[derive(Clone, Copy)]
-enum Ball {
-    Linf,
-    L2,
-}
+/// A form of an ascent step that runs on one kind of device; `None` on others.
+type Written = fn(&Images, &Images, &Images, f32, f32) -> Option<Images>;
+/// The form in composed operations, which runs everywhere.
+type Composed = fn(Images, Images, Images, f32, f32) -> Images;
 
-fn ascend(ball: Ball, natural: Images, current: Images, gradient: Images, epsilon: f32, step_size: f32) -> Images {
+fn ascend(
+    written: [Written; 2],
+    composed: Composed,
+    natural: Images,
+    current: Images,
+    gradient: Images,
+    (epsilon, step_size): (f32, f32),
+) -> Images {
     let (natural, current, gradient) = (natural.inner(), current.inner(), gradient.inner());
     if natural.dims().contains(&0) {
         return natural;
     }
-    let forms: [fn(&Images, &Images, &Images, f32, f32) -> Option<Images>; 2] = match ball {
-        Ball::Linf => [kernels::linf_ascend, host::linf_ascend],
-        Ball::L2 => [kernels::l2_ascend, host::l2_ascend],
-    };
-    for form in forms {
-        if let Some(result) = form(&natural, &current, &gradient, epsilon, step_size) {
-            return result;
-        }
-    }
-    match ball {
-        Ball::Linf => reference::linf_ascend(natural, current, gradient, epsilon, step_size),
-        Ball::L2 => reference::l2_ascend(natural, current, gradient, epsilon, step_size),
-    }
+    written
+        .into_iter()
+        .find_map(|form| form(&natural, &current, &gradient, epsilon, step_size))
+        .unwrap_or_else(|| composed(natural, current, gradient, epsilon, step_size))
 }
 
 /// Where one image is cut out of its zero-padded self, and whether it is mirrored then.
@@ -293,6 +311,10 @@ pub fn pad_crop_flip(
     placements: &[Placement],
     device: &Device,
 ) -> Images {
-    kernels::pad_crop_flip(images, shape, pad, placements, device)
-        .unwrap_or_else(|| reference::pad_crop_flip(images, shape, pad, placements, device))
+    // A software rasteriser shares the processor and its memory: there the upload costs nothing, and the loop is faster.
+    let worth_it = device.info().kind != DeviceClass::Software;
+    let placed = worth_it
+        .then(|| kernels::pad_crop_flip(images, shape, pad, placements, device))
+        .flatten();
+    placed.unwrap_or_else(|| reference::pad_crop_flip(images, shape, pad, placements, device))
 }

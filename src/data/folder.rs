@@ -159,8 +159,9 @@ impl Source {
         let mut pictures = Vec::new();
         for entry in 0..archive.len() {
             let file = archive.by_index_raw(entry).map_err(refuse)?;
-            if file.is_file() && is_picture(file.name()) {
-                pictures.push((file.name().to_string(), entry));
+            let name = file.name().map_err(refuse)?;
+            if file.is_file() && is_picture(&name) {
+                pictures.push((name.into_owned(), entry));
             }
         }
         pictures.sort();

@@ -137,8 +137,7 @@ impl<'p> Arrays<'p> {
         })?;
         let mut names: Vec<String> = archive
             .file_names()
-            .filter_map(npyz::npz::array_name_from_file_name)
-            .map(String::from)
+            .filter_map(|name| npyz::npz::array_name_from_file_name(&name.ok()?).map(String::from))
             .collect();
         names.sort();
         Ok(Self { path, archive, names })

@@ -132,8 +132,14 @@ impl fmt::Display for DefenceSpec {
             DefenceSpec::Natural => write!(f, "natural training"),
             DefenceSpec::Standard => write!(f, "Standard"),
             DefenceSpec::Trades { lambda } => write!(f, "TRADES (λ = {lambda})"),
-            DefenceSpec::Mart { lambda, form: Form::Paper } => write!(f, "MART (λ = {lambda})"),
-            DefenceSpec::Mart { lambda, form: Form::Released } => write!(f, "MART (λ = {lambda}, released code)"),
+            DefenceSpec::Mart {
+                lambda,
+                form: Form::Paper,
+            } => write!(f, "MART (λ = {lambda})"),
+            DefenceSpec::Mart {
+                lambda,
+                form: Form::Released,
+            } => write!(f, "MART (λ = {lambda}, released code)"),
         }
     }
 }

@@ -127,7 +127,11 @@ impl TrainingData {
             )));
         }
         let limit = recipe.evaluation.limit.unwrap_or(usize::MAX);
-        Ok(Self { train, evaluated: evaluated.take(limit.min(evaluated.len())), split })
+        Ok(Self {
+            train,
+            evaluated: evaluated.take(limit.min(evaluated.len())),
+            split,
+        })
     }
 }
 
@@ -154,12 +158,9 @@ pub fn train(
             if control.next() == Next::Stop {
                 return trainer.stop();
             }
-            let batch = data.train.augmented_batch(
-                &indices,
-                &recipe.data.augmentation,
-                &mut trainer.progress.rng,
-                device,
-            );
+            let batch =
+                data.train
+                    .augmented_batch(&indices, &recipe.data.augmentation, &mut trainer.progress.rng, device);
             trainer.step(&batch)?;
             trainer.checkpoint_when_due()?;
         }
@@ -172,8 +173,6 @@ pub fn train(
 
 /// Saving takes at most this share of the time between two checkpoints of a run.
 const CHECKPOINT_SHARE: f64 = 0.02;
-/// However cheap saving is, not more often.
-const CHECKPOINT_PAUSE: Duration = Duration::from_secs(3);
 
 /// The state of a session of training.
 struct Trainer<'a> {
@@ -248,7 +247,10 @@ impl<'a> Trainer<'a> {
     }
 
     fn clock(&self) -> Clock {
-        Clock { seconds: self.started.elapsed().as_secs_f64(), evaluating: self.evaluating_seconds }
+        Clock {
+            seconds: self.started.elapsed().as_secs_f64(),
+            evaluating: self.evaluating_seconds,
+        }
     }
 
     fn tell(&mut self, event: Event) -> Result<(), TrainError> {
@@ -273,7 +275,11 @@ impl<'a> Trainer<'a> {
 
     fn steps_per_epoch(&self) -> usize {
         let (examples, batch) = (self.data.train.len(), self.recipe.batch_size);
-        if self.recipe.data.drop_last { examples / batch } else { examples.div_ceil(batch) }
+        if self.recipe.data.drop_last {
+            examples / batch
+        } else {
+            examples.div_ceil(batch)
+        }
     }
 
     /// The order of this epoch's examples: a function of the seed and the epoch alone.
@@ -302,10 +308,12 @@ impl<'a> Trainer<'a> {
     fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
         let recipe = self.recipe;
         let factor = recipe.epsilon_factor(self.epochs_done());
-        let threat = ThreatModel { norm: recipe.threat.norm, epsilon: recipe.threat.epsilon.scaled(factor) };
+        let threat = ThreatModel {
+            norm: recipe.threat.norm,
+            epsilon: recipe.threat.epsilon.scaled(factor),
+        };
         let within = self.progress.step as f64 / self.steps_per_epoch() as f64;
-        let rate =
-            recipe.optimiser.learning_rate * recipe.schedule.factor(self.progress.epoch, within, recipe.epochs);
+        let rate = recipe.optimiser.learning_rate * recipe.schedule.factor(self.progress.epoch, within, recipe.epochs);
 
         self.model.seed_dropout(self.progress.rng.bits());
         let tracked = self.model.tracked();
@@ -318,8 +326,11 @@ impl<'a> Trainer<'a> {
             pgd: &recipe.attack.pgd(factor),
             rng: &mut self.progress.rng,
         };
-        let defence =
-            if self.progress.epoch < recipe.warm_up.natural_epochs { &mut self.natural } else { &mut self.defence };
+        let defence = if self.progress.epoch < recipe.warm_up.natural_epochs {
+            &mut self.natural
+        } else {
+            &mut self.defence
+        };
         let loss = defence.loss(&tracked, batch, &mut context)?;
 
         let mut gradients = tracked.gradients(&mut loss.objective.backward())?;
@@ -348,9 +359,10 @@ impl<'a> Trainer<'a> {
             names.push(name);
             figures.push(values.clone().inner().mean());
         }
-        for (name, logits) in
-            [("natural_accuracy", &loss.natural_logits), ("adversarial_accuracy", &loss.adversarial_logits)]
-        {
+        for (name, logits) in [
+            ("natural_accuracy", &loss.natural_logits),
+            ("adversarial_accuracy", &loss.adversarial_logits),
+        ] {
             if let Some(logits) = logits {
                 names.push(name);
                 figures.push(accuracy(logits, labels));
@@ -404,12 +416,20 @@ impl<'a> Trainer<'a> {
         let epoch = self.progress.epoch + 1;
         let due = epoch % self.recipe.evaluation.every == 0 || epoch == self.recipe.epochs;
         let accuracy = if due {
-            let Some(accuracy) = self.evaluate(epoch)? else { return Ok(false) };
+            let Some(accuracy) = self.evaluate(epoch)? else {
+                return Ok(false);
+            };
             accuracy
         } else {
             Default::default()
         };
-        let robust = self.recipe.evaluation.attacks.last().and_then(|name| accuracy.get(name)).copied();
+        let robust = self
+            .recipe
+            .evaluation
+            .attacks
+            .last()
+            .and_then(|name| accuracy.get(name))
+            .copied();
         let best = robust.is_some_and(|robust| self.progress.best.is_none_or(|best| robust > best.accuracy));
         if let (true, Some(accuracy)) = (best, robust) {
             self.progress.best = Some(Best { epoch, accuracy });
@@ -453,7 +473,12 @@ impl<'a> Trainer<'a> {
         let on_event = &mut *self.on_event;
         let mut pass_on = |event: EvaluationEvent| {
             if let EvaluationEvent::Progress { attack, done, of, .. } = event {
-                on_event(&Event::Evaluating(Evaluating { epoch, attack, done, of }));
+                on_event(&Event::Evaluating(Evaluating {
+                    epoch,
+                    attack,
+                    done,
+                    of,
+                }));
             }
         };
         let evaluation = evaluation::evaluate(
@@ -505,8 +530,18 @@ impl<'a> Trainer<'a> {
     }
 
     fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
-        let pause = Duration::from_secs_f64(self.save_seconds / CHECKPOINT_SHARE).max(CHECKPOINT_PAUSE);
-        if self.saved.elapsed() >= pause { self.save(Slot::Last) } else { Ok(()) }
+        let shortest = self.recipe.checkpoint_seconds;
+        // 0 asks for a checkpoint after every minibatch, whatever it costs.
+        let pause = if shortest > 0.0 {
+            shortest.max(self.save_seconds / CHECKPOINT_SHARE)
+        } else {
+            0.0
+        };
+        if self.saved.elapsed() >= Duration::from_secs_f64(pause) {
+            self.save(Slot::Last)
+        } else {
+            Ok(())
+        }
     }
 
     fn ended(&self) -> Ended {

@@ -31,7 +31,11 @@ impl Sums {
 
     fn take_means(&mut self, names: &[String]) -> BTreeMap<String, f64> {
         let sums = std::mem::take(self);
-        names.iter().cloned().zip(sums.totals.iter().map(|total| total / sums.count.max(1) as f64)).collect()
+        names
+            .iter()
+            .cloned()
+            .zip(sums.totals.iter().map(|total| total / sums.count.max(1) as f64))
+            .collect()
     }
 }
 
@@ -67,13 +71,19 @@ struct StoredSums {
 
 impl From<&Sums> for StoredSums {
     fn from(sums: &Sums) -> Self {
-        Self { totals: sums.totals.iter().map(|total| total.to_bits()).collect(), count: sums.count }
+        Self {
+            totals: sums.totals.iter().map(|total| total.to_bits()).collect(),
+            count: sums.count,
+        }
     }
 }
 
 impl From<StoredSums> for Sums {
     fn from(stored: StoredSums) -> Self {
-        Self { totals: stored.totals.into_iter().map(f64::from_bits).collect(), count: stored.count }
+        Self {
+            totals: stored.totals.into_iter().map(f64::from_bits).collect(),
+            count: stored.count,
+        }
     }
 }
 
@@ -152,9 +162,10 @@ impl Progress {
             whole_epoch: (&self.whole_epoch).into(),
             reports: self.reports.clone(),
             warned: self.warned.clone(),
-            figures: self.reports.last().map_or(serde_json::Value::Null, |report| {
-                serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy })
-            }),
+            figures: self.reports.last().map_or(
+                serde_json::Value::Null,
+                |report| serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy }),
+            ),
         };
         // Plain numbers, text and lists always have a JSON form.
         serde_json::to_value(stored).unwrap_or_default()
@@ -189,7 +200,13 @@ pub(super) fn weights(model: &Model) -> Result<BTreeMap<String, Array>, TrainErr
                 StateValues::F32(values) => Values::F32(values),
                 StateValues::I64(values) => Values::I64(values),
             };
-            (entry.name, Array { shape: entry.shape, values })
+            (
+                entry.name,
+                Array {
+                    shape: entry.shape,
+                    values,
+                },
+            )
         })
         .collect())
 }
@@ -213,13 +230,22 @@ pub(super) fn load_weights(model: &mut Model, weights: &BTreeMap<String, Array>)
 
 /// The velocities as a checkpoint keeps them.
 pub(super) fn velocity(sgd: &Sgd, model: &Model) -> Result<BTreeMap<String, Array>, TrainError> {
-    let shapes: BTreeMap<String, Vec<usize>> =
-        model.parameters().into_iter().map(|parameter| (parameter.name, parameter.shape)).collect();
+    let shapes: BTreeMap<String, Vec<usize>> = model
+        .parameters()
+        .into_iter()
+        .map(|parameter| (parameter.name, parameter.shape))
+        .collect();
     sgd.velocity
         .iter()
         .map(|(name, values)| {
             let shape = shapes.get(name).cloned().unwrap_or_else(|| values.dims().to_vec());
-            Ok((name.clone(), Array { shape, values: Values::F32(compute::read(values.clone())?) }))
+            Ok((
+                name.clone(),
+                Array {
+                    shape,
+                    values: Values::F32(compute::read(values.clone())?),
+                },
+            ))
         })
         .collect()
 }

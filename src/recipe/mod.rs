@@ -51,10 +51,17 @@ pub struct Recipe {
     /// Minibatches between two reports; reading them waits for the device.
     #[serde(default = "default_log_every")]
     pub log_every: usize,
+    /// The shortest pause between two checkpoints inside an epoch; it changes nothing in the result.
+    #[serde(default = "default_checkpoint_seconds")]
+    pub checkpoint_seconds: f64,
 }
 
 fn default_log_every() -> usize {
     10
+}
+
+fn default_checkpoint_seconds() -> f64 {
+    5.0
 }
 
 /// What is trained on.
@@ -208,29 +215,90 @@ impl Recipe {
     /// The first field that makes no sense.
     pub fn validate(&self) -> Result<(), RecipeError> {
         let field = |right: bool, field, expected, got: String| {
-            if right { Ok(()) } else { Err(RecipeError::Field { field, expected, got }) }
+            if right {
+                Ok(())
+            } else {
+                Err(RecipeError::Field { field, expected, got })
+            }
         };
         let rate = self.optimiser.learning_rate;
         let momentum = self.optimiser.momentum;
         let decay = self.optimiser.weight_decay;
         field(self.epochs > 0, "epochs", "at least 1", self.epochs.to_string())?;
-        field(self.batch_size > 0, "batch_size", "at least 1", self.batch_size.to_string())?;
-        field(self.data.limit_train != Some(0), "data.limit_train", "at least 1", "0".into())?;
-        field(rate > 0.0 && rate.is_finite(), "optimiser.learning_rate", "a number above 0", rate.to_string())?;
-        field((0.0..1.0).contains(&momentum), "optimiser.momentum", "at least 0 and below 1", momentum.to_string())?;
-        field(decay >= 0.0 && decay.is_finite(), "optimiser.weight_decay", "at least 0", decay.to_string())?;
+        field(
+            self.batch_size > 0,
+            "batch_size",
+            "at least 1",
+            self.batch_size.to_string(),
+        )?;
+        field(
+            self.data.limit_train != Some(0),
+            "data.limit_train",
+            "at least 1",
+            "0".into(),
+        )?;
+        field(
+            rate > 0.0 && rate.is_finite(),
+            "optimiser.learning_rate",
+            "a number above 0",
+            rate.to_string(),
+        )?;
+        field(
+            (0.0..1.0).contains(&momentum),
+            "optimiser.momentum",
+            "at least 0 and below 1",
+            momentum.to_string(),
+        )?;
+        field(
+            decay >= 0.0 && decay.is_finite(),
+            "optimiser.weight_decay",
+            "at least 0",
+            decay.to_string(),
+        )?;
         if let Some(clip) = self.optimiser.clip_gradient {
-            field(clip > 0.0, "optimiser.clip_gradient", "a number above 0", clip.to_string())?;
+            field(
+                clip > 0.0,
+                "optimiser.clip_gradient",
+                "a number above 0",
+                clip.to_string(),
+            )?;
         }
-        field(!self.defence.attacks() || self.attack.steps > 0, "attack.steps", "at least 1", "0".into())?;
+        field(
+            !self.defence.attacks() || self.attack.steps > 0,
+            "attack.steps",
+            "at least 1",
+            "0".into(),
+        )?;
         if let Some(lambda) = self.defence.lambda() {
-            field(lambda >= 0.0 && lambda.is_finite(), "defence.lambda", "at least 0", lambda.to_string())?;
+            field(
+                lambda >= 0.0 && lambda.is_finite(),
+                "defence.lambda",
+                "at least 0",
+                lambda.to_string(),
+            )?;
         }
         let warm = self.warm_up.epsilon_epochs;
-        field(warm >= 0.0 && warm.is_finite(), "warm_up.epsilon_epochs", "at least 0", warm.to_string())?;
+        field(
+            warm >= 0.0 && warm.is_finite(),
+            "warm_up.epsilon_epochs",
+            "at least 0",
+            warm.to_string(),
+        )?;
         field(self.evaluation.every > 0, "evaluation.every", "at least 1", "0".into())?;
         field(self.log_every > 0, "log_every", "at least 1", "0".into())?;
-        field(!self.evaluation.attacks.is_empty(), "evaluation.attacks", "at least one attack", "none".into())?;
+        let pause = self.checkpoint_seconds;
+        field(
+            pause >= 0.0 && pause.is_finite(),
+            "checkpoint_seconds",
+            "at least 0",
+            pause.to_string(),
+        )?;
+        field(
+            !self.evaluation.attacks.is_empty(),
+            "evaluation.attacks",
+            "at least one attack",
+            "none".into(),
+        )?;
         for name in &self.evaluation.attacks {
             AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
                 field: "evaluation.attacks",
@@ -244,7 +312,11 @@ impl Recipe {
     /// The share of full epsilon at a moment of the run, counted in epochs.
     pub fn epsilon_factor(&self, epochs_done: f64) -> f64 {
         let adversarial = (epochs_done - self.warm_up.natural_epochs as f64).max(0.0);
-        if self.warm_up.epsilon_epochs > 0.0 { (adversarial / self.warm_up.epsilon_epochs).min(1.0) } else { 1.0 }
+        if self.warm_up.epsilon_epochs > 0.0 {
+            (adversarial / self.warm_up.epsilon_epochs).min(1.0)
+        } else {
+            1.0
+        }
     }
 
     /// One line that says what is trained, for lists and reports.

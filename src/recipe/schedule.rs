@@ -70,7 +70,10 @@ mod tests {
 
     #[test]
     fn milestones_count_from_one() {
-        let schedule = Schedule::MultiStep { milestones: vec![75, 90], gamma: 0.1 };
+        let schedule = Schedule::MultiStep {
+            milestones: vec![75, 90],
+            gamma: 0.1,
+        };
         assert_eq!(schedule.factor(73, 0.9, 120), 1.0);
         assert!((schedule.factor(74, 0.0, 120) - 0.1).abs() < 1e-12);
         assert!((schedule.factor(89, 0.0, 120) - 0.01).abs() < 1e-12);

@@ -1,1 +1,0 @@
-//! A suite of attacks and its verdict.

@@ -1,0 +1,471 @@
+//! The signs of misleading figures that an evaluation looks for by itself.
+
+use super::{
+    AttackResult, EvaluateError, ExampleResult, Suite, Warning,
+    measure::{Measurement, Survey, cost, stream_of},
+    suite::{is_iterated, is_pgd},
+};
+use crate::{
+    attacks::{Aim, AttackSpec, Objective, value_and_gradient},
+    compute,
+    data::Dataset,
+    losses,
+    random::Rng,
+    threat::{Epsilon, Norm, Start, ThreatModel},
+};
+
+/// Draws of noise an example.
+const DRAWS: usize = 10;
+
+/// Steps of a probe's PGD.
+const STEPS: usize = 10;
+
+/// Fewer examples than this leave a figure too uncertain to go without a word: ± 3 points at 50 %.
+const SMALL: usize = 1_000;
+
+/// An answer this frequent is a constant one.
+const CONSTANT: f64 = 0.99;
+
+/// Two calls on one device may differ by rounding, this much of the largest logit and no more.
+const SAME: f32 = 1e-4;
+
+/// The number of examples from which on a difference means something: 3, and 1 % of them.
+fn meaningful(of: usize) -> usize {
+    of.div_ceil(100).max(3)
+}
+
+/// The work of all probes, in forward passes of one example.
+pub(super) fn cost_of_all(suite: &Suite) -> usize {
+    if !suite.probes {
+        return 0;
+    }
+    let attacks = if suite.iterated().next().is_some() {
+        DRAWS + 2 * cost(&pgd())
+    } else {
+        0
+    };
+    suite.probe_examples * (2 + 3 + attacks)
+}
+
+/// What the figures themselves tell; costs nothing.
+pub(super) fn about_the_figures(
+    measurement: &Measurement,
+    survey: &Survey,
+    results: &[AttackResult],
+    examples: &[ExampleResult],
+) -> Vec<Warning> {
+    let attacks = &measurement.suite.attacks;
+    let correct = examples.iter().filter(|example| example.attacks[0].robust).count();
+    let mut found = Vec::new();
+    found.extend(constant_prediction(measurement.dataset, examples));
+    if survey.probability_like {
+        found.push(Warning::OutputsLookLikeProbabilities);
+    }
+    found.extend(fgsm_stronger_than_pgd(attacks, results, examples, correct));
+    found.extend(doubling_steps_still_helps(attacks, results, correct));
+    if attacks.iter().any(|spec| spec.objective.is_some()) {
+        found.extend(non_standard_epsilon(measurement.dataset, measurement.threat));
+        found.push(Warning::NoStrongAttackInSuite {
+            attacks: results.iter().skip(1).map(|result| result.name.clone()).collect(),
+        });
+    }
+    if examples.len() < SMALL {
+        let half_width = results
+            .iter()
+            .map(|result| result.standing.interval.half_width())
+            .fold(0.0, f64::max);
+        found.push(Warning::SmallSample {
+            n: examples.len(),
+            half_width,
+        });
+    }
+    found.extend(
+        measurement
+            .dataset
+            .note()
+            .map(|note| Warning::DataSetNote { note: note.to_string() }),
+    );
+    found
+}
+
+fn constant_prediction(dataset: &Dataset, examples: &[ExampleResult]) -> Option<Warning> {
+    let first = examples.first()?;
+    if examples.iter().all(|example| example.label == first.label) {
+        return None;
+    }
+    let mut times = std::collections::BTreeMap::<usize, usize>::new();
+    for example in examples {
+        *times.entry(example.natural).or_default() += 1;
+    }
+    let (class, times) = times.into_iter().max_by_key(|(_, times)| *times)?;
+    let share = times as f64 / examples.len() as f64;
+    let name = dataset
+        .class_names()
+        .get(class)
+        .cloned()
+        .unwrap_or_else(|| class.to_string());
+    (share >= CONSTANT).then_some(Warning::ConstantPrediction { class: name, share })
+}
+
+/// Where an attack's outcomes stand in [`ExampleResult::attacks`].
+fn columns(attacks: &[AttackSpec], results: &[AttackResult], of: impl Fn(&AttackSpec) -> bool) -> Vec<usize> {
+    let chosen = attacks.iter().filter(|spec| of(spec));
+    chosen
+        .filter_map(|spec| results.iter().position(|result| result.name == spec.name))
+        .collect()
+}
+
+fn is_fgsm(spec: &AttackSpec) -> bool {
+    spec.objective == Some(Objective::CrossEntropy) && spec.steps == 1
+}
+
+fn fgsm_stronger_than_pgd(
+    attacks: &[AttackSpec],
+    results: &[AttackResult],
+    examples: &[ExampleResult],
+    correct: usize,
+) -> Option<Warning> {
+    let untargeted = |spec: &AttackSpec| spec.aim == Aim::Untargeted;
+    let fgsm = columns(attacks, results, |spec| is_fgsm(spec) && untargeted(spec));
+    let pgd = columns(attacks, results, |spec| is_pgd(spec) && untargeted(spec));
+    if fgsm.is_empty() || pgd.is_empty() {
+        return None;
+    }
+    let only_fgsm = examples.iter().filter(|example| {
+        fgsm.iter().any(|column| !example.attacks[*column].robust)
+            && pgd.iter().all(|column| example.attacks[*column].robust)
+    });
+    let only_fgsm = only_fgsm.count();
+    (only_fgsm >= meaningful(correct)).then_some(Warning::FgsmStrongerThanPgd { only_fgsm, of: correct })
+}
+
+fn doubling_steps_still_helps(attacks: &[AttackSpec], results: &[AttackResult], correct: usize) -> Option<Warning> {
+    let result_of = |spec: &AttackSpec| results.iter().find(|result| result.name == spec.name);
+    let mut worst: Option<(usize, Warning)> = None;
+    for fewer in attacks.iter().filter(|spec| is_iterated(spec)) {
+        // The step size may differ: it follows from the number of steps.
+        let longer = attacks.iter().filter(|more| {
+            more.steps > fewer.steps
+                && (more.objective, more.aim, more.start, more.restarts)
+                    == (fewer.objective, fewer.aim, fewer.start, fewer.restarts)
+        });
+        for more in longer {
+            let (Some(fewer), Some(more)) = (result_of(fewer), result_of(more)) else {
+                continue;
+            };
+            let gain = fewer.standing.correct.saturating_sub(more.standing.correct);
+            if gain >= meaningful(correct) && worst.as_ref().is_none_or(|(most, _)| gain > *most) {
+                let warning = Warning::DoublingStepsStillHelps {
+                    fewer: fewer.name.clone(),
+                    accuracy_at_fewer: fewer.accuracy(),
+                    more: more.name.clone(),
+                    accuracy_at_more: more.accuracy(),
+                };
+                worst = Some((gain, warning));
+            }
+        }
+    }
+    worst.map(|(_, warning)| warning)
+}
+
+/// The radii that results on a data set are reported at, the usual one first (Madry et al. 2018; RobustBench).
+fn standard_epsilons(dataset: &str, norm: Norm) -> &'static [&'static str] {
+    let name = dataset.to_lowercase();
+    match norm {
+        Norm::Linf if name.contains("mnist") => &["0.3"],
+        Norm::Linf if name.contains("cifar") => &["8/255"],
+        Norm::L2 if name.contains("cifar") => &["0.5", "128/255"],
+        _ => &[],
+    }
+}
+
+fn non_standard_epsilon(dataset: &Dataset, threat: &ThreatModel) -> Option<Warning> {
+    let standards = standard_epsilons(dataset.name(), threat.norm);
+    let standards: Vec<Epsilon> = standards.iter().filter_map(|text| text.parse().ok()).collect();
+    let used = threat.epsilon.value();
+    // 0.0314 is 8/255 as people round it; 0.031 is another radius.
+    if standards
+        .iter()
+        .any(|standard| (used - standard.value()).abs() <= 2e-3 * standard.value())
+    {
+        return None;
+    }
+    let standard = standards.first()?.clone();
+    Some(Warning::NonStandardEpsilon {
+        epsilon: threat.epsilon.clone(),
+        standard,
+        dataset: dataset.name().to_string(),
+    })
+}
+
+/// The attack that the probes use: PGD as the suite's, with few steps.
+fn pgd() -> AttackSpec {
+    AttackSpec {
+        name: format!("probe pgd-{STEPS}"),
+        objective: Some(Objective::CrossEntropy),
+        aim: Aim::Untargeted,
+        steps: STEPS,
+        step_size: None,
+        start: Start::Uniform,
+        restarts: 1,
+    }
+}
+
+/// What takes further passes through the model, on a few examples.
+///
+/// # Errors
+/// As the evaluation.
+pub(super) fn run(
+    measurement: &mut Measurement,
+    results: &[AttackResult],
+    examples: &[ExampleResult],
+) -> Result<Vec<Warning>, EvaluateError> {
+    let suite = measurement.suite;
+    let chosen = |keep: &dyn Fn(&ExampleResult) -> bool| {
+        let kept: Vec<usize> = (0..examples.len())
+            .filter(|position| keep(&examples[*position]))
+            .collect();
+        spread(&kept, suite.probe_examples)
+    };
+    let mut found = Vec::new();
+    found.extend(identical_calls(measurement, &chosen(&|_| true))?);
+
+    let correct = chosen(&|example| example.attacks[0].robust);
+    if correct.is_empty() || suite.attacks.iter().all(|spec| spec.objective.is_none()) {
+        return Ok(found);
+    }
+    found.extend(zero_gradients(measurement, &correct)?);
+    // What an attack of one step does not find is not held against it.
+    if suite.iterated().next().is_none() {
+        return Ok(found);
+    }
+    found.extend(noise(measurement, &chosen(&|example| example.robust))?);
+    let pgd = columns(&suite.attacks, results, |spec| {
+        is_pgd(spec) && spec.aim == Aim::Untargeted
+    });
+    found.extend(other_epsilons(measurement, &correct, examples, &pgd)?);
+    Ok(found)
+}
+
+/// At most `count` of `positions`, evenly over all of them, because a data set may be sorted by class.
+fn spread(positions: &[usize], count: usize) -> Vec<usize> {
+    let taken = count.min(positions.len());
+    (0..taken).map(|i| positions[i * positions.len() / taken]).collect()
+}
+
+fn identical_calls(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {
+    const NAME: &str = "probe identical calls";
+    let (mut largest, mut scale, mut done) = (0.0f32, 1.0f32, 0);
+    for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
+        measurement.wait(NAME)?;
+        let images = measurement.dataset.batch(chunk, measurement.device).images;
+        let first = measurement.answers(&images, &images, chunk, NAME)?;
+        let second = measurement.answers(&images, &images, chunk, NAME)?;
+        for (a, b) in first.rows().flatten().zip(second.rows().flatten()) {
+            largest = largest.max((a - b).abs());
+            scale = scale.max(a.abs());
+        }
+        done += chunk.len();
+        measurement.probed(NAME, done, positions.len(), positions.len(), 2 * chunk.len());
+    }
+    Ok((largest > SAME * scale).then_some(Warning::LogitsChangeBetweenIdenticalCalls { largest }))
+}
+
+fn zero_gradients(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {
+    const NAME: &str = "probe zero gradients";
+    let (mut flat, mut zeros, mut entries, mut done) = (0, 0, 0, 0);
+    for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
+        measurement.wait(NAME)?;
+        let batch = measurement.dataset.batch(chunk, measurement.device);
+        let objective = |images| losses::cross_entropy((measurement.subject.attacked)(images), batch.labels.clone());
+        let (_, gradient) = value_and_gradient(&objective, &batch.images)?;
+        let values = compute::read(gradient)?;
+        for row in values.chunks_exact((values.len() / chunk.len()).max(1)) {
+            let zero = row.iter().filter(|value| **value == 0.0).count();
+            flat += usize::from(zero == row.len());
+            zeros += zero;
+            entries += row.len();
+        }
+        done += chunk.len();
+        measurement.probed(NAME, done, positions.len(), positions.len(), 3 * chunk.len());
+    }
+    let zeros = zeros as f64 / entries.max(1) as f64;
+    let of = positions.len();
+    // At least a twentieth of the examples, or most of all entries.
+    let many = flat >= of.div_ceil(20) || zeros > 0.5;
+    Ok(many.then_some(Warning::ManyZeroGradients { flat, of, zeros }))
+}
+
+fn noise(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {
+    const NAME: &str = "probe noise";
+    let mut rng = Rng::stream(measurement.suite.seed, stream_of(NAME, 0));
+    let (mut fooled, mut done) = (0, 0);
+    for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
+        measurement.wait(NAME)?;
+        let natural = measurement.dataset.batch(chunk, measurement.device).images;
+        let mut fell = vec![false; chunk.len()];
+        for _ in 0..DRAWS {
+            let noisy = measurement.threat.start(&natural, Start::Uniform, &mut rng);
+            let answers = measurement.answers(&natural, &noisy, chunk, NAME)?;
+            for ((fell, prediction), position) in fell.iter_mut().zip(answers.predictions()).zip(chunk) {
+                *fell |= prediction != measurement.dataset.label(*position);
+            }
+        }
+        fooled += fell.iter().filter(|fell| **fell).count();
+        done += chunk.len();
+        measurement.probed(
+            NAME,
+            done,
+            positions.len(),
+            positions.len() - fooled,
+            DRAWS * chunk.len(),
+        );
+    }
+    let of = positions.len();
+    Ok(
+        (fooled >= of.div_ceil(50).max(2)).then_some(Warning::NoiseStrongerThanGradient {
+            fooled,
+            of,
+            draws: DRAWS,
+        }),
+    )
+}
+
+/// PGD at half the radius and at one where nothing should stand, against what PGD did at ε on the same examples.
+fn other_epsilons(
+    measurement: &mut Measurement,
+    positions: &[usize],
+    examples: &[ExampleResult],
+    pgd_columns: &[usize],
+) -> Result<Vec<Warning>, EvaluateError> {
+    let threat = measurement.threat;
+    let Some(huge) = huge_epsilon(threat, measurement.dataset.shape().len()) else {
+        return Ok(Vec::new());
+    };
+    let of = positions.len();
+    let small = threat.epsilon.divided_by(2);
+    let fooled_at_small = fooled(measurement, positions, &small, "probe half epsilon")?;
+    let fooled_at_huge = fooled(measurement, positions, &huge, "probe huge epsilon")?;
+    let mut found = Vec::new();
+
+    let mut radii = vec![(small, fooled_at_small), (huge.clone(), fooled_at_huge)];
+    if !pgd_columns.is_empty() {
+        let fell = |position: &&usize| {
+            pgd_columns
+                .iter()
+                .any(|column| !examples[**position].attacks[*column].robust)
+        };
+        radii.insert(1, (threat.epsilon.clone(), positions.iter().filter(fell).count()));
+    }
+    let falls = radii.windows(2).find(|pair| pair[0].1 >= pair[1].1 + meaningful(of));
+    if let Some([(smaller, fooled_at_smaller), (larger, fooled_at_larger)]) = falls {
+        found.push(Warning::SuccessNotRisingWithEpsilon {
+            smaller: smaller.clone(),
+            fooled_at_smaller: *fooled_at_smaller,
+            larger: larger.clone(),
+            fooled_at_larger: *fooled_at_larger,
+            of,
+        });
+    }
+    let standing = of - fooled_at_huge;
+    let chance = 1.0 / measurement.dataset.classes().max(1) as f64;
+    if standing as f64 > chance * of as f64 {
+        found.push(Warning::HugeEpsilonNotReachingChance {
+            epsilon: huge,
+            standing,
+            of,
+            chance,
+        });
+    }
+    Ok(found)
+}
+
+/// A radius at which every image can be turned into a grey one; `None` where ε is 0 or leaves no larger one.
+fn huge_epsilon(threat: &ThreatModel, pixels: usize) -> Option<Epsilon> {
+    let epsilon = threat.epsilon.value();
+    let change = if epsilon < 0.5 { 0.5 } else { 1.0 };
+    let huge: Epsilon = match threat.norm {
+        Norm::Linf => change.to_string().parse().ok()?,
+        Norm::L2 => format!("{:.2}", 0.5 * (pixels as f64).sqrt()).parse().ok()?,
+    };
+    (epsilon > 0.0 && huge.value() > epsilon).then_some(huge)
+}
+
+/// How many of the examples PGD fools at another radius.
+fn fooled(
+    measurement: &mut Measurement,
+    positions: &[usize],
+    epsilon: &Epsilon,
+    name: &str,
+) -> Result<usize, EvaluateError> {
+    let spec = AttackSpec {
+        name: name.to_string(),
+        ..pgd()
+    };
+    let threat = ThreatModel {
+        norm: measurement.threat.norm,
+        epsilon: epsilon.clone(),
+    };
+    let mut rng = Rng::stream(measurement.suite.seed, stream_of(name, 0));
+    let (mut fooled, mut done) = (0, 0);
+    for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
+        measurement.wait(name)?;
+        let answers = measurement.attacked(&spec, &threat, chunk, &mut rng)?;
+        let wrong = answers.predictions().zip(chunk);
+        fooled += wrong
+            .filter(|(prediction, position)| *prediction != measurement.dataset.label(**position))
+            .count();
+        done += chunk.len();
+        measurement.probed(
+            name,
+            done,
+            positions.len(),
+            positions.len() - fooled,
+            chunk.len() * cost(&spec),
+        );
+    }
+    Ok(fooled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_covers_everything_evenly() {
+        assert_eq!(spread(&[4, 5, 6], 8), [4, 5, 6]);
+        assert_eq!(spread(&(0..10).collect::<Vec<_>>(), 5), [0, 2, 4, 6, 8]);
+        assert!(spread(&[], 5).is_empty());
+    }
+
+    #[test]
+    fn a_huge_epsilon_is_larger_and_has_every_grey_image() {
+        let huge = |norm, epsilon: &str| {
+            let threat = ThreatModel {
+                norm,
+                epsilon: epsilon.parse().unwrap(),
+            };
+            huge_epsilon(&threat, 784).map(|epsilon| epsilon.value())
+        };
+        assert_eq!(huge(Norm::Linf, "0.3"), Some(0.5));
+        assert_eq!(huge(Norm::Linf, "0.5"), Some(1.0));
+        assert_eq!(huge(Norm::Linf, "1"), None);
+        assert_eq!(huge(Norm::Linf, "0"), None);
+        assert_eq!(huge(Norm::L2, "2"), Some(14.0));
+    }
+
+    #[test]
+    fn a_rounded_radius_is_the_same_and_another_is_not() {
+        let standard = |name: &str, epsilon: &str| {
+            let used: f32 = epsilon.parse::<Epsilon>().unwrap().value();
+            let standards = standard_epsilons(name, Norm::Linf);
+            standards
+                .iter()
+                .any(|s| (used - s.parse::<Epsilon>().unwrap().value()).abs() <= 2e-3 * used)
+        };
+        assert!(standard("CIFAR-10", "8/255") && standard("CIFAR-10", "0.0314"));
+        assert!(!standard("CIFAR-10", "0.031"));
+        assert!(standard("Fashion-MNIST", "0.3") && !standard("MNIST", "0.1"));
+        assert!(standard_epsilons("glyphs", Norm::Linf).is_empty());
+    }
+}

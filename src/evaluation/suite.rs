@@ -1,0 +1,164 @@
+//! Which attacks an evaluation tries.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attacks::{AttackSpec, Objective, UnknownAttack};
+
+/// Examples a minibatch where nobody asks for another number: the paper's.
+const DEFAULT_BATCH_SIZE: usize = 128;
+
+/// Examples that a probe looks at: enough to see a fault, few enough to cost little.
+const DEFAULT_PROBE_EXAMPLES: usize = 64;
+
+/// The paper's attacks (Tables 2 and 4).
+const PAPER: &str = "natural,fgsm,pgd-20,cw-20";
+
+/// The paper's attacks, more steps and restarts.
+const THOROUGH: &str = "natural,fgsm,pgd-20,pgd-100,pgd-20x5,cw-20,cw-100";
+
+/// The attacks of an evaluation and how they are run.
+///
+/// As text: names with commas between them, such as `natural,fgsm,pgd-20,cw-20`; `x5` after a name gives it five
+/// restarts (`pgd-20x5`); `paper` and `thorough` are built in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Suite {
+    /// The attacks, in order. Natural accuracy is measured whether it is named or not.
+    pub attacks: Vec<AttackSpec>,
+    /// Examples a minibatch; changes time and memory, and nothing else beyond rounding.
+    pub batch_size: usize,
+    /// Seed of the random starts.
+    pub seed: u64,
+    /// Whether to look, on a few examples, for signs that the figures mislead.
+    pub probes: bool,
+    /// How many examples those are.
+    pub probe_examples: usize,
+}
+
+/// A text that is no suite.
+#[derive(Debug, thiserror::Error)]
+pub enum SuiteError {
+    /// A name is no attack.
+    #[error(transparent)]
+    Unknown(#[from] UnknownAttack),
+    /// A name stands twice, so that its figure would not say which it is.
+    #[error("the suite names {0} twice; name each attack once")]
+    Twice(String),
+    /// No attack at all.
+    #[error("expected attacks with commas between them, such as {PAPER}, or paper, or thorough; got nothing")]
+    Empty,
+}
+
+impl Suite {
+    /// A suite of `attacks` with the default batch size, seed 0 and probes.
+    pub fn new(attacks: Vec<AttackSpec>) -> Self {
+        Self {
+            attacks,
+            batch_size: DEFAULT_BATCH_SIZE,
+            seed: 0,
+            probes: true,
+            probe_examples: DEFAULT_PROBE_EXAMPLES,
+        }
+    }
+
+    /// Its attacks that follow the gradient for more than one step.
+    pub(super) fn iterated(&self) -> impl Iterator<Item = &AttackSpec> {
+        self.attacks.iter().filter(|spec| is_iterated(spec))
+    }
+}
+
+/// Whether an attack follows the gradient for more than one step.
+pub(super) fn is_iterated(spec: &AttackSpec) -> bool {
+    spec.objective.is_some() && spec.steps > 1
+}
+
+/// Whether an attack is PGD as the field means it: cross-entropy, more than one step.
+pub(super) fn is_pgd(spec: &AttackSpec) -> bool {
+    spec.objective == Some(Objective::CrossEntropy) && spec.steps > 1
+}
+
+impl FromStr for Suite {
+    type Err = SuiteError;
+
+    fn from_str(text: &str) -> Result<Self, SuiteError> {
+        let names = match text.trim() {
+            "paper" => PAPER,
+            "thorough" => THOROUGH,
+            names => names,
+        };
+        let mut attacks: Vec<AttackSpec> = Vec::new();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let spec = with_restarts(name)?;
+            if attacks.iter().any(|other| other.name == spec.name) {
+                return Err(SuiteError::Twice(spec.name));
+            }
+            attacks.push(spec);
+        }
+        if attacks.is_empty() {
+            return Err(SuiteError::Empty);
+        }
+        Ok(Self::new(attacks))
+    }
+}
+
+/// `pgd-20x5` is `pgd-20` with five restarts, under that name.
+fn with_restarts(name: &str) -> Result<AttackSpec, UnknownAttack> {
+    let restarts = name
+        .rsplit_once('x')
+        .and_then(|(base, count)| Some((base, count.parse::<usize>().ok()?)));
+    match restarts {
+        Some((base, restarts @ 1..=10_000)) => {
+            let spec: AttackSpec = base.parse()?;
+            Ok(AttackSpec {
+                name: name.to_string(),
+                restarts,
+                ..spec
+            })
+        }
+        _ => name.parse(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_written_as_names() {
+        let suite: Suite = "natural, fgsm,pgd-20x5,cw-100".parse().unwrap();
+        let names: Vec<&str> = suite.attacks.iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, ["natural", "fgsm", "pgd-20x5", "cw-100"]);
+        let restarts: Vec<usize> = suite.attacks.iter().map(|spec| spec.restarts).collect();
+        assert_eq!(restarts, [1, 1, 5, 1]);
+        assert_eq!(suite.attacks[2].steps, 20);
+        assert_eq!(suite.iterated().count(), 2);
+    }
+
+    #[test]
+    fn both_presets_are_suites() {
+        assert_eq!("paper".parse::<Suite>().unwrap().attacks.len(), 4);
+        assert!(
+            "thorough"
+                .parse::<Suite>()
+                .unwrap()
+                .attacks
+                .iter()
+                .any(|spec| spec.restarts > 1)
+        );
+    }
+
+    #[test]
+    fn what_is_no_suite_is_refused() {
+        for (text, said) in [
+            ("", "got nothing"),
+            (" , ", "got nothing"),
+            ("fgsm,fgsm", "twice"),
+            ("pgd", "unknown"),
+            ("pgd-20x0", "unknown"),
+        ] {
+            let error = text.parse::<Suite>().unwrap_err().to_string();
+            assert!(error.contains(said), "{text:?}: {error}");
+        }
+    }
+}

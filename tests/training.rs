@@ -1,0 +1,246 @@
+//! The loop as a person uses it: presets train, stopping and killing lose nothing, faults are said.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use martlet::{
+    compute::Device,
+    control::Control,
+    data::Dataset,
+    engine::{self, Event, TrainError, TrainingData},
+    random::Rng,
+    recipe::{PRESETS, Recipe, preset},
+    runs::Run,
+    shapes::ImageShape,
+};
+use serde_json::Value;
+
+/// Noise in ten classes, each a little brighter than the one before.
+fn images(shape: ImageShape, count: usize) -> Dataset {
+    let mut rng = Rng::new(5);
+    let labels: Vec<u16> = (0..count).map(|i| (i % 10) as u16).collect();
+    let pixels = labels.iter().flat_map(|y| {
+        let level = 20 + 20 * usize::from(*y);
+        (0..shape.len())
+            .map(|_| (level + rng.below(40)) as u8)
+            .collect::<Vec<_>>()
+    });
+    let names = (0..10).map(|class| class.to_string()).collect();
+    Dataset::from_parts("noise", shape, names, pixels.collect(), labels).unwrap()
+}
+
+fn data(shape: ImageShape, count: usize) -> TrainingData {
+    let all = images(shape, count);
+    TrainingData {
+        evaluated: all.take(10.min(count)),
+        train: all,
+        split: "held-out",
+    }
+}
+
+const GREY: ImageShape = ImageShape {
+    channels: 1,
+    height: 28,
+    width: 28,
+};
+const COLOUR: ImageShape = ImageShape {
+    channels: 3,
+    height: 32,
+    width: 32,
+};
+
+/// A recipe that takes seconds.
+fn quick() -> Recipe {
+    let mut recipe = preset("glyphs-mart").unwrap();
+    (recipe.epochs, recipe.batch_size, recipe.attack.steps, recipe.log_every) = (2, 16, 2, 3);
+    recipe.evaluation.attacks = vec!["natural".into(), "pgd-2".into()];
+    recipe
+}
+
+fn train(
+    recipe: &Recipe,
+    data: &TrainingData,
+    run: &mut Run,
+    control: &Control,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<(), TrainError> {
+    engine::train(recipe, data, run, &Device::cpu(), control, on_event).map(|_| ())
+}
+
+fn new_run(folder: &Path, name: &str, recipe: &Recipe) -> Run {
+    Run::create(folder, name, &recipe.to_toml(), Value::Null).unwrap()
+}
+
+/// The metrics without the wall clock, which is never the same twice.
+fn metrics(run: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            event.as_object_mut().unwrap().remove("clock");
+            event.to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn every_preset_trains_two_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    for preset in PRESETS {
+        let mut recipe = preset.recipe();
+        (recipe.epochs, recipe.batch_size, recipe.attack.steps, recipe.log_every) = (1, 2, 1, 1);
+        recipe.evaluation.attacks = vec!["natural".into()];
+        let grey = recipe.data.source != "cifar10";
+        let mut data = data(if grey { GREY } else { COLOUR }, 4);
+        data.evaluated = data.evaluated.take(1);
+        let mut run = new_run(folder.path(), preset.name, &recipe);
+        let mut steps = 0;
+        train(&recipe, &data, &mut run, &Control::new(), &mut |event| {
+            if let Event::Step(report) = event {
+                assert!(report.figures["loss"].is_finite());
+                steps += 1;
+            }
+        })
+        .unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+        assert_eq!(steps, 2, "{}", preset.name);
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_and_is_the_same_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = quick();
+    recipe.epochs = 3;
+    let data = data(GREY, 160);
+    for name in ["first", "second"] {
+        train(
+            &recipe,
+            &data,
+            &mut new_run(folder.path(), name, &recipe),
+            &Control::new(),
+            &mut |_| {},
+        )
+        .unwrap();
+    }
+    let first = metrics(&folder.path().join("first"));
+    assert_eq!(first, metrics(&folder.path().join("second")));
+    let losses: Vec<f64> = first
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "epoch")
+        .map(|event| event["train"]["loss"].as_f64().unwrap())
+        .collect();
+    assert_eq!(losses.len(), 3);
+    assert!(losses[2] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn a_stopped_run_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = quick();
+    let data = data(GREY, 80);
+    train(
+        &recipe,
+        &data,
+        &mut new_run(folder.path(), "whole", &recipe),
+        &Control::new(),
+        &mut |_| {},
+    )
+    .unwrap();
+
+    let mut run = new_run(folder.path(), "stopped", &recipe);
+    for stop_after in [3, 6, 9] {
+        let control = Control::new();
+        let stop = control.clone();
+        train(&recipe, &data, &mut run, &control, &mut |event| {
+            if matches!(event, Event::Step(report) if report.total_steps >= stop_after) {
+                stop.stop();
+            }
+        })
+        .unwrap();
+        run = Run::open(&folder.path().join("stopped")).unwrap();
+    }
+    train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
+    assert_eq!(
+        metrics(&folder.path().join("whole")),
+        metrics(&folder.path().join("stopped"))
+    );
+}
+
+#[test]
+fn a_diverging_run_says_so_and_keeps_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = quick();
+    recipe.optimiser.learning_rate = 1e6;
+    recipe.log_every = 1;
+    let data = data(GREY, 80);
+    let mut run = new_run(folder.path(), "diverging", &recipe);
+    let error = train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+    assert!(error.to_string().contains("lower the learning rate"));
+    assert!(run.load(martlet::runs::Slot::Last).unwrap().is_some());
+}
+
+/// Arguments of a run that takes a few seconds and checkpoints after every minibatch.
+fn arguments(folder: &Path, name: &str) -> Vec<String> {
+    let text = format!(
+        "train --recipe glyphs-mart --device cpu --seed 3 --epochs 2 --batch-size 16 --limit-train 96 --held-out 20 --steps 1 \
+         --set evaluation.attacks=[\"natural\",\"fgsm\"] --set evaluation.limit=16 --set checkpoint_seconds=0 --set log_every=2 \
+         --runs-dir {} --name {name} --resume --json",
+        folder.display()
+    );
+    text.split_whitespace().map(str::to_string).collect()
+}
+
+fn martlet(arguments: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_martlet"));
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command
+}
+
+/// Kills in this test; `MARTLET_KILLS` asks for more.
+fn kills() -> usize {
+    std::env::var("MARTLET_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(8)
+}
+
+#[test]
+fn a_killed_run_always_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    assert!(martlet(&arguments(folder.path(), "whole")).status().unwrap().success());
+    let whole = began.elapsed();
+    let expected = metrics(&folder.path().join("whole"));
+
+    let mut rng = Rng::new(9);
+    let (mut killed, mut number) = (0, 0);
+    while killed < kills() {
+        number += 1;
+        let name = format!("killed-{number}");
+        // Each run is killed again and again until one session reaches the end.
+        loop {
+            let mut child = martlet(&arguments(folder.path(), &name)).spawn().unwrap();
+            std::thread::sleep(whole.mul_f32(rng.uniform(0.05, 1.1)));
+            let ended = child.try_wait().unwrap();
+            if ended.is_none() {
+                child.kill().unwrap();
+                killed += 1;
+            }
+            let status = child.wait().unwrap();
+            if ended.is_some() {
+                assert!(status.success(), "{name} did not resume after {killed} kills");
+                break;
+            }
+        }
+        assert_eq!(
+            metrics(&folder.path().join(&name)),
+            expected,
+            "{name} after {killed} kills"
+        );
+    }
+}
