@@ -200,45 +200,10 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
         );
     }
 
-    // A step of training: natural pass, adversarial pass, released-code MART with λ 5, SGD with decay on everything.
-    let tracked = model.tracked();
-    let natural = tracked.forward(x.clone(), Mode::Train);
-    agree(
-        "training logits",
-        read(natural.clone()).unwrap(),
-        io.values("logits_train_nat_f64"),
-        1e-4,
-    );
-    let adversarial = tracked.forward(io.images("pgd10_f32"), Mode::Train);
-    agree(
-        "adversarial training logits",
-        read(adversarial.clone()).unwrap(),
-        io.values("logits_train_adv_f64"),
-        1e-4,
-    );
-    let loss = losses::boosted_cross_entropy(adversarial.clone(), y.clone(), Form::Released)
-        + losses::kl_divergence(natural.clone(), adversarial, Form::Released)
-            * losses::misclassification_weight(natural, y.clone(), Form::Released)
-            * 5.0;
-    let gradients = tracked.gradients(&mut loss.mean().backward()).unwrap();
-    let golden_step = Tensors::read(&format!("{file}_grads.safetensors"));
-    for (name, gradient) in &gradients {
-        agree(
-            name,
-            read(gradient.clone()).unwrap(),
-            golden_step.values(&format!("grad.{name}")),
-            1e-4,
-        );
-    }
-    for entry in state(&model) {
-        if let Some((_, values)) = golden_step.0.get(&format!("bn_after_two_forwards.{}", entry.name)) {
-            let ours = match &entry.values {
-                StateValues::F32(values) => values.clone(),
-                StateValues::I64(values) => values.iter().map(|v| *v as f32).collect(),
-            };
-            agree(&entry.name, ours, values, 1e-4);
-        }
-    }
+    // Two steps of training: natural pass, adversarial pass, MART as the paper has it with λ 5, SGD with decay on all.
+    let golden_steps = Tensors::read(&format!("{file}_grads.safetensors"));
+    let report = std::fs::read_to_string(golden(&format!("{file}.json"))).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let settings = Optimiser {
         learning_rate: 0.01,
         momentum: 0.9,
@@ -247,16 +212,56 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
         decay: Decay::All,
         clip_gradient: None,
     };
-    Sgd::default().step(&mut model, gradients, &settings, settings.learning_rate);
-    let mut compared = 0;
-    for parameter in model.parameters() {
-        let name = format!("param_after_2_sgd.{}", parameter.name);
-        if golden_step.0.contains_key(&name) {
-            agree(&name, read(parameter.values).unwrap(), golden_step.values(&name), 1e-4);
-            compared += 1;
+    let mut sgd = Sgd::default();
+    for step in 0..3 {
+        let tracked = model.tracked();
+        let natural = tracked.forward(x.clone(), Mode::Train);
+        let adversarial = tracked.forward(io.images("pgd10_f32"), Mode::Train);
+        let ours = [read(natural.clone()).unwrap(), read(adversarial.clone()).unwrap()];
+        let loss = losses::boosted_cross_entropy(adversarial.clone(), y.clone(), Form::Paper)
+            + losses::kl_divergence(natural.clone(), adversarial, Form::Paper)
+                * losses::misclassification_weight(natural, y.clone(), Form::Paper)
+                * 5.0;
+        let loss = loss.mean();
+        let expected = report["mart_loss_over_2_sgd_steps_f64"][step].as_f64().unwrap();
+        agree("loss", read(loss.clone()).unwrap(), &[expected], 1e-5);
+        let gradients = tracked.gradients(&mut loss.backward()).unwrap();
+        if step == 0 {
+            let [natural, adversarial] = ours;
+            agree("training logits", natural, io.values("logits_train_nat_f64"), 1e-5);
+            agree(
+                "adversarial training logits",
+                adversarial,
+                io.values("logits_train_adv_f64"),
+                1e-5,
+            );
+            for (name, gradient) in &gradients {
+                let expected = golden_steps.values(&format!("grad.{name}"));
+                agree(name, read(gradient.clone()).unwrap(), expected, 1e-4);
+            }
+            check_statistics(&model, &golden_steps);
+        }
+        if step < 2 {
+            sgd.step(&mut model, gradients, &settings, settings.learning_rate);
         }
     }
-    assert!(compared > 10, "only {compared} parameters were compared after the step");
+    for parameter in model.parameters() {
+        let name = format!("param_after_2_sgd.{}", parameter.name);
+        agree(&name, read(parameter.values).unwrap(), golden_steps.values(&name), 1e-5);
+    }
+}
+
+/// Running statistics after one natural and one adversarial pass.
+fn check_statistics(model: &Model, golden: &Tensors) {
+    for entry in state(model) {
+        if let Some((_, values)) = golden.0.get(&format!("bn_after_two_forwards.{}", entry.name)) {
+            let ours = match &entry.values {
+                StateValues::F32(values) => values.clone(),
+                StateValues::I64(values) => values.iter().map(|v| *v as f32).collect(),
+            };
+            agree(&entry.name, ours, values, 1e-5);
+        }
+    }
 }
 
 fn state(model: &Model) -> Vec<StateEntry> {
@@ -392,4 +397,301 @@ fn every_truncation_of_a_weights_file_is_an_error() {
             assert!(error.contains(file), "{error}");
         }
     }
+}
+
+/// Where a state dict's tensors stand in another program's file.
+fn renamed(entries: Vec<StateEntry>, name: impl Fn(&str) -> String) -> Vec<StateEntry> {
+    entries
+        .into_iter()
+        .map(|entry| StateEntry {
+            name: name(&entry.name),
+            ..entry
+        })
+        .collect()
+}
+
+fn extra(name: &str) -> StateEntry {
+    StateEntry {
+        name: name.into(),
+        shape: vec![1],
+        values: StateValues::F32(vec![0.5]),
+    }
+}
+
+fn shapes(entries: &[StateEntry]) -> Vec<(String, Vec<usize>)> {
+    entries
+        .iter()
+        .map(|entry| (entry.name.clone(), entry.shape.clone()))
+        .collect()
+}
+
+#[test]
+fn a_state_dict_tells_its_network_whatever_its_images_classes_and_wrappers() {
+    for (name, input, classes) in [
+        ("small-cnn", COLOUR, 10),
+        ("dynamic-cnn", COLOUR, 3),
+        ("cnn8", COLOUR, 100),
+        ("resnet-18", GREY, 10),
+        ("resnet-50", COLOUR, 10),
+        ("preact-resnet-18", COLOUR, 10),
+        ("wide-resnet-16-2", COLOUR, 10),
+    ] {
+        let architecture = Architecture::from_str(name).unwrap();
+        let model = Model::new(architecture, input, classes, &mut Rng::new(1), &Device::cpu()).unwrap();
+        assert_eq!(Architecture::guess(&shapes(&state(&model))), Some(architecture));
+        let mut wrapped = renamed(state(&model), |name| format!("anything.module.{name}"));
+        wrapped.push(extra("anything.module.sub_block1.layer.0.conv1.weight"));
+        assert_eq!(Architecture::guess(&shapes(&wrapped)), Some(architecture));
+        let fewer = shapes(&wrapped[1..]);
+        assert_eq!(Architecture::guess(&fewer), None, "{name} without its first tensor");
+    }
+}
+
+#[test]
+fn the_state_dict_is_found_behind_any_prefix_and_beside_other_tensors() {
+    let mut original = model("wide-resnet-10-1", COLOUR);
+    original.forward(Tensor::ones([2, 3, 32, 32], Device::cpu().tensors()), Mode::Train);
+    let mut target = Model::new(original.architecture(), COLOUR, 10, &mut Rng::new(2), &Device::cpu()).unwrap();
+    // A normalisation and the network in a sequence, as robustness libraries save them.
+    let mut entries = renamed(state(&original), |name| format!("1.{name}"));
+    entries.extend([extra("0.mean"), extra("0.std")]);
+    let report = target.load_state(entries).unwrap();
+    assert_eq!(report.normalisation, ["0.mean", "0.std"]);
+    assert!(report.to_string().contains("0.mean"), "{report}");
+    assert_eq!(state(&target), state(&original));
+
+    // An averaged copy beside the model is not taken for it.
+    let mut entries = renamed(state(&original), |name| format!("state_dict.module.{name}"));
+    entries.extend(renamed(state(&model("wide-resnet-10-1", COLOUR)), |name| {
+        format!("ema.{name}")
+    }));
+    target.load_state(entries).unwrap();
+    assert_eq!(state(&target), state(&original));
+
+    // Counters came late to PyTorch: an old file has none.
+    let without = state(&original)
+        .into_iter()
+        .filter(|entry| !entry.name.ends_with("tracked"))
+        .collect();
+    assert_eq!(target.load_state(without).unwrap().missing_counters, 7);
+    // What the file says of the counters, the model keeps.
+    original.load_state(state(&target)).unwrap();
+}
+
+#[test]
+fn a_plain_network_is_read_under_any_names_by_shape_and_order() {
+    let original = model("cnn8", COLOUR);
+    // As a sequence of layers is saved: convolution, BatchNorm, ReLU, with a pool after every other.
+    let name = |name: &str| {
+        let (module, leaf) = name.split_once('.').unwrap();
+        let (kind, number) = module.split_at(if module.starts_with("conv") { 4 } else { 2 });
+        let number: usize = number.parse().unwrap();
+        let at = (number - 1) * 3 + (number - 1) / 2;
+        match (kind, number) {
+            ("conv", _) => format!("features.{at}.{leaf}"),
+            ("bn", 7) => format!("classifier.1.{leaf}"),
+            ("bn", _) => format!("features.{}.{leaf}", at + 1),
+            (_, number) => format!("classifier.{}.{leaf}", (number - 1) * 3),
+        }
+    };
+    let mut target = Model::new(Architecture::Cnn8, COLOUR, 10, &mut Rng::new(2), &Device::cpu()).unwrap();
+    let report = target.load_state(renamed(state(&original), name)).unwrap();
+    assert!(report.matched_by_order && report.ignored.is_empty(), "{report}");
+    assert_eq!(state(&target), state(&original));
+
+    // A network with published names is not guessed at.
+    let residual = model("wide-resnet-10-1", COLOUR);
+    let other = renamed(state(&residual), |name| name.replace("block", "group"));
+    assert!(model("wide-resnet-10-1", COLOUR).load_state(other).is_err());
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_changes_nothing() {
+    let mut target = model("wide-resnet-10-1", COLOUR);
+    let before = state(&target);
+    let whole = || state(&model("wide-resnet-10-1", COLOUR));
+    let mut refused = |entries: Vec<StateEntry>, words: [&str; 2]| {
+        let error = target.load_state(entries).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert_eq!(state(&target), before);
+    };
+    refused(whole()[1..].to_vec(), ["conv1.weight", "got none"]);
+    refused(
+        state(&model("wide-resnet-16-1", COLOUR)),
+        ["block1.layer.1", "--network wide-resnet-16-1"],
+    );
+    let other = Model::new(
+        Architecture::from_str("wide-resnet-10-1").unwrap(),
+        COLOUR,
+        7,
+        &mut Rng::new(1),
+        &Device::cpu(),
+    );
+    refused(state(&other.unwrap()), ["fc.weight", "other images or classes"]);
+    let mut integers = whole();
+    integers[0].values = StateValues::I64(vec![0; 16 * 27]);
+    refused(integers, ["conv1.weight", "floating point"]);
+}
+
+#[test]
+fn half_and_double_precision_are_read() {
+    use burn::tensor::{bf16, f16};
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = model("small-cnn", GREY);
+    // Eighths are exact in every one of these types.
+    let mut entries = state(&source);
+    for (number, entry) in entries.iter_mut().enumerate() {
+        let StateValues::F32(values) = &mut entry.values else {
+            continue;
+        };
+        values
+            .iter_mut()
+            .enumerate()
+            .for_each(|(at, value)| *value = ((at + number) % 17) as f32 / 8.0 - 1.0);
+    }
+    source.load_state(entries.clone()).unwrap();
+    let types: [(safetensors::Dtype, fn(f32) -> Vec<u8>); 3] = [
+        (safetensors::Dtype::F16, |value| {
+            f16::from_f32(value).to_le_bytes().to_vec()
+        }),
+        (safetensors::Dtype::BF16, |value| {
+            bf16::from_f32(value).to_le_bytes().to_vec()
+        }),
+        (safetensors::Dtype::F64, |value| f64::from(value).to_le_bytes().to_vec()),
+    ];
+    for (dtype, write) in types {
+        let bytes: Vec<(StateEntry, Vec<u8>)> = entries
+            .iter()
+            .map(|entry| match &entry.values {
+                StateValues::F32(values) => (entry.clone(), values.iter().flat_map(|value| write(*value)).collect()),
+                StateValues::I64(_) => unreachable!("small-cnn has no counters"),
+            })
+            .collect();
+        let views = bytes.iter().map(|(entry, bytes)| {
+            (
+                entry.name.as_str(),
+                safetensors::tensor::TensorView::new(dtype, entry.shape.clone(), bytes).unwrap(),
+            )
+        });
+        let path = folder.path().join("weights.bin");
+        std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let mut target = model("small-cnn", GREY);
+        weights::load(&path, &mut target).unwrap();
+        assert_eq!(state(&target), state(&source), "{dtype:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_checkpoint_is_an_error_that_ends_in_its_path() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in [
+        ("text.pt", &b"no weights here"[..]),
+        ("text.safetensors", b"no weights here"),
+        ("empty.pth", b""),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let error = weights::load(&path, &mut model("small-cnn", GREY))
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with(&path.display().to_string()), "{error}");
+    }
+    let error = weights::load(&folder.path().join("absent.pt"), &mut model("small-cnn", GREY))
+        .unwrap_err()
+        .to_string();
+    assert!(error.ends_with("absent.pt"), "{error}");
+}
+
+#[test]
+fn a_written_file_replaces_an_old_one_whole_and_carries_its_metadata() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    std::fs::write(&path, "old").unwrap();
+    let metadata = BTreeMap::from([("network".to_string(), "wide-resnet-10-1".to_string())]);
+    weights::save_safetensors(&model("wide-resnet-10-1", COLOUR), &path, &metadata).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header.metadata().as_ref().unwrap()["network"], "wide-resnet-10-1");
+    let counter = header.info("bn1.num_batches_tracked").unwrap();
+    assert_eq!((counter.dtype, counter.shape.len()), (safetensors::Dtype::I64, 0));
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "a temporary file was left behind"
+    );
+
+    let missing = folder.path().join("no such folder").join("weights.safetensors");
+    let error = weights::save_safetensors(&model("small-cnn", GREY), &missing, &metadata)
+        .unwrap_err()
+        .to_string();
+    assert!(error.ends_with(&missing.display().to_string()), "{error}");
+}
+
+#[test]
+fn dropout_acts_in_training_alone_and_by_its_seed() {
+    let mut model = model("small-cnn", GREY);
+    // The original's last layer of zeros would hide it.
+    let mut entries = state(&model);
+    for entry in entries
+        .iter_mut()
+        .filter(|entry| entry.name.starts_with("classifier.fc3"))
+    {
+        let StateValues::F32(values) = &mut entry.values else {
+            continue;
+        };
+        values
+            .iter_mut()
+            .enumerate()
+            .for_each(|(at, value)| *value = (at as f32).sin() * 0.1);
+    }
+    model.load_state(entries).unwrap();
+    let x = Tensor::<4>::ones([2, 1, 28, 28], Device::cpu().tensors());
+    let logits = |model: &Model, mode| read(model.forward(x.clone(), mode)).unwrap();
+    let plain = logits(&model, Mode::Eval);
+    assert_eq!(logits(&model.clone().without_dropout(), Mode::Train), plain);
+    model.seed_dropout(5);
+    let first = logits(&model, Mode::Train);
+    assert_ne!(first, plain);
+    assert_ne!(
+        logits(&model.tracked(), Mode::Train),
+        first,
+        "the next pass of a step draws on"
+    );
+    model.seed_dropout(5);
+    assert_eq!(logits(&model.tracked(), Mode::Train), first);
+}
+
+#[test]
+fn first_weights_are_the_originals() {
+    let deviation = |model: &Model, name: &str| {
+        let entry = state(model).into_iter().find(|entry| entry.name == name).unwrap();
+        let StateValues::F32(values) = entry.values else {
+            panic!("{name} holds integers")
+        };
+        (values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+    };
+    let close = |got: f64, expected: f64| assert!((got / expected - 1.0).abs() < 0.05, "{got} instead of {expected}");
+    // TRADES' small network: convolutions of variance 2/fan_in, biases and last layer of zeros.
+    let small = model("small-cnn", GREY);
+    close(
+        deviation(&small, "feature_extractor.conv4.weight"),
+        (2.0f64 / (64.0 * 9.0)).sqrt(),
+    );
+    assert_eq!(deviation(&small, "feature_extractor.conv4.bias"), 0.0);
+    assert_eq!(deviation(&small, "classifier.fc3.weight"), 0.0);
+    // PyTorch's default: uniform in ±1/√fan_in.
+    close(
+        deviation(&small, "classifier.fc1.weight"),
+        1.0 / (3.0f64 * 1024.0).sqrt(),
+    );
+    close(
+        deviation(&model("resnet-18", COLOUR), "layer2.0.conv2.weight"),
+        1.0 / (3.0f64 * 128.0 * 9.0).sqrt(),
+    );
+    // Wide networks: variance 2/fan_out.
+    close(
+        deviation(&model("wide-resnet-10-2", COLOUR), "block2.layer.0.conv1.weight"),
+        (2.0f64 / (64.0 * 9.0)).sqrt(),
+    );
+    assert_eq!(deviation(&model("wide-resnet-10-2", COLOUR), "fc.bias"), 0.0);
 }

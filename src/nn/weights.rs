@@ -29,6 +29,13 @@ pub struct LoadReport {
     pub matched_by_order: bool,
 }
 
+impl LoadReport {
+    /// Whether there is anything that the person should read.
+    pub fn has_remarks(&self) -> bool {
+        self.matched_by_order || !self.ignored.is_empty()
+    }
+}
+
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sentences = Vec::new();
