@@ -64,12 +64,26 @@ pub struct DeviceOption {
     pub device: String,
 }
 
+impl Default for DeviceOption {
+    fn default() -> Self {
+        Self { device: "auto".into() }
+    }
+}
+
 /// Where runs live.
 #[derive(clap::Args, Clone)]
 pub struct RunsDirOption {
     /// The folder of runs.
     #[arg(long, default_value = "runs", value_name = "DIR")]
     pub runs_dir: PathBuf,
+}
+
+impl Default for RunsDirOption {
+    fn default() -> Self {
+        Self {
+            runs_dir: "runs".into(),
+        }
+    }
 }
 
 /// Runs the program: 0 done, 1 failed, 2 wrong use.

@@ -116,7 +116,7 @@ impl ModelOptions {
             device,
         )?;
         let report = weights::load(&weights_file, &mut model)?;
-        if !report.ignored.is_empty() {
+        if report.has_remarks() {
             note(&report);
         }
         let on_test = recipe.is_some_and(|recipe| recipe.data.held_out == 0);

@@ -80,7 +80,7 @@ pub(super) fn import(arguments: ImportArguments) -> Result<()> {
     };
     let mut model = Model::new(architecture, input, arguments.classes, &mut Rng::new(0), &Device::cpu())?;
     let report = weights::load(&arguments.file, &mut model)?;
-    if !report.ignored.is_empty() {
+    if report.has_remarks() {
         note(&report);
     }
     say(format!("{architecture}: {} parameters fit", model.parameter_count()));

@@ -1,0 +1,6 @@
+//! What a person reads afterwards: pictures, charts, and a page that shows a run or compares several.
+//!
+//! Nothing here prints or draws on a screen: everything is a value (an image, a text) that a terminal saves and a
+//! window shows.
+
+pub mod pictures;
