@@ -354,7 +354,7 @@ fn json_has_the_agreed_shape_and_reads_back() {
     assert_eq!(json["n"], 40);
     assert_eq!(json["epsilon"], "8/255");
     assert_eq!(json["norm"], "linf");
-    assert_eq!(json["device"], "CPU");
+    assert_eq!(json["device"], Device::cpu().info().name.as_str());
     assert_eq!(json["dataset"]["split"], "test");
     for name in ["natural", "fgsm", "pgd-20", "worst-case"] {
         assert!(json["accuracy"][name].is_f64(), "{name}");

@@ -59,9 +59,10 @@ pub fn maximise(
     let mut best = Best::default();
     for _ in 0..pgd.restarts.max(1) {
         let mut current = threat.start(natural, pgd.start, rng);
-        for _ in 0..pgd.steps {
+        for step in 0..pgd.steps {
             let (value, gradient) = value_and_gradient(objective, &current)?;
-            if pgd.keep == Keep::Best {
+            // A Gaussian start is not projected: only what comes after it is sure to lie in the ball.
+            if pgd.keep == Keep::Best && (step > 0 || pgd.start != Start::Gaussian) {
                 best.offer(&current, value);
             }
             current = threat.ascend(natural, current, gradient, step_size);
