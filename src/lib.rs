@@ -17,6 +17,12 @@
 //! 11. [`report`]: pictures, charts and pages
 //! 12. [`cli`]: the terminal
 
+// Outside tests nothing that input, device, disk or a person can make fail may panic, and only the terminal prints.
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)
+)]
+
 pub mod control;
 pub mod random;
 pub mod shapes;

@@ -550,7 +550,8 @@ fn half_and_double_precision_are_read() {
             .for_each(|(at, value)| *value = ((at + number) % 17) as f32 / 8.0 - 1.0);
     }
     source.load_state(entries.clone()).unwrap();
-    let types: [(safetensors::Dtype, fn(f32) -> Vec<u8>); 3] = [
+    type Encode = fn(f32) -> Vec<u8>;
+    let types: [(safetensors::Dtype, Encode); 3] = [
         (safetensors::Dtype::F16, |value| {
             f16::from_f32(value).to_le_bytes().to_vec()
         }),

@@ -109,12 +109,11 @@ fn show(source: &str, json: bool) -> Result<()> {
     }
     if !json {
         say(table(&rows));
-        for (_, dataset) in &found {
+        if let Some((_, dataset)) = found.first() {
             say(format!("{}: {}", dataset.name(), dataset.class_names().join(", ")));
             if let Some(text) = dataset.note() {
                 say(text);
             }
-            break;
         }
     }
     Ok(())

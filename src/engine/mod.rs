@@ -345,7 +345,7 @@ impl<'a> Trainer<'a> {
         self.progress.learning_rate = rate;
         self.progress.epsilon = f64::from(threat.epsilon.value());
         self.note(&loss, norm, &batch.labels);
-        if self.progress.step % recipe.log_every == 0 || self.progress.step == self.steps_per_epoch() {
+        if self.progress.step.is_multiple_of(recipe.log_every) || self.progress.step == self.steps_per_epoch() {
             self.report()?;
         }
         Ok(())
@@ -414,7 +414,7 @@ impl<'a> Trainer<'a> {
     /// Evaluates and checkpoints; `false` where the person stopped the evaluation.
     fn finish_epoch(&mut self) -> Result<bool, TrainError> {
         let epoch = self.progress.epoch + 1;
-        let due = epoch % self.recipe.evaluation.every == 0 || epoch == self.recipe.epochs;
+        let due = epoch.is_multiple_of(self.recipe.evaluation.every) || epoch == self.recipe.epochs;
         let accuracy = if due {
             let Some(accuracy) = self.evaluate(epoch)? else {
                 return Ok(false);

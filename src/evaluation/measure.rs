@@ -406,12 +406,13 @@ fn verify(checks: &[f32], threat: &ThreatModel, attack: &str) -> Result<(), Atta
     };
     match checks {
         [_, _, _, sum] if !sum.is_finite() => outside("a pixel that is no finite number".into()),
-        // Written so that a NaN fails.
-        [distance, ..] if !(*distance <= threat.epsilon.value() + threat.tolerance()) => outside(format!(
-            "{} distance {distance}, expected at most {}",
-            threat.norm, threat.epsilon
-        )),
-        [_, least, greatest, _] if !(*least >= 0.0 && *greatest <= 1.0) => {
+        [distance, ..] if distance.is_nan() || *distance > threat.epsilon.value() + threat.tolerance() => {
+            outside(format!(
+                "{} distance {distance}, expected at most {}",
+                threat.norm, threat.epsilon
+            ))
+        }
+        [_, least, greatest, _] if least.is_nan() || *least < 0.0 || *greatest > 1.0 => {
             outside(format!("pixels from {least} to {greatest}, expected 0 to 1"))
         }
         _ => Ok(()),

@@ -106,7 +106,7 @@ pub struct MissingGradient(pub String);
 
 #[derive(Debug, Clone)]
 enum Network {
-    SmallCnn(SmallCnn),
+    SmallCnn(Box<SmallCnn>),
     Stack(Stack),
     ResNet(ResNet),
     WideResNet(WideResNet),
@@ -164,7 +164,7 @@ impl Model {
         let channels = input.channels;
         let (network, smallest) = match architecture {
             Architecture::SmallCnn => (
-                SmallCnn::new(input, classes, build).map(Network::SmallCnn),
+                SmallCnn::new(input, classes, build).map(|network| Network::SmallCnn(Box::new(network))),
                 SmallCnn::SMALLEST,
             ),
             Architecture::DynamicCnn => (Stack::dynamic_cnn(input, classes, build).map(Network::Stack), 4),

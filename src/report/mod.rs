@@ -3,4 +3,6 @@
 //! Nothing here prints or draws on a screen: everything is a value (an image, a text) that a terminal saves and a
 //! window shows.
 
+pub mod chart;
+pub mod page;
 pub mod pictures;
