@@ -59,7 +59,7 @@ impl Default for DemoArguments {
 /// What fits into two minutes on two processor cores.
 const TRAINING_EXAMPLES: usize = 1_600;
 const TEST_EXAMPLES: usize = 300;
-const EPOCHS: usize = 5;
+const EPOCHS: usize = 4;
 const ATTACK_STEPS: usize = 5;
 /// Pictures for each defence, and pixels of theirs for one of the image.
 const GALLERY: usize = 9;
