@@ -98,7 +98,8 @@ impl Chart {
                 label = number(tick)
             );
         }
-        for tick in ticks(x_low, x_high, 8) {
+        // Epochs and minibatches are counted: half of one is no place on the axis.
+        for tick in ticks(x_low, x_high, 8).into_iter().filter(|tick| tick.fract() == 0.0) {
             let _ = write!(
                 svg,
                 r#"<text class="tick" x="{at:.1}" y="{below}" text-anchor="middle">{label}</text>"#,
