@@ -58,7 +58,7 @@ pub struct ImportArguments {
     #[arg(long)]
     network: String,
     /// Channels, height and width of its images.
-    #[arg(long, value_delimiter = ',', default_values_t = [3, 32, 32], num_args = 3)]
+    #[arg(long, value_delimiter = ',', default_values_t = [3, 32, 32])]
     input: Vec<usize>,
     /// The number of classes.
     #[arg(long, default_value_t = 10)]
