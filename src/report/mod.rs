@@ -3,4 +3,12 @@
 //! Nothing here prints or draws on a screen: everything is a value (an image, a text) that a terminal saves and a
 //! window shows.
 
+pub mod chart;
+pub mod compare;
+pub mod gallery;
+mod markup;
+pub mod page;
 pub mod pictures;
+
+pub use markup::escape;
+pub use page::{PageError, PageInput, RunReport, page, write_page};
