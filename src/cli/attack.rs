@@ -17,7 +17,7 @@ use crate::{
     data::{NpzValues, write_npz},
     nn::Mode,
     random::Rng,
-    report::pictures::triptych,
+    report::pictures,
     runs::write_atomic,
     shapes::Labels,
 };
@@ -104,7 +104,7 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     ];
     for position in 0..dataset.len() {
         let pixels = position * shape.len()..(position + 1) * shape.len();
-        let picture = triptych(
+        let picture = pictures::triptych(
             &natural_pixels[pixels.clone()],
             &adversarial_pixels[pixels],
             shape,
@@ -113,9 +113,7 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
         );
         let index = dataset.index(position);
         let file = arguments.out.join(format!("{index:05}.png"));
-        let mut png = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut png, image::ImageFormat::Png)?;
-        write_atomic(&file, png.get_ref())?;
+        write_atomic(&file, &pictures::png(&picture)?)?;
         let label = dataset.label(position) as i64;
         if arguments.json {
             say(serde_json::json!({

@@ -1,6 +1,8 @@
 //! `martlet demo`: two defences from one seed on the built-in data, attacked and compared, in about two minutes.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 use super::{
     DeviceOption, Reporter, RunsDirOption, evaluate, open_device, stop_on_interrupt,
@@ -8,17 +10,23 @@ use super::{
     train,
 };
 use crate::{
-    attacks::AttackSpec,
-    compute::Device,
+    attacks::{Attack, AttackSpec},
+    compute::{Device, read, read_int},
     control::Control,
     data::{self, Dataset, Split},
     defences::DefenceSpec,
     engine::TrainingData,
     evaluation::{Evaluation, Suite, evaluate as measure},
     losses::Form,
-    nn::Model,
+    nn::{Mode, Model},
+    random::Rng,
     recipe::{Recipe, Schedule, preset},
+    report::{
+        page::{Picture, RunReport, write_page},
+        pictures,
+    },
     runs::{self, Run, write_atomic},
+    shapes::Labels,
 };
 
 /// Arguments of `martlet demo`.
@@ -51,8 +59,11 @@ impl Default for DemoArguments {
 /// What fits into two minutes on two processor cores.
 const TRAINING_EXAMPLES: usize = 1_600;
 const TEST_EXAMPLES: usize = 300;
-const EPOCHS: usize = 5;
+const EPOCHS: usize = 4;
 const ATTACK_STEPS: usize = 5;
+/// Pictures for each defence, and pixels of theirs for one of the image.
+const GALLERY: usize = 9;
+const ENLARGED: u32 = 4;
 /// At this radius a network after so short a training still gets some ten per cent of its training images wrong.
 const EPSILON: &str = "0.1";
 /// What the comparison attacks with.
@@ -61,8 +72,9 @@ const ATTACKS: [&str; 4] = ["natural", "fgsm", "pgd-20", "cw-20"];
 /// A trained defence and how it stood up.
 struct Contestant {
     name: String,
-    folder: std::path::PathBuf,
+    run: Run,
     evaluation: Evaluation,
+    gallery: Vec<Picture>,
     seconds: f64,
 }
 
@@ -112,22 +124,34 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
         let seconds = started.elapsed().as_secs_f64();
         let evaluation = attack(&model, &test, &recipe, &device, &control)?;
         keep(&run, &evaluation)?;
+        let gallery = fooled(&model, &test, &evaluation, &recipe, &device, &run)?;
         contestants.push(Contestant {
             name,
-            folder: run.folder().to_path_buf(),
+            run,
             evaluation,
+            gallery,
             seconds,
         });
     }
     if arguments.json {
         let all: Vec<_> = contestants
             .iter()
-            .map(|c| serde_json::json!({ "defence": c.name, "run": c.folder, "seconds": c.seconds, "evaluation": c.evaluation }))
+            .map(|c| serde_json::json!({ "defence": c.name, "run": c.run.folder(), "seconds": c.seconds, "evaluation": c.evaluation }))
             .collect();
         say(serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
-    tell(&contestants, began.elapsed().as_secs_f64());
+    let page = contestants
+        .last()
+        .map(|contestant| contestant.run.folder().join("report.html"));
+    tell(&contestants, page.as_deref(), began.elapsed().as_secs_f64());
+    if let Some(page) = &page {
+        let reports = contestants
+            .into_iter()
+            .map(|c| RunReport::of(&c.run, &c.name, Some(c.evaluation), c.gallery))
+            .collect::<Result<Vec<_>, _>>()?;
+        write_page(page, "Two defences on the built-in characters", &reports)?;
+    }
     Ok(())
 }
 
@@ -167,6 +191,58 @@ fn attack(model: &Model, test: &Dataset, recipe: &Recipe, device: &Device, contr
     Ok(evaluation)
 }
 
+/// Pictures of test characters that the network knows and PGD-20 makes it mistake; also kept beside the run.
+fn fooled(
+    model: &Model,
+    test: &Dataset,
+    evaluation: &Evaluation,
+    recipe: &Recipe,
+    device: &Device,
+    run: &Run,
+) -> Result<Vec<Picture>> {
+    let Some(column) = evaluation.attacks.iter().position(|attack| attack.name == "pgd-20") else {
+        return Ok(Vec::new());
+    };
+    let positions: Vec<usize> = evaluation
+        .examples
+        .iter()
+        .enumerate()
+        .filter(|(_, example)| example.natural == example.label && !example.attacks[column].robust)
+        .map(|(position, _)| position)
+        .take(GALLERY)
+        .collect();
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let batch = test.batch(&positions, device);
+    let logits = |images| model.forward(images, Mode::Eval);
+    let attack: AttackSpec = "pgd-20".parse()?;
+    let adversarial = attack.perturb(&logits, &batch, &recipe.threat, &mut Rng::new(recipe.seed))?;
+    let predicted: Labels = logits(adversarial.clone()).argmax(1).reshape([positions.len()]);
+    let (natural, predicted) = (read(batch.images)?, read_int(predicted)?);
+    let adversarial = read(adversarial)?;
+    let shape = test.shape();
+    let folder = run.folder().join("pictures");
+    std::fs::create_dir_all(&folder).with_context(|| format!("the folder cannot be made: {}", folder.display()))?;
+    let mut gallery = Vec::new();
+    for (number, position) in positions.iter().enumerate() {
+        let pixels = number * shape.len()..(number + 1) * shape.len();
+        let picture = pictures::triptych(&natural[pixels.clone()], &adversarial[pixels], shape, None, ENLARGED);
+        let png = pictures::png(&picture)?;
+        write_atomic(&folder.join(format!("{:05}.png", test.index(*position))), &png)?;
+        let name = |class: usize| test.class_names().get(class).cloned().unwrap_or_default();
+        gallery.push(Picture {
+            uri: pictures::data_uri(&png),
+            caption: format!(
+                "{} taken for {}",
+                name(test.label(*position)),
+                name(predicted[number] as usize)
+            ),
+        });
+    }
+    Ok(gallery)
+}
+
 fn keep(run: &Run, evaluation: &Evaluation) -> Result<()> {
     write_atomic(
         &run.folder().join("evaluation-test-last.json"),
@@ -176,7 +252,7 @@ fn keep(run: &Run, evaluation: &Evaluation) -> Result<()> {
 }
 
 /// The comparison side by side, and what of it is more than chance.
-fn tell(contestants: &[Contestant], seconds: f64) {
+fn tell(contestants: &[Contestant], page: Option<&Path>, seconds: f64) {
     let [first, second] = contestants else { return };
     let cell = |contestant: &Contestant, attack: usize| {
         let standing = &contestant.evaluation.attacks[attack].standing;
@@ -221,12 +297,21 @@ fn tell(contestants: &[Contestant], seconds: f64) {
             ));
         }
     }
-    let folders: Vec<String> = contestants.iter().map(|c| c.folder.display().to_string()).collect();
+    let folders: Vec<String> = contestants
+        .iter()
+        .map(|c| c.run.folder().display().to_string())
+        .collect();
     say(format!(
         "\nThe runs are in {}. The whole took {}.",
         folders.join(" and "),
         duration(seconds)
     ));
+    if let Some(page) = page {
+        say(format!(
+            "A page to look at, with curves and pictures: {}",
+            page.display()
+        ));
+    }
     say(
         "Next: `martlet attack RUN --out DIR` for pictures, `martlet train --recipe mnist-mart --dataset mnist:DIR` for the real thing, `martlet --help` for all of it.",
     );

@@ -1,0 +1,141 @@
+//! A whole training step on a Vulkan device against the CPU, and an attack that goes on for long.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use martlet::{
+    attacks::{Keep, Pgd, maximise},
+    compute::{self, Device, read},
+    defences::{DefenceSpec, StepContext},
+    engine::Sgd,
+    losses::{self, Form},
+    nn::{Architecture, Mode, Model},
+    random::Rng,
+    recipe::preset,
+    shapes::{Batch, ImageShape, Images},
+    threat::{Norm, Start, ThreatModel},
+};
+
+/// Small on purpose: a software rasteriser compiles and runs every kernel on the processor.
+const SHAPE: ImageShape = ImageShape {
+    channels: 1,
+    height: 8,
+    width: 8,
+};
+const EXAMPLES: usize = 4;
+
+/// The first Vulkan device, software or not. Says loudly where there is none, and fails then under CI.
+fn vulkan() -> Option<Device> {
+    match compute::open("vulkan:0") {
+        Ok(device) => Some(device),
+        Err(error) => {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "no Vulkan device: install lavapipe ({error})"
+            );
+            println!("SKIPPED: no Vulkan device, so nothing was compared ({error})");
+            None
+        }
+    }
+}
+
+fn batch(device: &Device) -> Batch {
+    let mut rng = Rng::new(4);
+    let pixels: Vec<f32> = (0..EXAMPLES * SHAPE.len()).map(|_| rng.uniform(0.0, 1.0)).collect();
+    let shape = [EXAMPLES, SHAPE.channels, SHAPE.height, SHAPE.width];
+    Batch {
+        images: Tensor::from_data(TensorData::new(pixels, shape), device.tensors()),
+        labels: Tensor::<1, Int>::from_data(TensorData::new(vec![1i64, 5, 0, 9], [EXAMPLES]), device.tensors()),
+        indices: (0..EXAMPLES).collect(),
+    }
+}
+
+fn model(device: &Device) -> Model {
+    Model::new(Architecture::DynamicCnn, SHAPE, 10, &mut Rng::new(6), device).unwrap()
+}
+
+fn threat() -> ThreatModel {
+    ThreatModel {
+        norm: Norm::Linf,
+        epsilon: "0.1".parse().unwrap(),
+    }
+}
+
+/// Loss, adversarial images and weights after one step of MART from the same start.
+fn one_step(device: &Device) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let mut model = model(device);
+    let batch = batch(device);
+    let recipe = preset("mnist-mart").unwrap();
+    let mut pgd = recipe.attack.pgd(1.0);
+    (pgd.steps, pgd.step_size) = (3, "0.025".parse().unwrap());
+    let tracked = model.tracked();
+    let attacked = |images: Images| model.forward(images, Mode::Eval);
+    let mut context = StepContext {
+        attacked: &attacked,
+        threat: &threat(),
+        pgd: &pgd,
+        rng: &mut Rng::new(8),
+    };
+    let mut mart = DefenceSpec::Mart {
+        lambda: 5.0,
+        form: Form::Paper,
+    }
+    .build();
+    let loss = mart.loss(&tracked, &batch, &mut context).unwrap();
+    let gradients = tracked.gradients(&mut loss.objective.backward()).unwrap();
+    Sgd::default().step(&mut model, gradients, &recipe.optimiser, 0.05);
+    let weights = model
+        .parameters()
+        .into_iter()
+        .flat_map(|parameter| read(parameter.values).unwrap())
+        .collect();
+    (
+        read(loss.objective).unwrap(),
+        read(loss.adversarial.unwrap()).unwrap(),
+        weights,
+    )
+}
+
+#[test]
+fn a_training_step_agrees_with_the_cpu() {
+    let Some(device) = vulkan() else { return };
+    let here = one_step(&device);
+    let there = one_step(&Device::cpu());
+    for (name, ours, cpu) in [
+        ("loss", here.0, there.0),
+        ("adversarial images", here.1, there.1),
+        ("weights", here.2, there.2),
+    ] {
+        let largest = cpu.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let off = ours.iter().zip(&cpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest;
+        assert!(
+            off < 1e-3,
+            "{name}: off by {off:e} of the largest on {}",
+            device.info().name
+        );
+    }
+}
+
+#[test]
+fn five_hundred_attack_steps_take_no_more_memory_than_fifty() {
+    let Some(device) = vulkan() else { return };
+    let (model, batch) = (model(&device), batch(&device));
+    let objective = |images: Images| losses::cross_entropy(model.forward(images, Mode::Eval), batch.labels.clone());
+    let attack = |steps: usize| {
+        let step_size = "0.01".parse().unwrap();
+        let pgd = Pgd {
+            steps,
+            step_size,
+            start: Start::Uniform,
+            restarts: 1,
+            keep: Keep::Last,
+        };
+        let images = maximise(&objective, &batch.images, &threat(), &pgd, &mut Rng::new(2)).unwrap();
+        read(images).unwrap();
+        device.memory_bytes_in_use().expect("a Vulkan device counts its memory")
+    };
+    let after_fifty = attack(50);
+    let after_all = attack(450);
+    assert!(
+        after_all <= after_fifty + after_fifty / 10,
+        "{after_fifty} bytes after 50 steps, {after_all} after 500"
+    );
+}
