@@ -13,7 +13,7 @@ use crate::{
     evaluation::Evaluation,
     nn::{Mode, Model},
     random::Rng,
-    threat::ThreatModel,
+    threat::{Norm, ThreatModel},
 };
 
 /// Pixels of a picture for one of the image.
@@ -121,7 +121,32 @@ pub fn telling_examples(evaluations: &[&Evaluation], attack: &str, most: usize) 
     chosen
 }
 
-/// Attacks every example of `dataset`, and shows perturbations times `gain`.
+/// The gain at which the whole ball fills the range of colours; none where the norm bounds no single pixel, so that
+/// each picture takes its own ([`pictures::full_gain`]).
+pub fn gain(threat: &ThreatModel) -> Option<f32> {
+    let epsilon = threat.epsilon.value();
+    (threat.norm == Norm::Linf && epsilon > 0.0).then(|| 1.0 / epsilon)
+}
+
+/// What stands over pictures of `attack`: its numbers, and how to read the perturbation.
+pub fn caption(attack: &AttackSpec, threat: &ThreatModel) -> String {
+    let kappa = attack.kappa().map(|kappa| format!(", κ = {kappa}")).unwrap_or_default();
+    let gain = match gain(threat) {
+        Some(gain) => format!("enlarged {gain:.1} times"),
+        None => "enlarged until its largest change fills the range".to_string(),
+    };
+    let (name, steps, step_size) = (&attack.name, attack.steps, attack.step_size(threat));
+    let steps = if steps == 1 {
+        "1 step".to_string()
+    } else {
+        format!("{steps} steps")
+    };
+    format!(
+        "{name}: {steps} of {step_size}, {threat}{kappa}. The perturbation is {gain}; in images without colour, orange is brighter, blue is darker, light grey is unchanged. In brackets: how sure the network is."
+    )
+}
+
+/// Attacks every example of `dataset`.
 ///
 /// # Errors
 /// When the attack or the device fails.
@@ -131,7 +156,6 @@ pub fn attempts(
     dataset: &Dataset,
     attack: &AttackSpec,
     threat: &ThreatModel,
-    gain: f32,
     rng: &mut Rng,
     device: &Device,
 ) -> Result<Vec<Attempt>, AttackError> {
@@ -154,7 +178,13 @@ pub fn attempts(
             (true, false) => AttemptOutcome::Fooled,
             (true, true) => AttemptOutcome::Held,
         };
-        let triptych = pictures::triptych(&natural[pixels.clone()], &adversarial[pixels], shape, Some(gain), SCALE);
+        let triptych = pictures::triptych(
+            &natural[pixels.clone()],
+            &adversarial[pixels],
+            shape,
+            gain(threat),
+            SCALE,
+        );
         Attempt {
             model: name.to_string(),
             triptych,

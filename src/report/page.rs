@@ -915,7 +915,10 @@ fn warm_up(recipe: &Recipe) -> String {
     let warm = &recipe.warm_up;
     let mut parts = Vec::new();
     if warm.natural_epochs > 0 {
-        parts.push(format!("{} without attack", counted(warm.natural_epochs, "epoch", "epochs")));
+        parts.push(format!(
+            "{} without attack",
+            counted(warm.natural_epochs, "epoch", "epochs")
+        ));
     }
     if warm.epsilon_epochs > 0.0 {
         parts.push(format!(
