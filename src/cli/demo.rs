@@ -233,9 +233,9 @@ fn show(contestants: &[Contestant], test: &Dataset, device: &Device, verdict: &[
     let mut entries: Vec<Entry> = (0..examples.len())
         .map(|position| Entry {
             title: format!(
-                "Test character {}, a {}",
-                examples.index(position),
-                examples.class_names()[examples.label(position)]
+                "True class {} (test character {})",
+                examples.class_names()[examples.label(position)],
+                examples.index(position)
             ),
             attempts: Vec::new(),
         })

@@ -100,19 +100,13 @@ pub fn verdict(first: (&str, &Evaluation), second: (&str, &Evaluation)) -> Vec<S
             .iter()
             .filter(|difference| difference.is_clear() && difference.value * sign > 0.0);
         let figures: Vec<String> = clear
-            .map(|difference| {
-                let (a, b) = (difference.interval.low * sign, difference.interval.high * sign);
-                format!(
-                    "{} by {} ({} to {})",
-                    spoken(&difference.name),
-                    points(difference.value.abs()),
-                    plain(a.min(b)),
-                    plain(a.max(b))
-                )
-            })
+            .map(|difference| format!("{} by {}", spoken(&difference.name), points(difference.value.abs())))
             .collect();
         if !figures.is_empty() {
-            sentences.push(format!("{ahead} is ahead beyond its 95 % interval {}.", and(&figures)));
+            sentences.push(format!(
+                "{ahead} is ahead by more than the 95 % interval of the difference: {}.",
+                and(&figures)
+            ));
         }
     }
     let unclear: Vec<&Difference> = differences.iter().filter(|difference| !difference.is_clear()).collect();
@@ -151,10 +145,6 @@ fn spoken(name: &str) -> String {
 
 fn points(share: f64) -> String {
     format!("{:.1} points", 100.0 * share)
-}
-
-fn plain(share: f64) -> String {
-    format!("{:.1}", 100.0 * share)
 }
 
 /// A difference of shares in percentage points, with its sign.
