@@ -2,7 +2,7 @@
 //!
 //! [`open`] chooses a device at run time and gives a [`Device`]; [`devices`] lists what there is. The three
 //! operations that every attack and every batch goes through ([`linf_ascend`], [`l2_ascend`], [`pad_crop_flip`])
-//! have up to three forms: composed tensor operations that run anywhere ([`reference`]), hand-written WGSL for GPUs
+//! have up to three forms: composed tensor operations that run anywhere ([`mod@reference`]), hand-written WGSL for GPUs
 //! ([`kernels`]), and one fused loop on the processor ([`host`]). The functions of this module choose among them;
 //! `docs/measurements/` holds the figures behind each choice. [`self_check`] compares a device with the processor.
 

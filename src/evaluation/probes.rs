@@ -291,9 +291,9 @@ fn zero_gradients(measurement: &mut Measurement, positions: &[usize]) -> Result<
     }
     let zeros = zeros as f64 / entries.max(1) as f64;
     let of = positions.len();
-    // At least a twentieth of the examples, or nearly all entries: dead ReLUs over a black background alone make some
+    // At least a twentieth of the examples, or seven tenths of all entries: dead ReLUs over a black background alone make some
     // sixty per cent of an adversarially trained network's entries 0.
-    let many = flat >= of.div_ceil(20) || zeros > 0.9;
+    let many = flat >= of.div_ceil(20) || zeros > 0.7;
     Ok(many.then_some(Warning::ManyZeroGradients { flat, of, zeros }))
 }
 
