@@ -1,6 +1,6 @@
 //! `martlet demo`: two defences from one seed on the built-in data, attacked and compared, in about two minutes.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -10,23 +10,24 @@ use super::{
     train,
 };
 use crate::{
-    attacks::{Attack, AttackSpec},
-    compute::{Device, read, read_int},
+    attacks::AttackSpec,
+    compute::Device,
     control::Control,
     data::{self, Dataset, Split},
     defences::DefenceSpec,
     engine::TrainingData,
-    evaluation::{Evaluation, Suite, evaluate as measure},
+    evaluation::{EvaluateError, Evaluation, Suite, evaluate as measure},
     losses::Form,
-    nn::{Mode, Model},
+    nn::Model,
     random::Rng,
     recipe::{Recipe, Schedule, preset},
     report::{
-        page::{Picture, RunReport, write_page},
+        self, PageInput, RunReport,
+        compare::{self, signed},
+        gallery::{self, Entry, Gallery},
         pictures,
     },
     runs::{self, Run, write_atomic},
-    shapes::Labels,
 };
 
 /// Arguments of `martlet demo`.
@@ -61,20 +62,22 @@ const TRAINING_EXAMPLES: usize = 1_600;
 const TEST_EXAMPLES: usize = 300;
 const EPOCHS: usize = 4;
 const ATTACK_STEPS: usize = 5;
-/// Pictures for each defence, and pixels of theirs for one of the image.
-const GALLERY: usize = 9;
-const ENLARGED: u32 = 4;
+/// Test characters to look at.
+const GALLERY: usize = 8;
 /// At this radius a network after so short a training still gets some ten per cent of its training images wrong.
 const EPSILON: &str = "0.1";
 /// What the comparison attacks with.
 const ATTACKS: [&str; 4] = ["natural", "fgsm", "pgd-20", "cw-20"];
+/// Which of them the pictures show.
+const SHOWN: &str = "pgd-20";
 
 /// A trained defence and how it stood up.
 struct Contestant {
     name: String,
     run: Run,
+    recipe: Recipe,
+    model: Model,
     evaluation: Evaluation,
-    gallery: Vec<Picture>,
     seconds: f64,
 }
 
@@ -122,36 +125,54 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
             return Ok(());
         }
         let seconds = started.elapsed().as_secs_f64();
-        let evaluation = attack(&model, &test, &recipe, &device, &control)?;
+        let Some(evaluation) = attack(&model, &test, &recipe, &device, &control)? else {
+            note(format!(
+                "stopped; {name} is trained, and `martlet evaluate {}` attacks it",
+                run.folder().display()
+            ));
+            return Ok(());
+        };
         keep(&run, &evaluation)?;
-        let gallery = fooled(&model, &test, &evaluation, &recipe, &device, &run)?;
         contestants.push(Contestant {
             name,
             run,
+            recipe,
+            model,
             evaluation,
-            gallery,
             seconds,
         });
     }
+    let [first, second] = &contestants[..] else {
+        return Ok(());
+    };
+    let mut verdict = compare::verdict((&first.name, &first.evaluation), (&second.name, &second.evaluation));
+    verdict
+        .push("Minutes of training decide nothing about the methods: the papers' claims are about long runs.".into());
+    let page = show(&contestants, &test, &device, &verdict)?;
+    let seconds = began.elapsed().as_secs_f64();
     if arguments.json {
-        let all: Vec<_> = contestants
-            .iter()
-            .map(|c| serde_json::json!({ "defence": c.name, "run": c.run.folder(), "seconds": c.seconds, "evaluation": c.evaluation }))
-            .collect();
+        let runs = contestants.iter().map(|c| {
+            serde_json::json!({ "defence": c.name, "run": c.run.folder(), "seconds": c.seconds, "evaluation": c.evaluation })
+        });
+        let runs: Vec<_> = runs.collect();
+        let all = serde_json::json!({ "runs": runs, "verdict": verdict, "page": page, "seconds": seconds });
         say(serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
-    let page = contestants
-        .last()
-        .map(|contestant| contestant.run.folder().join("report.html"));
-    tell(&contestants, page.as_deref(), began.elapsed().as_secs_f64());
-    if let Some(page) = &page {
-        let reports = contestants
-            .into_iter()
-            .map(|c| RunReport::of(&c.run, &c.name, Some(c.evaluation), c.gallery))
-            .collect::<Result<Vec<_>, _>>()?;
-        write_page(page, "Two defences on the built-in characters", &reports)?;
-    }
+    tell(first, second, &verdict);
+    say(format!(
+        "\nThe runs, their pictures and their figures: {} and {}. The whole took {}.",
+        first.run.folder().display(),
+        second.run.folder().display(),
+        duration(seconds)
+    ));
+    say(format!(
+        "A page to look at, with curves and pictures: {}",
+        page.display()
+    ));
+    say(
+        "Next: `martlet data get mnist` and `martlet train --recipe mnist-mart --dataset mnist:DIR` for the real thing, `martlet attack RUN --out DIR` for more pictures, `martlet --help` for all of it.",
+    );
     Ok(())
 }
 
@@ -173,7 +194,14 @@ fn recipe(defence: DefenceSpec, seed: u64) -> Result<Recipe> {
     Ok(recipe)
 }
 
-fn attack(model: &Model, test: &Dataset, recipe: &Recipe, device: &Device, control: &Control) -> Result<Evaluation> {
+/// The suite's verdict; none where the person stopped it.
+fn attack(
+    model: &Model,
+    test: &Dataset,
+    recipe: &Recipe,
+    device: &Device,
+    control: &Control,
+) -> Result<Option<Evaluation>> {
     let attacks = ATTACKS
         .iter()
         .map(|name| name.parse::<AttackSpec>())
@@ -186,61 +214,72 @@ fn attack(model: &Model, test: &Dataset, recipe: &Recipe, device: &Device, contr
         progress.tell(event)
     });
     progress.finish();
-    let mut evaluation = result?;
-    evaluation.dataset.split = Some("test".into());
-    Ok(evaluation)
+    match result {
+        Ok(mut evaluation) => {
+            evaluation.dataset.split = Some("test".into());
+            Ok(Some(evaluation))
+        }
+        Err(EvaluateError::Stopped { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Pictures of test characters that the network knows and PGD-20 makes it mistake; also kept beside the run.
-fn fooled(
-    model: &Model,
-    test: &Dataset,
-    evaluation: &Evaluation,
-    recipe: &Recipe,
-    device: &Device,
-    run: &Run,
-) -> Result<Vec<Picture>> {
-    let Some(column) = evaluation.attacks.iter().position(|attack| attack.name == "pgd-20") else {
-        return Ok(Vec::new());
-    };
-    let positions: Vec<usize> = evaluation
-        .examples
-        .iter()
-        .enumerate()
-        .filter(|(_, example)| example.natural == example.label && !example.attacks[column].robust)
-        .map(|(position, _)| position)
-        .take(GALLERY)
-        .collect();
-    if positions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let batch = test.batch(&positions, device);
-    let logits = |images| model.forward(images, Mode::Eval);
-    let attack: AttackSpec = "pgd-20".parse()?;
-    let adversarial = attack.perturb(&logits, &batch, &recipe.threat, &mut Rng::new(recipe.seed))?;
-    let predicted: Labels = logits(adversarial.clone()).argmax(1).reshape([positions.len()]);
-    let (natural, predicted) = (read(batch.images)?, read_int(predicted)?);
-    let adversarial = read(adversarial)?;
-    let shape = test.shape();
-    let folder = run.folder().join("pictures");
-    std::fs::create_dir_all(&folder).with_context(|| format!("the folder cannot be made: {}", folder.display()))?;
-    let mut gallery = Vec::new();
-    for (number, position) in positions.iter().enumerate() {
-        let pixels = number * shape.len()..(number + 1) * shape.len();
-        let picture = pictures::triptych(&natural[pixels.clone()], &adversarial[pixels], shape, None, ENLARGED);
-        let png = pictures::png(&picture)?;
-        write_atomic(&folder.join(format!("{:05}.png", test.index(*position))), &png)?;
-        let name = |class: usize| test.class_names().get(class).cloned().unwrap_or_default();
-        gallery.push(Picture {
-            uri: pictures::data_uri(&png),
-            caption: format!(
-                "{} taken for {}",
-                name(test.label(*position)),
-                name(predicted[number] as usize)
+/// Attacks a few telling test characters once more and keeps the pictures beside each run; then the page about both,
+/// which lies in both folders. Gives the path of the last.
+fn show(contestants: &[Contestant], test: &Dataset, device: &Device, verdict: &[String]) -> Result<PathBuf> {
+    let evaluations: Vec<&Evaluation> = contestants.iter().map(|contestant| &contestant.evaluation).collect();
+    let examples = test.subset(&gallery::telling_examples(&evaluations, SHOWN, GALLERY));
+    let attack: AttackSpec = SHOWN.parse()?;
+    let mut entries: Vec<Entry> = (0..examples.len())
+        .map(|position| Entry {
+            title: format!(
+                "True class {} (test character {})",
+                examples.class_names()[examples.label(position)],
+                examples.index(position)
             ),
-        });
+            attempts: Vec::new(),
+        })
+        .collect();
+    let mut caption = String::new();
+    for contestant in contestants.iter().filter(|_| !examples.is_empty()) {
+        let threat = &contestant.recipe.threat;
+        caption = gallery::caption(&attack, threat);
+        let rng = &mut Rng::new(contestant.recipe.seed);
+        let attempts = gallery::attempts(
+            &contestant.name,
+            &contestant.model,
+            &examples,
+            &attack,
+            threat,
+            rng,
+            device,
+        )?;
+        let folder = contestant.run.folder().join("pictures");
+        std::fs::create_dir_all(&folder).with_context(|| format!("the folder cannot be made: {}", folder.display()))?;
+        for (position, attempt) in attempts.into_iter().enumerate() {
+            let file = folder.join(format!("{:05}.png", examples.index(position)));
+            write_atomic(&file, &pictures::png(&attempt.triptych)?)?;
+            entries[position].attempts.push(attempt);
+        }
     }
-    Ok(gallery)
+    let chosen = "Chosen to show every way in which the two fare among the characters that both know; no fair sample.";
+    let runs = contestants.iter().map(|contestant| RunReport::read(&contestant.run));
+    let input = PageInput {
+        title: "Two defences on the built-in characters".into(),
+        conclusions: verdict.to_vec(),
+        runs: runs.collect::<Result<Vec<_>, _>>()?,
+        classes: Some(test.classes()),
+        gallery: (!entries.is_empty()).then(|| Gallery {
+            caption: format!("{caption} {chosen}"),
+            entries,
+        }),
+    };
+    let mut page = PathBuf::new();
+    for contestant in contestants {
+        page = contestant.run.folder().join("report.html");
+        report::write_page(&page, &input)?;
+    }
+    Ok(page)
 }
 
 fn keep(run: &Run, evaluation: &Evaluation) -> Result<()> {
@@ -252,25 +291,29 @@ fn keep(run: &Run, evaluation: &Evaluation) -> Result<()> {
 }
 
 /// The comparison side by side, and what of it is more than chance.
-fn tell(contestants: &[Contestant], page: Option<&Path>, seconds: f64) {
-    let [first, second] = contestants else { return };
-    let cell = |contestant: &Contestant, attack: usize| {
-        let standing = &contestant.evaluation.attacks[attack].standing;
-        let interval = &standing.interval;
-        format!(
-            "{} ({:.1} to {:.1})",
-            percent(standing.accuracy),
-            interval.low * 100.0,
-            interval.high * 100.0
-        )
-    };
+fn tell(first: &Contestant, second: &Contestant, verdict: &[String]) {
     let mut rows = vec![vec![
         "test accuracy".to_string(),
         first.name.clone(),
         second.name.clone(),
+        "difference".to_string(),
     ]];
-    for (position, attack) in first.evaluation.attacks.iter().enumerate() {
-        rows.push(vec![attack.name.clone(), cell(first, position), cell(second, position)]);
+    for difference in compare::differences(&first.evaluation, &second.evaluation) {
+        let figure = |standing: &crate::evaluation::Standing| {
+            let (low, high) = (100.0 * standing.interval.low, 100.0 * standing.interval.high);
+            format!("{} ({low:.1} to {high:.1})", percent(standing.accuracy))
+        };
+        rows.push(vec![
+            difference.name.clone(),
+            figure(&difference.first),
+            figure(&difference.second),
+            format!(
+                "{} ({} to {})",
+                signed(difference.value),
+                signed(difference.interval.low),
+                signed(difference.interval.high)
+            ),
+        ]);
     }
     rows.push(vec![
         "trained in".into(),
@@ -279,15 +322,16 @@ fn tell(contestants: &[Contestant], page: Option<&Path>, seconds: f64) {
     ]);
     say(format!("\n{}", table(&rows)));
     let evaluation = &first.evaluation;
+    let kappa = evaluation.attacks.iter().find_map(|attack| attack.kappa);
     say(format!(
-        "N = {} test characters, {} ε = {}, 95 % intervals; CW with κ = {}",
+        "N = {} test characters, {} ε = {}; in brackets 95 % intervals, differences in percentage points{}",
         evaluation.n,
         evaluation.norm,
         evaluation.epsilon,
-        crate::attacks::DEFAULT_KAPPA
+        kappa.map(|kappa| format!("; CW with κ = {kappa}")).unwrap_or_default()
     ));
-    say(format!("\n{}", verdict(first, second)));
-    for contestant in contestants {
+    say(format!("\n{}", verdict.join("\n")));
+    for contestant in [first, second] {
         for warning in &contestant.evaluation.warnings {
             note(format!(
                 "{}: {} (docs/warnings.md#{})",
@@ -296,50 +340,5 @@ fn tell(contestants: &[Contestant], page: Option<&Path>, seconds: f64) {
                 warning.anchor()
             ));
         }
-    }
-    let folders: Vec<String> = contestants
-        .iter()
-        .map(|c| c.run.folder().display().to_string())
-        .collect();
-    say(format!(
-        "\nThe runs are in {}. The whole took {}.",
-        folders.join(" and "),
-        duration(seconds)
-    ));
-    if let Some(page) = page {
-        say(format!(
-            "A page to look at, with curves and pictures: {}",
-            page.display()
-        ));
-    }
-    say(
-        "Next: `martlet attack RUN --out DIR` for pictures, `martlet train --recipe mnist-mart --dataset mnist:DIR` for the real thing, `martlet --help` for all of it.",
-    );
-}
-
-/// Says for each attack which defence is ahead by more than chance explains: where neither interval holds the other's
-/// value.
-fn verdict(first: &Contestant, second: &Contestant) -> String {
-    let mut ahead: [Vec<&str>; 2] = Default::default();
-    for (a, b) in first.evaluation.attacks.iter().zip(&second.evaluation.attacks) {
-        let (low, high) = if a.accuracy() < b.accuracy() { (a, b) } else { (b, a) };
-        let apart = low.standing.interval.high < high.accuracy() && low.accuracy() < high.standing.interval.low;
-        if apart {
-            ahead[usize::from(std::ptr::eq(high, b))].push(&a.name);
-        }
-    }
-    let claims: Vec<String> = [first, second]
-        .into_iter()
-        .zip(&ahead)
-        .filter(|(_, attacks)| !attacks.is_empty())
-        .map(|(winner, attacks)| format!("{} is ahead under {}", winner.name, attacks.join(", ")))
-        .collect();
-    if claims.is_empty() {
-        "No difference between the two is larger than chance explains at this N: so short a training decides nothing between them.".to_string()
-    } else {
-        format!(
-            "Beyond what chance explains at this N: {}. One seed and minutes of training: the paper's claims are about long runs.",
-            claims.join("; ")
-        )
     }
 }

@@ -4,5 +4,11 @@
 //! window shows.
 
 pub mod chart;
+pub mod compare;
+pub mod gallery;
+mod markup;
 pub mod page;
 pub mod pictures;
+
+pub use markup::escape;
+pub use page::{PageError, PageInput, RunReport, page, write_page};

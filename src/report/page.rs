@@ -1,358 +1,1064 @@
-//! One self-contained HTML page about a run, or about several side by side.
+//! One self-contained HTML page that shows a run, or several side by side.
+//!
+//! The page needs nothing beside itself and loads nothing: it can be sent as one file. It is made from what lies in the
+//! runs' folders, so that the same folders give the same page.
 
-use std::{fmt::Write, path::Path};
-
-use serde_json::Value;
-
-use super::chart::{Chart, Series};
-use crate::{
-    evaluation::Evaluation,
-    runs::{Run, RunError, write_atomic},
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
 };
 
-/// A picture with its caption.
-pub struct Picture {
-    /// The picture as a data URI, such as [`super::pictures::data_uri`] makes.
-    pub uri: String,
-    /// What it shows.
-    pub caption: String,
+use image::ImageError;
+use serde_json::Value;
+
+use super::{
+    chart::{self, Bar, BarChart, BarSeries, LineChart, Series, Unit},
+    compare::{self, signed},
+    gallery::{Attempt, AttemptOutcome, Gallery},
+    markup::escape,
+    pictures,
+};
+use crate::{
+    engine::{Ended, EpochReport, Event, StepReport, WarningReport},
+    evaluation::{AttackResult, Evaluation, Standing},
+    nn::Mode,
+    recipe::{Decay, Recipe, RecipeError, Schedule},
+    runs::{Run, RunError, write_atomic},
+    threat::Start,
+};
+
+/// The page's style, without that of its charts.
+const STYLE: &str = include_str!("page.css");
+
+/// Why a page could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// A run could not be read, or the page not written.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A run's recipe is damaged.
+    #[error("the recipe of the run cannot be read: {source}; put it back from a copy: {path}")]
+    Recipe {
+        /// What is wrong with it.
+        source: RecipeError,
+        /// The file.
+        path: PathBuf,
+    },
+    /// An evaluation's file is damaged.
+    #[error(
+        "expected an evaluation as `martlet evaluate` writes it, got {got}; evaluate again, or remove the file: {path}"
+    )]
+    Evaluation {
+        /// What is wrong with it.
+        got: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A picture could not be encoded.
+    #[error("a picture cannot be written as PNG: {0}")]
+    Picture(#[from] ImageError),
 }
 
-/// A run as the page shows it.
+/// What a page shows.
+#[derive(Debug, Clone)]
+pub struct PageInput {
+    /// Its heading.
+    pub title: String,
+    /// Sentences that say what came out, before all figures.
+    pub conclusions: Vec<String>,
+    /// The runs, side by side.
+    pub runs: Vec<RunReport>,
+    /// The number of classes, which tells what chance gets right.
+    pub classes: Option<usize>,
+    /// Examples to look at.
+    pub gallery: Option<Gallery>,
+}
+
+/// What a run's folder tells.
+#[derive(Debug, Clone)]
 pub struct RunReport {
-    /// What was trained, in a few words.
+    /// The run's name.
     pub name: String,
-    /// The run's recipe as text.
-    pub recipe: String,
-    /// The run's identity: device, self-check, data.
+    /// What the page calls it: its defence, or its name.
+    pub label: String,
+    /// What was trained.
+    pub recipe: Recipe,
+    /// The same as it was written.
+    pub recipe_toml: String,
+    /// The content of `run.json`: device, self-check, data, sessions.
     pub identity: Value,
-    /// Its events.
-    pub metrics: Vec<Value>,
-    /// Its evaluation, where it was evaluated.
-    pub evaluation: Option<Evaluation>,
-    /// Pictures of its adversarial examples: natural, perturbation, adversarial.
-    pub gallery: Vec<Picture>,
+    /// The means over a few minibatches each.
+    pub steps: Vec<StepReport>,
+    /// The epochs.
+    pub epochs: Vec<EpochReport>,
+    /// What training warned of.
+    pub warnings: Vec<WarningReport>,
+    /// How it ended.
+    pub ending: Ending,
+    /// Evaluations by the names of their files, without extension.
+    pub evaluations: Vec<(String, Evaluation)>,
+}
+
+/// How a run's last session ended.
+#[derive(Debug, Clone)]
+pub enum Ending {
+    /// All epochs are done.
+    Finished(Ended),
+    /// A person stopped it.
+    Stopped(Ended),
+    /// It failed, with this message.
+    Failed(String),
+    /// It is under way, or was killed.
+    Open,
 }
 
 impl RunReport {
-    /// What the page needs of a run's folder.
+    /// Reads what a run's folder holds now; another process may be writing it.
+    ///
+    /// Events of a kind that this version does not know are passed over.
     ///
     /// # Errors
-    /// When the metrics cannot be read.
-    pub fn of(run: &Run, name: &str, evaluation: Option<Evaluation>, gallery: Vec<Picture>) -> Result<Self, RunError> {
-        Ok(Self {
-            name: name.to_string(),
-            recipe: run.recipe_toml().to_string(),
+    /// When the folder, its recipe or one of its evaluations cannot be read.
+    pub fn read(run: &Run) -> Result<Self, PageError> {
+        let recipe = Recipe::from_toml(run.recipe_toml()).map_err(|source| PageError::Recipe {
+            source,
+            path: run.folder().join("recipe.toml"),
+        })?;
+        let mut report = Self {
+            name: run.name().to_string(),
+            label: recipe.defence.to_string(),
+            recipe,
+            recipe_toml: run.recipe_toml().to_string(),
             identity: run.identity().clone(),
-            metrics: run.metrics()?,
-            evaluation,
-            gallery,
+            steps: Vec::new(),
+            epochs: Vec::new(),
+            warnings: Vec::new(),
+            ending: Ending::Open,
+            evaluations: evaluations(run.folder())?,
+        };
+        for line in run.metrics()? {
+            if line["event"] == "failed" {
+                report.ending = Ending::Failed(text(&line["error"]).to_string());
+            } else if let Ok(event) = serde_json::from_value(line) {
+                report.take(event);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Adds one event.
+    pub fn take(&mut self, event: Event) {
+        match event {
+            Event::Step(step) => self.steps.push(step),
+            Event::Epoch(epoch) => self.epochs.push(epoch),
+            Event::Warning(warning) => self.warnings.push(warning),
+            Event::Finished(ended) => self.ending = Ending::Finished(ended),
+            Event::Stopped(ended) => self.ending = Ending::Stopped(ended),
+            Event::Started(_) | Event::Evaluating(_) => {}
+        }
+    }
+}
+
+/// The evaluations in a run's folder, in the order of their names.
+fn evaluations(folder: &Path) -> Result<Vec<(String, Evaluation)>, PageError> {
+    let entries = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("evaluation-"))
         })
+        .collect();
+    files.sort();
+    let mut found = Vec::new();
+    for path in files {
+        let damaged = |got: String| PageError::Evaluation {
+            got,
+            path: path.clone(),
+        };
+        let bytes = fs::read(&path).map_err(|error| damaged(error.to_string()))?;
+        let evaluation = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        found.push((
+            path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            evaluation,
+        ));
     }
-
-    fn epochs(&self) -> impl Iterator<Item = &Value> {
-        self.metrics.iter().filter(|event| event["event"] == "epoch")
-    }
+    Ok(found)
 }
 
-/// Text that means itself in HTML and SVG.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-/// Writes the page; it appears whole or not at all.
+/// Writes the page; a reader sees the old one or the new one, never a part.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn write_page(path: &Path, title: &str, runs: &[RunReport]) -> Result<(), RunError> {
-    write_atomic(path, page(title, runs).as_bytes())
+/// When a picture cannot be encoded or the file not written.
+pub fn write_page(path: &Path, input: &PageInput) -> Result<(), PageError> {
+    Ok(write_atomic(path, page(input)?.as_bytes())?)
 }
-
-const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1d2330; --quiet: #5b6475; --ground: #ffffff; --panel: #f4f6f9; --rule: #d9dee7; --warn: #fff3dc; --warn-rule: #e69f00 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7eaf0; --quiet: #a3adbd; --ground: #14171d; --panel: #1d222b; --rule: #343c49; --warn: #33290f; --warn-rule: #e69f00 } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 1180px; margin: 2rem auto; padding: 0 1.25rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem } h3 { font-size: 1rem; margin: 1.2rem 0 .4rem }
-p.lead, caption, .quiet { color: var(--quiet) }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums } caption { text-align: left; padding-bottom: .4rem }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--rule); text-align: right } th:first-child, td:first-child { text-align: left }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 1rem } .chart { background: var(--panel); border-radius: 8px; padding: .5rem; width: 100%; height: auto; box-sizing: border-box }
-.chart text { fill: var(--ink); font: 12px system-ui, sans-serif } .chart .title { font-weight: 600; font-size: 14px } .chart .tick { fill: var(--quiet) } .chart .grid { stroke: var(--rule) }
-.warning { background: var(--warn); border-left: 4px solid var(--warn-rule); padding: .5rem .9rem; margin: .5rem 0; border-radius: 0 6px 6px 0 }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: .8rem } figure { margin: 0; background: var(--panel); border-radius: 8px; padding: .6rem } figure img { width: 100%; image-rendering: pixelated } figcaption { font-size: .85rem; color: var(--quiet) }
-pre { background: var(--panel); padding: .8rem; overflow-x: auto; border-radius: 8px; font-size: .85rem } summary { cursor: pointer }
-";
 
 /// The page as text.
-pub fn page(title: &str, runs: &[RunReport]) -> String {
+///
+/// # Errors
+/// When a picture cannot be encoded.
+pub fn page(input: &PageInput) -> Result<String, PageError> {
+    let title = escape(&input.title);
     let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>",
-        title = escape(title)
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\"/>\n\
+         <title>{title}</title>\n<style>\n{STYLE}{}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<p class=\"soft\">{}</p>\n</header>\n<main>\n",
+        chart::STYLE,
+        escape(&subtitle(&input.runs))
     );
-    let names: Vec<String> = runs.iter().map(|run| escape(&run.name)).collect();
-    let _ = write!(html, "<p class=\"lead\">{}</p>", names.join(" beside "));
-    comparison(&mut html, runs);
-    curves(&mut html, runs);
-    warnings(&mut html, runs);
-    for run in runs.iter().filter(|run| !run.gallery.is_empty()) {
-        let _ = write!(
-            html,
-            "<h2>Examples that fool {}</h2><p class=\"quiet\">Natural image, perturbation (blue darker, orange brighter, enlarged to the full range), adversarial image.</p><div class=\"gallery\">",
-            escape(&run.name)
-        );
-        for picture in &run.gallery {
-            let caption = escape(&picture.caption);
-            let _ = write!(
-                html,
-                "<figure><img src=\"{}\" alt=\"{caption}\"><figcaption>{caption}</figcaption></figure>",
-                picture.uri
-            );
-        }
-        html.push_str("</div>");
+    if !input.conclusions.is_empty() {
+        let sentences: Vec<String> = input.conclusions.iter().map(|sentence| escape(sentence)).collect();
+        let _ = writeln!(html, "<p class=\"lead\">{}</p>", sentences.join(" "));
     }
-    html.push_str("<h2>How it was made</h2>");
-    for run in runs {
-        let device = &run.identity["device"];
-        let data = &run.identity["data"];
-        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        let check = match device["self_check"]["passed"].as_bool() {
-            Some(true) => "passed",
-            Some(false) => "FAILED: its results are not to be trusted",
-            None => "not known",
-        };
-        let _ = write!(html, "<h3>{}</h3><table>", escape(&run.name));
-        for (key, value) in [
-            (
-                "Device",
-                format!(
-                    "{} ({}, {})",
-                    text(&device["info"]["name"]),
-                    text(&device["info"]["api"]),
-                    text(&device["info"]["driver"])
-                ),
-            ),
-            ("Self-check", check.to_string()),
-            (
-                "Data",
-                format!(
-                    "{}, {} training examples, fingerprint {}",
-                    text(&data["name"]),
-                    data["examples"],
-                    text(&data["fingerprint"])
-                ),
-            ),
-            ("Martlet", text(&run.identity["martlet"])),
-            ("Begun", text(&run.identity["created"])),
-        ] {
-            let _ = write!(html, "<tr><td>{key}</td><td>{}</td></tr>", escape(&value));
-        }
-        let _ = write!(
-            html,
-            "</table><details><summary>Recipe</summary><pre>{}</pre></details>",
-            escape(&run.recipe)
-        );
+    html += &robustness(input);
+    html += &warnings(&input.runs);
+    if let Some(gallery) = &input.gallery {
+        html += &gallery_section(gallery)?;
     }
-    html + "</body></html>\n"
-}
-
-/// The suites side by side, with every number that a figure depends on.
-fn comparison(html: &mut String, runs: &[RunReport]) {
-    let evaluated: Vec<(&RunReport, &Evaluation)> = runs
-        .iter()
-        .filter_map(|run| Some((run, run.evaluation.as_ref()?)))
-        .collect();
-    let Some((_, first)) = evaluated.first() else { return };
+    html += &training(&input.runs);
+    html += &recipes(&input.runs);
+    html += &circumstances(&input.runs);
     let _ = write!(
         html,
-        "<h2>Accuracy under attack</h2><table><caption>{} {} examples of {}, {} ε = {}; 95 % intervals (Wilson)</caption><tr><th>Attack</th><th>Steps</th><th>Step size</th><th>κ</th>",
-        first.n,
-        escape(first.dataset.split.as_deref().unwrap_or_default()),
-        escape(&first.dataset.name),
-        first.norm,
-        first.epsilon
+        "</main>\n<footer class=\"soft\">Made by Martlet {} from the runs' own folders. Robust accuracy is meant under the attack and ε that stand beside it.</footer>\n</body>\n</html>\n",
+        env!("CARGO_PKG_VERSION")
     );
-    for (run, _) in &evaluated {
-        let _ = write!(html, "<th>{}</th>", escape(&run.name));
-    }
-    html.push_str("</tr>");
-    let cell = |standing: &crate::evaluation::Standing| {
-        let interval = &standing.interval;
-        format!(
-            "<td>{:.1} % <span class=\"quiet\">({:.1} to {:.1})</span></td>",
-            standing.accuracy * 100.0,
-            interval.low * 100.0,
-            interval.high * 100.0
-        )
-    };
-    for attack in &first.attacks {
-        let steps = if attack.steps > 0 {
-            attack.steps.to_string()
-        } else {
-            String::new()
-        };
-        let step_size = attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default();
-        let kappa = attack.kappa.map(|kappa| kappa.to_string()).unwrap_or_default();
-        let _ = write!(
-            html,
-            "<tr><td>{}</td><td>{steps}</td><td>{step_size}</td><td>{kappa}</td>",
-            escape(&attack.name)
-        );
-        for (_, evaluation) in &evaluated {
-            html.push_str(
-                &evaluation
-                    .attack(&attack.name)
-                    .map_or("<td></td>".into(), |own| cell(&own.standing)),
-            );
-        }
-        html.push_str("</tr>");
-    }
-    html.push_str("<tr><td>worst case</td><td></td><td></td><td></td>");
-    for (_, evaluation) in &evaluated {
-        html.push_str(&cell(&evaluation.worst_case));
-    }
-    html.push_str("</tr></table>");
+    Ok(html)
 }
 
-/// Accuracy by epoch and loss by minibatch.
-fn curves(html: &mut String, runs: &[RunReport]) {
-    let mut accuracy = Vec::new();
-    let mut loss = Vec::new();
-    let mut evaluated = String::new();
+fn subtitle(runs: &[RunReport]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut add = |part: String| {
+        if !part.is_empty() && !parts.contains(&part) {
+            parts.push(part);
+        }
+    };
     for run in runs {
-        let mut names: Vec<String> = Vec::new();
-        for epoch in run.epochs() {
-            evaluated = format!(
-                "{} N = {}, ε = {}",
-                epoch["split"].as_str().unwrap_or_default(),
-                epoch["n"],
-                epoch["epsilon"].as_str().unwrap_or_default()
-            );
-            for name in epoch["accuracy"].as_object().into_iter().flat_map(|map| map.keys()) {
-                if name != "worst-case" && !names.contains(name) {
-                    names.push(name.clone());
+        add(run.recipe.network.to_string());
+        add(text(&run.identity["data"]["name"]).to_string());
+        add(run.recipe.threat.to_string());
+        add(format!("seed {}", run.recipe.seed));
+        add(text(&run.identity["device"]["info"]["name"]).to_string());
+        add(moment(text(&run.identity["created"]))
+            .chars()
+            .take("2026-11-22".len())
+            .collect());
+    }
+    parts.join(" · ")
+}
+
+/// `2026-11-22T18:07:06.647Z` as people read it.
+fn moment(text: &str) -> String {
+    let whole = text.split('.').next().unwrap_or_default().trim_end_matches('Z');
+    match whole.split_once('T') {
+        Some((day, time)) => format!("{day} {} UTC", time.get(..5).unwrap_or(time)),
+        None => whole.to_string(),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A share as per cent with one decimal.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A whole number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut text = digits[..first].to_string();
+    for start in (first..digits.len()).step_by(3) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text += &digits[start..start + 3];
+    }
+    text
+}
+
+/// A number of things: `1 epoch`, `2 epochs`.
+fn counted(number: usize, one: &str, more: &str) -> String {
+    format!("{} {}", grouped(number as u64), if number == 1 { one } else { more })
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+/// The evaluations: those that fit together in one chart and one table, the others one by one.
+fn robustness(input: &PageInput) -> String {
+    let mut names: Vec<&String> = input
+        .runs
+        .iter()
+        .flat_map(|run| &run.evaluations)
+        .map(|(name, _)| name)
+        .collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return String::new();
+    }
+    let mut html = "<section>\n<h2>Accuracy under attack</h2>\n".to_string();
+    for name in names {
+        let mut groups: Vec<Vec<(usize, &RunReport, &Evaluation)>> = Vec::new();
+        for (position, run) in input.runs.iter().enumerate() {
+            for (_, evaluation) in run.evaluations.iter().filter(|(own, _)| own == name) {
+                let member = (position, run, evaluation);
+                match groups
+                    .iter_mut()
+                    .find(|group| compare::mismatch(group[0].2, evaluation).is_none())
+                {
+                    Some(group) => group.push(member),
+                    None => groups.push(vec![member]),
                 }
             }
         }
-        for name in names {
-            let points = run
-                .epochs()
-                .filter_map(|e| Some((e["epoch"].as_f64()?, e["accuracy"][&name].as_f64()? * 100.0)));
-            accuracy.push(Series {
-                name: format!("{}: {name}", run.name),
-                points: points.collect(),
-            });
+        if let [first, others @ ..] = &groups[..] {
+            for other in others {
+                let why = compare::mismatch(first[0].2, other[0].2).unwrap_or_default();
+                let sentence = format!("{} is shown apart from {}: {why}.", other[0].1.label, first[0].1.label);
+                let _ = writeln!(html, "<p>{}</p>", escape(&sentence));
+            }
         }
-        let steps = run.metrics.iter().filter(|event| event["event"] == "step");
-        let points = steps.filter_map(|s| Some((s["total_steps"].as_f64()?, s["figures"]["loss"].as_f64()?)));
-        loss.push(Series {
-            name: run.name.clone(),
-            points: points.collect(),
-        });
+        for group in &groups {
+            html += &evaluation_figure(group, input.classes);
+            html += &evaluation_table(group);
+        }
     }
-    if accuracy.iter().all(|series| series.points.is_empty()) {
-        return;
-    }
-    let accuracy = Chart {
-        title: format!("Accuracy after each epoch ({evaluated})"),
-        x_label: "epoch".into(),
-        y_label: "accuracy, %".into(),
-        series: accuracy,
-        y_range: Some((0.0, 100.0)),
+    html + "</section>\n"
+}
+
+fn evaluation_figure(group: &[(usize, &RunReport, &Evaluation)], classes: Option<usize>) -> String {
+    let Some((_, _, first)) = group.first() else {
+        return String::new();
     };
-    let loss = Chart {
-        title: "Training loss (each defence its own)".into(),
-        x_label: "minibatch".into(),
-        y_label: "loss".into(),
-        series: loss,
-        y_range: None,
+    let mut columns: Vec<String> = first.attacks.iter().map(|attack| attack.name.clone()).collect();
+    columns.push("worst case".into());
+    let bar = |standing: &Standing| {
+        Some(Bar {
+            value: standing.accuracy,
+            low: standing.interval.low,
+            high: standing.interval.high,
+        })
     };
-    let _ = write!(
-        html,
-        "<h2>Training</h2><div class=\"charts\">{}{}</div>",
-        accuracy.to_svg(),
-        loss.to_svg()
+    let series = group.iter().map(|(position, run, evaluation)| BarSeries {
+        name: run.label.clone(),
+        colour: *position,
+        bars: evaluation
+            .attacks
+            .iter()
+            .map(|attack| bar(&attack.standing))
+            .chain([bar(&evaluation.worst_case)])
+            .collect(),
+    });
+    let series: Vec<BarSeries> = series.collect();
+    let told = series.iter().map(|series| {
+        let values = columns
+            .iter()
+            .zip(&series.bars)
+            .filter_map(|(column, bar)| Some(format!("{column} {}", percent(bar.as_ref()?.value))));
+        format!("{}: {}.", series.name, values.collect::<Vec<_>>().join(", "))
+    });
+    let chart = BarChart {
+        title: "Accuracy by attack".into(),
+        description: told.collect::<Vec<_>>().join(" "),
+        y: format!("Accuracy, N = {}; whiskers: 95 % intervals", grouped(first.n as u64)),
+        groups: columns.clone(),
+        series,
+        reference: classes.map(|classes| ("chance".to_string(), 1.0 / classes.max(1) as f64)),
+    };
+    format!("<figure class=\"card wide\">{}</figure>\n", chart.to_inline_svg())
+}
+
+fn evaluation_table(group: &[(usize, &RunReport, &Evaluation)]) -> String {
+    let Some((_, _, first)) = group.first() else {
+        return String::new();
+    };
+    let pair = if let [(_, _, a), (_, _, b)] = group {
+        compare::differences(a, b)
+    } else {
+        Vec::new()
+    };
+    let data = &first.dataset;
+    let caption = format!(
+        "{}, {} images: N = {} · {} ε = {} · seed of the attacks {} · 95 % intervals (Wilson){}{}",
+        data.name,
+        data.split.as_deref().unwrap_or("evaluated"),
+        grouped(first.n as u64),
+        first.norm,
+        first.epsilon,
+        first.seed,
+        if pair.is_empty() {
+            ""
+        } else {
+            "; difference in percentage points, its interval by Newcombe"
+        },
+        data.note.as_ref().map(|note| format!(" · {note}")).unwrap_or_default()
     );
-}
-
-fn warnings(html: &mut String, runs: &[RunReport]) {
-    let mut found = String::new();
-    for run in runs {
-        let mut add = |message: &str, advice: &str| {
-            let _ = write!(
-                found,
-                "<div class=\"warning\"><strong>{}</strong>: {}<br>{}</div>",
-                escape(&run.name),
-                escape(message),
-                escape(advice)
-            );
-        };
-        for event in run.metrics.iter().filter(|event| event["event"] == "warning") {
-            add(
-                event["message"].as_str().unwrap_or_default(),
-                event["advice"].as_str().unwrap_or_default(),
-            );
-        }
-        for warning in run.evaluation.iter().flat_map(|evaluation| &evaluation.warnings) {
-            add(&warning.headline(), warning.advice());
-        }
+    let mut html = format!(
+        "<div class=\"scroll\">\n<table>\n<caption>{}</caption>\n<thead><tr><th scope=\"col\">Attack</th>",
+        escape(&caption)
+    );
+    for heading in ["Steps", "Step size", "Starts", "κ"] {
+        let _ = write!(html, "<th scope=\"col\" class=\"number\">{heading}</th>");
     }
-    if !found.is_empty() {
-        let _ = write!(html, "<h2>Warnings</h2>{found}");
+    for (_, run, _) in group {
+        let _ = write!(html, "<th scope=\"col\" class=\"number\">{}</th>", escape(&run.label));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    /// Every tag that is opened is closed in the right order.
-    fn check_tags(html: &str) {
-        let mut open: Vec<String> = Vec::new();
-        for tag in html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap()) {
-            let name: String = tag
-                .trim_start_matches('/')
-                .chars()
-                .take_while(|c| c.is_alphanumeric())
-                .collect();
-            if tag.starts_with('!') || tag.ends_with('/') || ["meta", "img", "br"].contains(&name.as_str()) {
-                continue;
-            }
-            if tag.starts_with('/') {
-                assert_eq!(open.pop().as_deref(), Some(name.as_str()), "closed out of order");
+    if !pair.is_empty() {
+        html += "<th scope=\"col\" class=\"number\">Difference</th>";
+    }
+    html += "</tr></thead>\n<tbody>\n";
+    let difference = |row: usize| {
+        pair.get(row).map(|difference| {
+            let mark = if difference.is_clear() {
+                ""
             } else {
-                open.push(name);
+                "<br/><span class=\"interval\">within its interval</span>"
+            };
+            format!(
+                "<td class=\"number\">{} <span class=\"interval\">({} to {})</span>{mark}</td>",
+                signed(difference.value),
+                signed(difference.interval.low),
+                signed(difference.interval.high)
+            )
+        })
+    };
+    for (row, attack) in first.attacks.iter().enumerate() {
+        let _ = write!(
+            html,
+            "<tr><th scope=\"row\">{}</th>{}",
+            escape(&attack.name),
+            settings(attack)
+        );
+        for (_, _, evaluation) in group {
+            html += &evaluation
+                .attacks
+                .get(row)
+                .map_or_else(|| "<td></td>".to_string(), |attack| figure(&attack.standing));
+        }
+        html += &difference(row).unwrap_or_default();
+        html += "</tr>\n";
+    }
+    html += "<tr class=\"total\"><th scope=\"row\">worst case</th><td class=\"interval\" colspan=\"4\">withstands every attack above</td>";
+    for (_, _, evaluation) in group {
+        html += &figure(&evaluation.worst_case);
+    }
+    html += &difference(first.attacks.len()).unwrap_or_default();
+    html + "</tr>\n</tbody>\n</table>\n</div>\n"
+}
+
+fn settings(attack: &AttackResult) -> String {
+    let attacked = attack.steps > 0;
+    let cells = [
+        if attacked {
+            attack.steps.to_string()
+        } else {
+            String::new()
+        },
+        attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default(),
+        if attacked {
+            attack.restarts.to_string()
+        } else {
+            String::new()
+        },
+        attack.kappa.map(|kappa| kappa.to_string()).unwrap_or_default(),
+    ];
+    cells
+        .iter()
+        .map(|cell| format!("<td class=\"number\">{}</td>", escape(cell)))
+        .collect()
+}
+
+fn figure(standing: &Standing) -> String {
+    format!(
+        "<td class=\"number\">{} <span class=\"interval\">({:.1} to {:.1})</span></td>",
+        percent(standing.accuracy),
+        100.0 * standing.interval.low,
+        100.0 * standing.interval.high
+    )
+}
+
+/// A warning as the page shows it: one of a kind, with everything that it was raised by.
+struct Told {
+    kind: String,
+    advice: String,
+    /// What was seen, and in which runs.
+    seen: Vec<(String, Vec<String>)>,
+}
+
+/// Every warning of every run; none is left out or hidden.
+fn warnings(runs: &[RunReport]) -> String {
+    let mut all: Vec<Told> = Vec::new();
+    for run in runs {
+        for (kind, message, advice) in warnings_of(run) {
+            let place = all.iter().position(|told| told.kind == kind && told.advice == advice);
+            let place = place.unwrap_or_else(|| {
+                all.push(Told {
+                    kind,
+                    advice,
+                    seen: Vec::new(),
+                });
+                all.len() - 1
+            });
+            let seen = &mut all[place].seen;
+            match seen.iter_mut().find(|(known, _)| *known == message) {
+                Some((_, about)) if about.contains(&run.label) => {}
+                Some((_, about)) => about.push(run.label.clone()),
+                None => seen.push((message, vec![run.label.clone()])),
             }
         }
-        assert!(open.is_empty(), "left open: {open:?}");
     }
+    if all.is_empty() {
+        return String::new();
+    }
+    let evaluations = runs.iter().flat_map(|run| &run.evaluations);
+    let attacks: Vec<&str> = evaluations
+        .flat_map(|(_, evaluation)| &evaluation.attacks)
+        .map(|a| a.name.as_str())
+        .collect();
+    let mut html = "<section>\n<h2>Warnings</h2>\n".to_string();
+    for told in all {
+        let _ = write!(html, "<div class=\"warning\" id=\"{}\">", escape(&told.kind));
+        for (mut message, about) in told.seen {
+            // A sentence begins with a capital, but the name of an attack keeps its own.
+            if let Some(first) = message
+                .get(..1)
+                .filter(|_| !attacks.iter().any(|name| message.starts_with(*name)))
+            {
+                message.replace_range(..1, &first.to_uppercase());
+            }
+            let about = if runs.len() > 1 {
+                format!(" ({})", about.join(", "))
+            } else {
+                String::new()
+            };
+            let _ = write!(html, "<p><strong>{}</strong>{}</p>", escape(&message), escape(&about));
+        }
+        if !told.advice.is_empty() {
+            let _ = write!(html, "<p>{}</p>", escape(&told.advice));
+        }
+        html += "</div>\n";
+    }
+    html + "</section>\n"
+}
 
-    #[test]
-    fn a_page_is_well_formed_whole_and_escapes_what_it_is_given() {
-        let run = RunReport {
-            name: "MART <b>&\"bold\"".into(),
-            recipe: "seed = 1 # <script>".into(),
-            identity: json!({ "device": { "info": { "name": "CPU", "api": "CPU", "driver": "x" }, "self_check": { "passed": true } } }),
-            metrics: vec![
-                json!({ "event": "step", "total_steps": 1, "figures": { "loss": 2.3 } }),
-                json!({ "event": "epoch", "epoch": 1, "n": 10, "split": "held-out", "epsilon": "0.3", "accuracy": { "natural": 0.5, "pgd-20": 0.25 } }),
-                json!({ "event": "warning", "message": "<odd>", "advice": "look" }),
-            ],
-            evaluation: None,
-            gallery: vec![Picture {
-                uri: "data:image/png;base64,AA==".into(),
-                caption: "7 → 1".into(),
-            }],
-        };
-        let html = page("Report", &[run]);
-        check_tags(&html);
-        assert!(!html.contains("<script") && !html.contains("<odd>") && !html.contains("<b>"));
-        assert!(!html.contains("http"), "a page must not reach outside itself");
-        for part in ["Warnings", "Training", "Recipe", "7 → 1", "held-out N = 10, ε = 0.3"] {
-            assert!(html.contains(part), "{part} is missing");
+/// Kind, message and advice of everything doubtful about a run.
+fn warnings_of(run: &RunReport) -> Vec<(String, String, String)> {
+    let mut all = Vec::new();
+    let verdict = &run.identity["device"]["self_check"];
+    if verdict["passed"] == Value::Bool(false) {
+        let message = format!("{} does not compute what the CPU computes", text(&verdict["device"]));
+        let advice = "Do not trust these figures. Update the driver, or use --device cpu.";
+        all.push(("self-check".to_string(), message, advice.to_string()));
+    }
+    if let Ending::Failed(error) = &run.ending {
+        all.push((
+            "failed".to_string(),
+            format!("training stopped early: {error}"),
+            String::new(),
+        ));
+    }
+    for warning in &run.warnings {
+        let message = format!("epoch {}: {}", warning.epoch, warning.message);
+        all.push((warning.kind.clone(), message, warning.advice.clone()));
+    }
+    for warning in run.evaluations.iter().flat_map(|(_, evaluation)| &evaluation.warnings) {
+        all.push((
+            warning.kind().to_string(),
+            warning.headline(),
+            warning.advice().to_string(),
+        ));
+    }
+    all
+}
+
+fn gallery_section(gallery: &Gallery) -> Result<String, PageError> {
+    let mut html = format!(
+        "<section>\n<h2>What the attack changes</h2>\n<p class=\"soft\">{}</p>\n<div class=\"gallery\">\n",
+        escape(&gallery.caption)
+    );
+    for entry in &gallery.entries {
+        let _ = write!(html, "<div class=\"card\"><h3>{}</h3>", escape(&entry.title));
+        for attempt in &entry.attempts {
+            html += &attempt_figure(attempt)?;
+        }
+        html += "</div>\n";
+    }
+    Ok(html + "</div>\n</section>\n")
+}
+
+fn attempt_figure(attempt: &Attempt) -> Result<String, PageError> {
+    let class = match attempt.outcome {
+        AttemptOutcome::WrongBefore => "wrong",
+        AttemptOutcome::Fooled => "fooled",
+        AttemptOutcome::Held => "held",
+    };
+    let said = |prediction: &super::gallery::Prediction| {
+        format!("{} ({:.1} %)", prediction.class, 100.0 * prediction.probability)
+    };
+    let story = format!(
+        "{}: {} → {}",
+        attempt.model,
+        said(&attempt.before),
+        said(&attempt.after)
+    );
+    Ok(format!(
+        "<figure><img alt=\"{}\" src=\"{}\" width=\"{}\" height=\"{}\"/><div class=\"parts\"><span>natural</span><span>perturbation</span><span>adversarial</span></div><figcaption>{} <span class=\"{class}\">{}</span></figcaption></figure>",
+        escape(&format!(
+            "Natural image, perturbation and adversarial image. {story}, {}.",
+            attempt.outcome
+        )),
+        pictures::data_uri(&pictures::png(&attempt.triptych)?),
+        attempt.triptych.width(),
+        attempt.triptych.height(),
+        escape(&story),
+        attempt.outcome
+    ))
+}
+
+/// Curves of the training.
+fn training(runs: &[RunReport]) -> String {
+    if runs.iter().all(|run| run.epochs.is_empty() && run.steps.is_empty()) {
+        return String::new();
+    }
+    let mut html = "<section>\n<h2>While it trained</h2>\n".to_string();
+    let accuracy = accuracy_chart(runs);
+    if !accuracy.series.is_empty() {
+        let splits = runs.iter().filter_map(|run| {
+            let epoch = run.epochs.iter().rev().find(|epoch| !epoch.accuracy.is_empty())?;
+            Some(format!(
+                "{}: {} {} images, ε = {}",
+                run.label,
+                grouped(epoch.n as u64),
+                epoch.split,
+                epoch.epsilon
+            ))
+        });
+        let _ = writeln!(
+            html,
+            "<figure class=\"card wide\">{}<figcaption>Measured after each epoch. {}.</figcaption></figure>",
+            accuracy.to_inline_svg(),
+            escape(&splits.collect::<Vec<_>>().join(" · "))
+        );
+    }
+    html += "<div class=\"pair\">\n";
+    for (position, run) in runs.iter().enumerate().filter(|(_, run)| !run.steps.is_empty()) {
+        let _ = writeln!(
+            html,
+            "<figure class=\"card\">{}</figure>",
+            loss_chart(run, position).to_inline_svg()
+        );
+    }
+    html + "</div>\n</section>\n"
+}
+
+/// Accuracy by epoch and attack: a colour for each run, dashes for each attack.
+pub fn accuracy_chart(runs: &[RunReport]) -> LineChart {
+    let mut attacks: Vec<&str> = Vec::new();
+    for name in runs.iter().flat_map(|run| &run.recipe.evaluation.attacks) {
+        if !attacks.contains(&name.as_str()) {
+            attacks.push(name);
         }
     }
+    let mut series = Vec::new();
+    for (colour, run) in runs.iter().enumerate() {
+        for (dash, attack) in attacks.iter().enumerate() {
+            let points: Vec<(f64, f64)> = run
+                .epochs
+                .iter()
+                .filter_map(|epoch| Some((epoch.epoch as f64, *epoch.accuracy.get(*attack)?)))
+                .collect();
+            if !points.is_empty() {
+                let name = if runs.len() > 1 {
+                    format!("{} {attack}", run.label)
+                } else {
+                    (*attack).to_string()
+                };
+                series.push(Series {
+                    name,
+                    points,
+                    colour,
+                    dash,
+                });
+            }
+        }
+    }
+    LineChart {
+        title: "Accuracy by epoch".into(),
+        description: ends(&series, Unit::Share),
+        x: "Epoch".into(),
+        y: "Accuracy on images that are not trained on".into(),
+        unit: Unit::Share,
+        whole: true,
+        series,
+    }
+}
+
+/// The loss and its terms by minibatch; the loss itself in the run's colour.
+pub fn loss_chart(run: &RunReport, colour: usize) -> LineChart {
+    let mut names: Vec<&String> = run.steps.iter().flat_map(|step| step.figures.keys()).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| !name.ends_with("_accuracy") && *name != "gradient_norm");
+    // The objective first; what remains are its terms.
+    names.sort_by_key(|name| *name != "loss");
+    let terms: Vec<usize> = (2..chart::COLOURS).collect();
+    let series = names.iter().enumerate().map(|(place, name)| Series {
+        name: term(name),
+        points: run
+            .steps
+            .iter()
+            .map(|step| {
+                (
+                    step.total_steps as f64,
+                    step.figures.get(*name).copied().unwrap_or(f64::NAN),
+                )
+            })
+            .collect(),
+        colour: if place == 0 {
+            colour
+        } else {
+            terms[(place - 1) % terms.len()]
+        },
+        dash: place,
+    });
+    // A defence of one term: the term is the loss.
+    let mut series: Vec<Series> = series.collect();
+    if let [loss, only] = &series[..]
+        && loss
+            .points
+            .iter()
+            .zip(&only.points)
+            .all(|(a, b)| (a.1 - b.1).abs() <= 1e-6 * a.1.abs())
+    {
+        series[0].name = format!("loss: {}", series[1].name);
+        series.truncate(1);
+    }
+    LineChart {
+        title: format!("{}: loss and its terms", run.label),
+        description: ends(&series, Unit::Number),
+        x: "Minibatch".into(),
+        y: "Mean over the minibatches since the point before".into(),
+        unit: Unit::Number,
+        whole: true,
+        series,
+    }
+}
+
+/// What a figure of a step is called.
+fn term(name: &str) -> String {
+    match name {
+        "one_minus_p_y" => "1 − p_y".into(),
+        "kl" => "KL".into(),
+        "weighted_kl" => "weighted KL".into(),
+        "boosted_cross_entropy" => "boosted CE".into(),
+        "cross_entropy" => "CE".into(),
+        other => other.replace('_', " "),
+    }
+}
+
+/// First and last value of each line, for those who cannot see it.
+fn ends(series: &[Series], unit: Unit) -> String {
+    let shown = |value: f64| {
+        if unit == Unit::Share {
+            percent(value)
+        } else {
+            format!("{value:.3}")
+        }
+    };
+    let told = series.iter().filter_map(|series| {
+        let (first, last) = (series.points.first()?, series.points.last()?);
+        Some(format!(
+            "{}: from {} to {}.",
+            series.name,
+            shown(first.1),
+            shown(last.1)
+        ))
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
+/// A table with a column for each run.
+fn side_by_side(runs: &[RunReport], rows: &[(&str, Vec<String>)]) -> String {
+    let mut html = "<div class=\"scroll\">\n<table>\n".to_string();
+    if runs.len() > 1 {
+        html += "<thead><tr><th scope=\"col\"></th>";
+        for run in runs {
+            let _ = write!(html, "<th scope=\"col\">{}</th>", escape(&run.label));
+        }
+        html += "</tr></thead>\n";
+    }
+    html += "<tbody>\n";
+    for (name, cells) in rows
+        .iter()
+        .filter(|(_, cells)| cells.iter().any(|cell| !cell.is_empty()))
+    {
+        let differs = cells.windows(2).any(|pair| pair[0] != pair[1]);
+        let _ = write!(
+            html,
+            "<tr{}><th scope=\"row\">{name}</th>",
+            if differs { " class=\"differs\"" } else { "" }
+        );
+        for cell in cells {
+            let _ = write!(html, "<td>{}</td>", escape(cell));
+        }
+        html += "</tr>\n";
+    }
+    html + "</tbody>\n</table>\n</div>\n"
+}
+
+fn recipes(runs: &[RunReport]) -> String {
+    let row = |cell: &dyn Fn(&Recipe) -> String| runs.iter().map(|run| cell(&run.recipe)).collect::<Vec<_>>();
+    let rows = [
+        ("Defence", row(&|recipe| recipe.defence.to_string())),
+        ("Network", row(&|recipe| recipe.network.to_string())),
+        ("Threat", row(&|recipe| recipe.threat.to_string())),
+        ("Training attack", row(&training_attack)),
+        (
+            "Length",
+            row(&|recipe| {
+                format!(
+                    "{}, minibatches of {}",
+                    counted(recipe.epochs, "epoch", "epochs"),
+                    recipe.batch_size
+                )
+            }),
+        ),
+        ("Optimiser", row(&optimiser)),
+        ("Learning rate", row(&learning_rate)),
+        ("Warm-up", row(&warm_up)),
+        ("Augmentation", row(&augmentation)),
+        ("Best checkpoint", row(&selection)),
+        ("Seed", row(&|recipe| recipe.seed.to_string())),
+    ];
+    let mut html = "<section>\n<h2>Recipe</h2>\n".to_string();
+    if runs.len() > 1 {
+        html += "<p class=\"soft\">Rows that differ are marked.</p>\n";
+    }
+    html += &side_by_side(runs, &rows);
+    for run in runs {
+        let _ = writeln!(
+            html,
+            "<details><summary>Whole recipe of {} as TOML</summary><pre>{}</pre></details>",
+            escape(&run.name),
+            escape(run.recipe_toml.trim_end())
+        );
+    }
+    html + "</section>\n"
+}
+
+fn training_attack(recipe: &Recipe) -> String {
+    if !recipe.defence.attacks() {
+        return "none".into();
+    }
+    let start = match recipe.attack.start {
+        Start::Natural => "from the natural image",
+        Start::Uniform => "from a uniform start",
+        Start::Gaussian => "from the image with a little Gaussian noise",
+    };
+    let mode = match recipe.attack.mode {
+        Mode::Train => "train",
+        Mode::Eval => "evaluation",
+    };
+    format!(
+        "PGD, {} of {}, {start}, network in {mode} mode",
+        counted(recipe.attack.steps, "step", "steps"),
+        recipe.attack.step_size
+    )
+}
+
+fn optimiser(recipe: &Recipe) -> String {
+    let optimiser = &recipe.optimiser;
+    let mut text = format!("SGD, momentum {}", optimiser.momentum);
+    if optimiser.nesterov {
+        text += " (Nesterov)";
+    }
+    let decay = match optimiser.decay {
+        Decay::All => "all parameters",
+        Decay::Weights => "weights alone",
+    };
+    let _ = write!(text, ", weight decay {} on {decay}", optimiser.weight_decay);
+    if let Some(clip) = optimiser.clip_gradient {
+        let _ = write!(text, ", gradient clipped at {clip}");
+    }
+    text
+}
+
+fn learning_rate(recipe: &Recipe) -> String {
+    let rate = recipe.optimiser.learning_rate;
+    match &recipe.schedule {
+        Schedule::Constant => format!("{rate}, constant"),
+        Schedule::MultiStep { milestones, gamma } => format!("{rate}, times {gamma} from epochs {milestones:?} on"),
+        Schedule::Cosine => format!("{rate}, falling as a cosine to 0"),
+        Schedule::Cyclic { peak } => format!("rising to {rate} at {} of the run, then falling to 0", percent(*peak)),
+    }
+}
+
+fn warm_up(recipe: &Recipe) -> String {
+    let warm = &recipe.warm_up;
+    let mut parts = Vec::new();
+    if warm.natural_epochs > 0 {
+        parts.push(format!(
+            "{} without attack",
+            counted(warm.natural_epochs, "epoch", "epochs")
+        ));
+    }
+    if warm.epsilon_epochs > 0.0 {
+        parts.push(format!(
+            "ε rises over {} {}",
+            warm.epsilon_epochs,
+            if warm.epsilon_epochs == 1.0 { "epoch" } else { "epochs" }
+        ));
+    }
+    if parts.is_empty() {
+        "none".into()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn augmentation(recipe: &Recipe) -> String {
+    let augmentation = &recipe.data.augmentation;
+    match (augmentation.pad, augmentation.flip) {
+        (0, false) => "none".into(),
+        (0, true) => "mirrored at random".into(),
+        (pad, flip) => format!(
+            "padded by {pad} and cropped{}",
+            if flip { ", mirrored at random" } else { "" }
+        ),
+    }
+}
+
+fn selection(recipe: &Recipe) -> String {
+    let attack = recipe.evaluation.attacks.last().map_or("", String::as_str);
+    let split = if recipe.data.held_out == 0 {
+        "the test set, which flatters the result"
+    } else {
+        "held-out images"
+    };
+    format!("highest accuracy under {attack} on {split}")
+}
+
+fn circumstances(runs: &[RunReport]) -> String {
+    let row = |cell: &dyn Fn(&RunReport) -> String| runs.iter().map(cell).collect::<Vec<_>>();
+    let rows = [
+        ("Run", row(&|run| run.name.clone())),
+        ("Begun", row(&|run| moment(text(&run.identity["created"])))),
+        ("State", row(&state)),
+        ("Device", row(&device)),
+        ("Self-check", row(&self_check)),
+        ("Data", row(&data)),
+        (
+            "Data fingerprint",
+            row(&|run| text(&run.identity["data"]["fingerprint"]).to_string()),
+        ),
+        ("Martlet", row(&|run| text(&run.identity["martlet"]).to_string())),
+    ];
+    format!(
+        "<section>\n<h2>Where it ran</h2>\n{}</section>\n",
+        side_by_side(runs, &rows)
+    )
+}
+
+fn state(run: &RunReport) -> String {
+    let sessions = run.identity["sessions"].as_array().map_or(0, Vec::len);
+    let resumed = if sessions > 1 {
+        format!(", in {sessions} sessions")
+    } else {
+        String::new()
+    };
+    let ended = |how: &str, ended: &Ended| {
+        let best = ended
+            .best
+            .map(|best| format!("; best epoch {} ({})", best.epoch, percent(best.accuracy)));
+        format!(
+            "{how} after {} and {}, last session {}{resumed}{}",
+            counted(ended.epochs, "epoch", "epochs"),
+            counted(ended.total_steps, "minibatch", "minibatches"),
+            duration(ended.clock.seconds),
+            best.unwrap_or_default()
+        )
+    };
+    match &run.ending {
+        Ending::Finished(end) => ended("finished", end),
+        Ending::Stopped(end) => ended("stopped", end),
+        Ending::Failed(_) => format!("stopped early by an error{resumed}"),
+        Ending::Open => format!("not finished{resumed}"),
+    }
+}
+
+fn device(run: &RunReport) -> String {
+    let sessions = run.identity["sessions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let devices = sessions
+        .iter()
+        .map(|session| &session["device"])
+        .chain([&run.identity["device"]]);
+    let mut names: Vec<String> = Vec::new();
+    for device in devices {
+        let info = &device["info"];
+        let name = format!(
+            "{} ({}, {})",
+            text(&info["name"]),
+            text(&info["api"]),
+            text(&info["driver"])
+        );
+        if !text(&info["name"]).is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join("; ")
+}
+
+fn self_check(run: &RunReport) -> String {
+    let verdict = &run.identity["device"]["self_check"];
+    let comparisons = verdict["worst"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let worst = comparisons.first().map(|worst| {
+        let difference = worst["relative_difference"].as_f64().unwrap_or(f64::NAN);
+        format!(
+            "; worst: {}, relative difference {difference:.1e}",
+            text(&worst["name"])
+        )
+    });
+    let worst = worst.unwrap_or_default();
+    match verdict["passed"].as_bool() {
+        Some(true) if comparisons.is_empty() => "the processor, the reference itself".into(),
+        Some(true) => format!("agrees with the CPU in all {} comparisons{worst}", comparisons.len()),
+        Some(false) => format!("DISAGREES with the CPU{worst}"),
+        None => String::new(),
+    }
+}
+
+fn data(run: &RunReport) -> String {
+    let data = &run.identity["data"];
+    let mut text_of = text(&data["name"]).to_string();
+    if let Some(examples) = data["examples"].as_u64() {
+        let _ = write!(text_of, ", {} training images", grouped(examples));
+    }
+    if let Some(evaluated) = data["evaluated"].as_u64() {
+        let _ = write!(text_of, ", {} {} images", grouped(evaluated), text(&data["split"]));
+    }
+    if let Some(note) = data["note"].as_str() {
+        let _ = write!(text_of, " ({note})");
+    }
+    text_of
 }
