@@ -171,6 +171,25 @@ fn a_stopped_run_resumes_to_the_bit() {
 }
 
 #[test]
+fn a_finished_run_that_is_resumed_is_finished_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = quick();
+    let data = data(GREY, 32);
+    train(
+        &recipe,
+        &data,
+        &mut new_run(folder.path(), "run", &recipe),
+        &Control::new(),
+        &mut |_| {},
+    )
+    .unwrap();
+    let before = metrics(&folder.path().join("run"));
+    let mut again = Run::open(&folder.path().join("run")).unwrap();
+    train(&recipe, &data, &mut again, &Control::new(), &mut |_| {}).unwrap();
+    assert_eq!(metrics(&folder.path().join("run")), before);
+}
+
+#[test]
 fn a_diverging_run_says_so_and_keeps_its_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let mut recipe = quick();

@@ -561,10 +561,11 @@ impl<'a> Trainer<'a> {
         Ok(self.model)
     }
 
+    /// The last epoch's checkpoint stands before this event: a run that is killed after it and resumed cuts the event
+    /// off and tells it again, once.
     fn finish(mut self) -> Result<Model, TrainError> {
         let ended = self.ended();
         self.tell(Event::Finished(ended))?;
-        self.save(Slot::Last)?;
         Ok(self.model)
     }
 }
