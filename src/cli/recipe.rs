@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What is trained, and how.
-#[derive(clap::Args, Clone, Default)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 pub struct RecipeOptions {
     /// A built-in recipe or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE")]
@@ -99,32 +99,7 @@ pub struct RecipeOptions {
 impl RecipeOptions {
     /// Whether any field was given.
     pub fn any(&self) -> bool {
-        self.recipe.is_some()
-            || self.defence.is_some()
-            || self.form.is_some()
-            || self.lambda.is_some()
-            || self.network.is_some()
-            || self.dataset.is_some()
-            || self.limit_train.is_some()
-            || self.held_out.is_some()
-            || self.epsilon.is_some()
-            || self.norm.is_some()
-            || self.steps.is_some()
-            || self.step_size.is_some()
-            || self.start.is_some()
-            || self.attack_mode.is_some()
-            || self.epochs.is_some()
-            || self.batch_size.is_some()
-            || self.learning_rate.is_some()
-            || self.momentum.is_some()
-            || self.weight_decay.is_some()
-            || self.epsilon_warm_up.is_some()
-            || self.natural_warm_up.is_some()
-            || self.clip_gradient.is_some()
-            || self.pad.is_some()
-            || self.flip.is_some()
-            || self.seed.is_some()
-            || !self.set.is_empty()
+        *self != Self::default()
     }
 
     /// The recipe that these options mean.

@@ -156,11 +156,10 @@ pub(super) fn train(
 fn recipe_of(run: &Run, options: &RecipeOptions) -> Result<Recipe> {
     let mut recipe = Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")?;
     if options.any() {
-        let mut asked = options.resolve()?;
+        let asked = options.resolve()?;
         recipe.data.source.clone_from(&asked.data.source);
         if asked != recipe {
             let differing = differing_lines(&recipe.to_toml(), &asked.to_toml());
-            asked.data.source.clear();
             return Err(WrongUse(format!(
                 "the run {} was begun with another recipe ({differing}); leave the flags out to resume it, or take a new --name",
                 run.name()
