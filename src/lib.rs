@@ -50,3 +50,6 @@ pub mod engine;
 pub mod report;
 
 pub mod cli;
+
+#[cfg(feature = "app")]
+pub mod app;
