@@ -15,7 +15,7 @@ use crate::{
     control::Control,
     data::{self, Dataset, Split},
     defences::DefenceSpec,
-    engine::TrainingData,
+    engine::{Event, TrainingData, session},
     evaluation::{EvaluateError, Evaluation, Suite, evaluate as measure},
     losses::Form,
     nn::Model,
@@ -103,7 +103,7 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
         let data = TrainingData::load(&recipe)?;
         let runs_dir = &arguments.runs_dir.runs_dir;
         let run_name = runs::pick_name(runs_dir, &format!("demo-{}", recipe.defence.name()))?;
-        let mut run = train::create(runs_dir, &run_name, &recipe, &data, &identity)?;
+        let mut run = session::create(runs_dir, &run_name, &recipe, &data, &identity)?;
         let mut reporter = Reporter::new("", false);
         let started = std::time::Instant::now();
         let model = train::train(
@@ -113,7 +113,7 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
             &device,
             identity.clone(),
             &control,
-            &mut |event| {
+            &mut |event: &Event| {
                 reporter.tell(event);
             },
         )?;

@@ -148,7 +148,7 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
             "warning: this device does not compute what the CPU computes; its results are not to be trusted\n{verdict}"
         ));
     }
-    let identity = serde_json::json!({ "info": info, "self_check": verdict });
+    let identity = crate::engine::session::identity(&device, &verdict);
     Ok((device, identity))
 }
 

@@ -59,6 +59,7 @@ impl Reporter {
                     warning.message, warning.advice, warning.kind
                 ));
             }
+            Event::Adjusted(adjusted) => self.line(&format!("from here on: {}", adjusted.change)),
             Event::Finished(ended) | Event::Stopped(ended) => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     compute::Device,
     control::Control,
-    engine::{self, Event, TrainingData},
+    engine::{Event, Observer, TrainingData, session},
     nn::Model,
     recipe::Recipe,
     runs::{self, Run},
@@ -72,13 +72,16 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
     let (device, identity) = open_device(&arguments.device.device, arguments.json)?;
     let data = TrainingData::load(&recipe)?;
     let mut run = match resumed {
-        Some(run) => take_up(run, &data)?,
+        Some(run) => {
+            session::check_data(&run, &data).map_err(|error| WrongUse(format!("{error} with --dataset")))?;
+            run
+        }
         None => {
             let name = match &arguments.name {
                 Some(name) => name.clone(),
                 None => runs::pick_name(runs_dir, &default_name(&arguments.recipe, &recipe))?,
             };
-            create(runs_dir, &name, &recipe, &data, &identity)?
+            session::create(runs_dir, &name, &recipe, &data, &identity)?
         }
     };
     if !arguments.json {
@@ -88,7 +91,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         }
     }
     let mut reporter = Reporter::new("", arguments.json);
-    train(&recipe, &data, &mut run, &device, identity, &control, &mut |event| {
+    train(&recipe, &data, &mut run, &device, identity, &control, &mut |event: &Event| {
         reporter.tell(event)
     })?;
     if control.is_stopped() {
@@ -103,30 +106,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
     Ok(())
 }
 
-/// A new run's folder, with everything in it that tells what it will be.
-pub(super) fn create(
-    runs_dir: &Path,
-    name: &str,
-    recipe: &Recipe,
-    data: &TrainingData,
-    device: &serde_json::Value,
-) -> Result<Run> {
-    let identity = serde_json::json!({
-        "summary": recipe.summary(),
-        "device": device,
-        "data": {
-            "name": data.train.name(),
-            "note": data.train.note(),
-            "fingerprint": data.train.fingerprint(),
-            "examples": data.train.len(),
-            "evaluated": data.evaluated.len(),
-            "split": data.split,
-        },
-    });
-    Ok(Run::create(runs_dir, name, &recipe.to_toml(), identity)?)
-}
-
-/// Trains in an open run; what interrupts it is told in the run too.
+/// Trains in an open run and says what a person should know of its folder.
 pub(super) fn train(
     recipe: &Recipe,
     data: &TrainingData,
@@ -134,22 +114,13 @@ pub(super) fn train(
     device: &Device,
     identity: serde_json::Value,
     control: &Control,
-    on_event: &mut dyn FnMut(&Event),
+    observer: &mut dyn Observer,
 ) -> Result<Model> {
-    run.lock()?;
-    run.begin_session(identity)?;
-    let trained = engine::train(recipe, data, run, device, control, on_event);
+    let trained = session::run(recipe, data, run, device, identity, control, observer);
     for text in run.take_notices() {
         note(text);
     }
-    match trained {
-        Ok(model) => Ok(model),
-        Err(error) => {
-            // The cause matters more than whether it could be written down: a full disk fails here again.
-            let _ = run.append(&serde_json::json!({ "event": "failed", "error": error.to_string() }));
-            Err(anyhow::Error::new(error).context(format!("run {} stopped early", run.name())))
-        }
-    }
+    trained.with_context(|| format!("run {} stopped early", run.name()))
 }
 
 /// The recipe that a run was begun with; flags may say the same, or where the data lies now, but nothing else.
@@ -178,31 +149,11 @@ fn differing_lines(run: &str, asked: &str) -> String {
         .join("; ")
 }
 
-/// Checks that the data are those that the run was begun with.
-fn take_up(run: Run, data: &TrainingData) -> Result<Run> {
-    let begun = run.identity()["data"]["fingerprint"]
-        .as_str()
-        .unwrap_or_default()
-        .to_string();
-    let now = data.train.fingerprint();
-    if begun != now {
-        return Err(WrongUse(format!(
-            "the run {} was begun on other data: expected training examples with fingerprint {begun}, got {now}; name the same files with --dataset",
-            run.name()
-        ))
-        .into());
-    }
-    Ok(run)
-}
-
 fn default_name(options: &RecipeOptions, recipe: &Recipe) -> String {
     match &options.recipe {
         Some(name) => Path::new(name)
             .file_stem()
             .map_or_else(|| name.clone(), |s| s.to_string_lossy().into_owned()),
-        None => {
-            let data = recipe.data.source.split(':').next().unwrap_or("run");
-            format!("{data}-{}", recipe.defence.name())
-        }
+        None => session::name_of(recipe),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Adjustment;
 use crate::evaluation::EpochFigures;
 
 /// One thing that happened in a run; a line of `metrics.jsonl`.
@@ -20,6 +21,8 @@ pub enum Event {
     Epoch(EpochReport),
     /// Something doubtful was seen; training goes on.
     Warning(WarningReport),
+    /// A person changed the course.
+    Adjusted(Adjusted),
     /// All epochs are done.
     Finished(Ended),
     /// The person stopped the run; it can be resumed.
@@ -119,6 +122,17 @@ pub struct WarningReport {
     pub message: String,
     /// What to do.
     pub advice: String,
+}
+
+/// A change of the course.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Adjusted {
+    /// Epoch, from 1.
+    pub epoch: usize,
+    /// Minibatches done in the whole run before it.
+    pub total_steps: usize,
+    /// What changed.
+    pub change: Adjustment,
 }
 
 /// How a session ended.

@@ -1,7 +1,9 @@
 //! The training loop: [`train`] is the page to read.
 
 mod event;
+mod observer;
 mod progress;
+pub mod session;
 mod sgd;
 
 use std::{
@@ -18,7 +20,7 @@ use crate::{
     data::{self, DataError, Dataset, Split},
     defences::{Defence, DefenceSpec, Loss, StepContext},
     evaluation::{self, EvaluateError, EvaluationEvent, Suite},
-    nn::{MissingGradient, Model, ModelError, WeightsError},
+    nn::{MissingGradient, Mode, Model, ModelError, WeightsError},
     random::Rng,
     recipe::Recipe,
     runs::{Checkpoint, Run, RunError, Slot},
@@ -26,7 +28,8 @@ use crate::{
     threat::ThreatModel,
 };
 
-pub use event::{Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport};
+pub use event::{Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport};
+pub use observer::{Adjustment, Examples, Observer};
 pub use sgd::Sgd;
 
 use progress::Progress;
@@ -148,13 +151,14 @@ pub fn train(
     run: &mut Run,
     device: &Device,
     control: &Control,
-    on_event: &mut dyn FnMut(&Event),
+    observer: &mut dyn Observer,
 ) -> Result<Model, TrainError> {
-    let mut trainer = Trainer::open(recipe, data, run, device, control, on_event)?;
+    let mut trainer = Trainer::open(recipe, data, run, device, control, observer)?;
     trainer.announce();
-    while trainer.progress.epoch < recipe.epochs {
+    while trainer.progress.epoch < trainer.recipe.epochs {
         let order = trainer.order();
         while let Some(indices) = trainer.next_minibatch(&order) {
+            trainer.show_model();
             if control.next() == Next::Stop {
                 return trainer.stop();
             }
@@ -174,14 +178,25 @@ pub fn train(
 /// Saving takes at most this share of the time between two checkpoints of a run.
 const CHECKPOINT_SHARE: f64 = 0.02;
 
+/// Looking at natural images for an observer alone takes at most this share of the time.
+const LOOKING_SHARE: f64 = 0.03;
+
+/// What is known of a minibatch's examples, still on the device.
+struct Told {
+    indices: Vec<usize>,
+    natural: Option<Logits>,
+    adversarial: Option<Logits>,
+}
+
 /// The state of a session of training.
 struct Trainer<'a> {
-    recipe: &'a Recipe,
+    /// As the run was begun, with the adjustments since.
+    recipe: Recipe,
     data: &'a TrainingData,
     run: &'a mut Run,
     device: &'a Device,
     control: &'a Control,
-    on_event: &'a mut dyn FnMut(&Event),
+    observer: &'a mut dyn Observer,
     model: Model,
     sgd: Sgd,
     defence: Box<dyn Defence>,
@@ -190,10 +205,13 @@ struct Trainer<'a> {
     progress: Progress,
     /// Figures of the minibatches since the last read, still on the device; reading them is the sync point.
     unread: Vec<Tensor<1>>,
+    /// What the observer wants to know of the examples of these minibatches.
+    unread_examples: Vec<Told>,
     started: Instant,
     saved: Instant,
     save_seconds: f64,
     evaluating_seconds: f64,
+    looking_seconds: f64,
 }
 
 impl<'a> Trainer<'a> {
@@ -203,7 +221,7 @@ impl<'a> Trainer<'a> {
         run: &'a mut Run,
         device: &'a Device,
         control: &'a Control,
-        on_event: &'a mut dyn FnMut(&Event),
+        observer: &'a mut dyn Observer,
     ) -> Result<Self, TrainError> {
         let mut model = Model::new(
             recipe.network,
@@ -223,23 +241,28 @@ impl<'a> Trainer<'a> {
             }
         };
         let mut trainer = Self {
-            recipe,
+            recipe: recipe.clone(),
             data,
             run,
             device,
             control,
-            on_event,
+            observer,
             model,
             sgd,
             defence: recipe.defence.build(),
             natural: DefenceSpec::Natural.build(),
             progress,
             unread: Vec::new(),
+            unread_examples: Vec::new(),
             started: Instant::now(),
             saved: Instant::now(),
             save_seconds: 0.0,
             evaluating_seconds: 0.0,
+            looking_seconds: 0.0,
         };
+        for adjustment in trainer.progress.adjustments.clone() {
+            trainer.apply(adjustment);
+        }
         if checkpoint.is_none() {
             trainer.save(Slot::Last)?;
         }
@@ -258,7 +281,7 @@ impl<'a> Trainer<'a> {
             let line = serde_json::to_value(&event).map_err(|error| TrainError::Progress(error.to_string()))?;
             self.run.append(&line)?;
         }
-        (self.on_event)(&event);
+        self.observer.event(&event);
         Ok(())
     }
 
@@ -270,7 +293,7 @@ impl<'a> Trainer<'a> {
             epochs: self.recipe.epochs,
             steps_done: self.progress.total_steps,
         });
-        (self.on_event)(&started);
+        self.observer.event(&started);
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -306,7 +329,8 @@ impl<'a> Trainer<'a> {
 
     /// One minibatch: inner maximisation, outer loss, backward, optimiser.
     fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
-        let recipe = self.recipe;
+        self.adjust()?;
+        let recipe = &self.recipe;
         let factor = recipe.epsilon_factor(self.epochs_done());
         let threat = ThreatModel {
             norm: recipe.threat.norm,
@@ -344,15 +368,15 @@ impl<'a> Trainer<'a> {
         self.progress.total_steps += 1;
         self.progress.learning_rate = rate;
         self.progress.epsilon = f64::from(threat.epsilon.value());
-        self.note(&loss, norm, &batch.labels);
-        if self.progress.step.is_multiple_of(recipe.log_every) || self.progress.step == self.steps_per_epoch() {
+        self.note(&loss, norm, batch);
+        if self.progress.step.is_multiple_of(self.recipe.log_every) || self.progress.step == self.steps_per_epoch() {
             self.report()?;
         }
         Ok(())
     }
 
     /// Queues the step's figures on the device, to be read together later.
-    fn note(&mut self, loss: &Loss, norm: Option<Tensor<1>>, labels: &Labels) {
+    fn note(&mut self, loss: &Loss, norm: Option<Tensor<1>>, batch: &Batch) {
         let mut names = vec!["loss"];
         let mut figures = vec![loss.objective.clone().inner().reshape([1])];
         for (name, values) in &loss.terms {
@@ -365,7 +389,7 @@ impl<'a> Trainer<'a> {
         ] {
             if let Some(logits) = logits {
                 names.push(name);
-                figures.push(accuracy(logits, labels));
+                figures.push(accuracy(logits, &batch.labels));
             }
         }
         if let Some(norm) = norm {
@@ -374,6 +398,85 @@ impl<'a> Trainer<'a> {
         }
         self.progress.name_figures(names);
         self.unread.push(Tensor::cat(figures, 0));
+        if self.observer.wants_examples() {
+            let natural = match &loss.natural_logits {
+                Some(logits) => Some(logits.clone().inner()),
+                None => self.look(batch),
+            };
+            self.unread_examples.push(Told {
+                indices: batch.indices.clone(),
+                natural,
+                adversarial: loss.adversarial_logits.clone().map(Tensor::inner),
+            });
+        }
+    }
+
+    /// What the model says to natural images that the defence does not look at, as far as the observer's share of the
+    /// time allows.
+    fn look(&mut self, batch: &Batch) -> Option<Logits> {
+        let began = Instant::now();
+        if self.looking_seconds > LOOKING_SHARE * self.started.elapsed().as_secs_f64() {
+            return None;
+        }
+        let logits = self.model.forward(batch.images.clone(), Mode::Eval);
+        self.looking_seconds += began.elapsed().as_secs_f64();
+        Some(logits)
+    }
+
+    /// Passes on what is known of single examples; the device has computed it already.
+    fn tell_examples(&mut self) -> Result<(), TrainError> {
+        for told in std::mem::take(&mut self.unread_examples) {
+            let examples = Examples {
+                epoch: self.progress.epoch + 1,
+                indices: told.indices,
+                natural: told.natural.map(compute::read).transpose()?,
+                adversarial: told.adversarial.map(compute::read).transpose()?,
+            };
+            self.observer.examples(examples);
+        }
+        Ok(())
+    }
+
+    /// Takes up what a person changed since the last minibatch.
+    fn adjust(&mut self) -> Result<(), TrainError> {
+        for adjustment in self.observer.adjustments() {
+            if self.apply(adjustment) {
+                self.progress.adjustments.push(adjustment);
+                self.tell(Event::Adjusted(Adjusted {
+                    epoch: self.progress.epoch + 1,
+                    total_steps: self.progress.total_steps,
+                    change: adjustment,
+                }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a change; `false` where it makes no sense for this recipe.
+    fn apply(&mut self, adjustment: Adjustment) -> bool {
+        let mut changed = self.recipe.clone();
+        match adjustment {
+            Adjustment::Lambda(lambda) => {
+                changed.defence.set_lambda(lambda);
+            }
+            Adjustment::LearningRate(rate) => changed.optimiser.learning_rate = rate,
+            Adjustment::EvaluateEvery(epochs) => changed.evaluation.every = epochs,
+        }
+        if changed == self.recipe || changed.validate().is_err() {
+            return false;
+        }
+        if changed.defence != self.recipe.defence {
+            self.defence = changed.defence.build();
+        }
+        self.recipe = changed;
+        true
+    }
+
+    /// Shows the model to whoever wants it; to a person who paused, always: there will be time to look at it.
+    fn show_model(&mut self) {
+        if self.observer.wants_model() || self.control.is_paused() {
+            self.observer.model(&self.model, self.progress.total_steps);
+        }
     }
 
     /// Reads what was queued. This is the sync point: a lost device shows here.
@@ -399,6 +502,7 @@ impl<'a> Trainer<'a> {
 
     fn report(&mut self) -> Result<(), TrainError> {
         self.read_figures()?;
+        self.tell_examples()?;
         let report = StepReport {
             epoch: self.progress.epoch + 1,
             step: self.progress.step,
@@ -470,10 +574,10 @@ impl<'a> Trainer<'a> {
             .collect();
         let mut suite = Suite::new(attacks);
         (suite.batch_size, suite.seed, suite.probes) = (self.recipe.batch_size, self.recipe.seed, false);
-        let on_event = &mut *self.on_event;
+        let observer = &mut *self.observer;
         let mut pass_on = |event: EvaluationEvent| {
             if let EvaluationEvent::Progress { attack, done, of, .. } = event {
-                on_event(&Event::Evaluating(Evaluating {
+                observer.event(&Event::Evaluating(Evaluating {
                     epoch,
                     attack,
                     done,

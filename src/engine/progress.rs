@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{Best, EpochReport, Sgd, TrainError};
+use super::{Adjustment, Best, EpochReport, Sgd, TrainError};
 use crate::{
     compute::{self, Device},
     nn::{Model, Named, StateEntry, StateValues},
@@ -60,6 +60,8 @@ pub(super) struct Progress {
     pub reports: Vec<EpochReport>,
     /// Kinds of warnings already given.
     pub warned: Vec<String>,
+    /// What a person changed, in order.
+    pub adjustments: Vec<Adjustment>,
 }
 
 /// [`Sums`] as written: bit patterns, because text may round and a resumed run must not.
@@ -101,6 +103,8 @@ struct Stored {
     whole_epoch: StoredSums,
     reports: Vec<EpochReport>,
     warned: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    adjustments: Vec<Adjustment>,
     /// What the list of runs shows of this checkpoint.
     #[serde(default)]
     figures: serde_json::Value,
@@ -121,6 +125,7 @@ impl Progress {
             whole_epoch: Sums::default(),
             reports: Vec::new(),
             warned: Vec::new(),
+            adjustments: Vec::new(),
         }
     }
 
@@ -162,6 +167,7 @@ impl Progress {
             whole_epoch: (&self.whole_epoch).into(),
             reports: self.reports.clone(),
             warned: self.warned.clone(),
+            adjustments: self.adjustments.clone(),
             figures: self.reports.last().map_or(
                 serde_json::Value::Null,
                 |report| serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy }),
@@ -186,6 +192,7 @@ impl Progress {
             whole_epoch: stored.whole_epoch.into(),
             reports: stored.reports,
             warned: stored.warned,
+            adjustments: stored.adjustments,
         })
     }
 }

@@ -20,7 +20,7 @@ use super::{
     pictures,
 };
 use crate::{
-    engine::{Ended, EpochReport, Event, StepReport, WarningReport},
+    engine::{Adjusted, Ended, EpochReport, Event, StepReport, WarningReport},
     evaluation::{AttackResult, Evaluation, Standing},
     nn::Mode,
     recipe::{Decay, Recipe, RecipeError, Schedule},
@@ -94,6 +94,8 @@ pub struct RunReport {
     pub epochs: Vec<EpochReport>,
     /// What training warned of.
     pub warnings: Vec<WarningReport>,
+    /// What a person changed on the way.
+    pub adjustments: Vec<Adjusted>,
     /// How it ended.
     pub ending: Ending,
     /// Evaluations by the names of their files, without extension.
@@ -134,6 +136,7 @@ impl RunReport {
             steps: Vec::new(),
             epochs: Vec::new(),
             warnings: Vec::new(),
+            adjustments: Vec::new(),
             ending: Ending::Open,
             evaluations: evaluations(run.folder())?,
         };
@@ -155,6 +158,7 @@ impl RunReport {
             Event::Warning(warning) => self.warnings.push(warning),
             Event::Finished(ended) => self.ending = Ending::Finished(ended),
             Event::Stopped(ended) => self.ending = Ending::Stopped(ended),
+            Event::Adjusted(adjusted) => self.adjustments.push(adjusted),
             Event::Started(_) | Event::Evaluating(_) => {}
         }
     }

@@ -1,0 +1,103 @@
+//! A session of training in a run's folder: what the terminal and the window do alike.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{Observer, TrainError, TrainingData, train};
+use crate::{
+    compute::{Device, self_check::Verdict},
+    control::Control,
+    nn::Model,
+    recipe::Recipe,
+    runs::{Run, RunError},
+};
+
+/// A run was begun on other data than those at hand.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the run {run} was begun on other data: expected training examples with fingerprint {begun}, got {now}; name the same files"
+)]
+pub struct OtherData {
+    /// The run's name.
+    pub run: String,
+    /// The fingerprint of its data.
+    pub begun: String,
+    /// The fingerprint of those at hand.
+    pub now: String,
+}
+
+/// What a run keeps about the device that it was trained on.
+pub fn identity(device: &Device, verdict: &Verdict) -> Value {
+    json!({ "info": device.info(), "self_check": verdict })
+}
+
+/// A new run's folder, with everything in it that tells what it will be.
+///
+/// # Errors
+/// When the folder cannot be made, or the name is taken.
+pub fn create(
+    runs_dir: &Path,
+    name: &str,
+    recipe: &Recipe,
+    data: &TrainingData,
+    device: &Value,
+) -> Result<Run, RunError> {
+    let identity = json!({
+        "summary": recipe.summary(),
+        "device": device,
+        "data": {
+            "name": data.train.name(),
+            "note": data.train.note(),
+            "fingerprint": data.train.fingerprint(),
+            "examples": data.train.len(),
+            "evaluated": data.evaluated.len(),
+            "split": data.split,
+        },
+    });
+    Run::create(runs_dir, name, &recipe.to_toml(), identity)
+}
+
+/// Checks that the data are those that the run was begun with.
+///
+/// # Errors
+/// [`OtherData`] where they are not.
+pub fn check_data(run: &Run, data: &TrainingData) -> Result<(), OtherData> {
+    let begun = run.identity()["data"]["fingerprint"].as_str().unwrap_or_default();
+    let now = data.train.fingerprint();
+    if begun == now {
+        return Ok(());
+    }
+    Err(OtherData {
+        run: run.name().to_string(),
+        begun: begun.to_string(),
+        now,
+    })
+}
+
+/// Trains in an open run; what interrupts it is told in the run too.
+///
+/// # Errors
+/// As [`train`], and where somebody else writes the run.
+pub fn run(
+    recipe: &Recipe,
+    data: &TrainingData,
+    run: &mut Run,
+    device: &Device,
+    identity: Value,
+    control: &Control,
+    observer: &mut dyn Observer,
+) -> Result<Model, TrainError> {
+    run.lock()?;
+    run.begin_session(identity)?;
+    train(recipe, data, run, device, control, observer).inspect_err(|error| {
+        // The cause matters more than whether it could be written down: a full disk fails here again.
+        let _ = run.append(&json!({ "event": "failed", "error": error.to_string() }));
+    })
+}
+
+/// What a new run is called before its number: the preset it came from, or its data and its defence.
+pub fn name_of(recipe: &Recipe) -> String {
+    let data = recipe.data.source.split(':').next().unwrap_or("run");
+    format!("{data}-{}", recipe.defence.name())
+}
