@@ -1,4 +1,4 @@
-//! Arguments → the terminal.
+//! Arguments → the window or the terminal.
 
 use std::process::ExitCode;
 
@@ -7,6 +7,13 @@ fn main() -> ExitCode {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: the first line of the program, before any other thread could read the environment.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+    #[cfg(feature = "app")]
+    if std::env::args_os().len() == 1 {
+        match martlet::app::run() {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => martlet::cli::terminal::note(format!("the window does not open: {error}")),
+        }
     }
     martlet::cli::main()
 }

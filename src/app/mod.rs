@@ -1,12 +1,252 @@
-//! The window.
+//! The window: views on the engine, which works on threads of its own.
+//!
+//! A click becomes a [`Command`], [`App::apply`] carries it out, a [`job::Job`] trains; its messages are drained in
+//! [`App::logic`] into [`State`], which the views read. No view waits for anything.
 
-/// Opens the window.
+mod atlas;
+mod background;
+mod command;
+mod examples;
+mod job;
+mod lab;
+mod palette;
+mod picture;
+mod series;
+mod settings;
+mod shown;
+mod state;
+mod status;
+mod theme;
+mod views;
+
+use std::path::PathBuf;
+
+use eframe::egui_wgpu;
+use egui::{Context, Ui};
+
+pub use command::Command;
+pub use settings::Settings;
+pub use state::State;
+
+use command::Entry;
+use views::View;
+
+/// What the window's memory is kept under.
+const SETTINGS: &str = "settings";
+const LAYOUT: &str = "layout";
+
+/// The window.
+pub struct App {
+    state: State,
+    views: Vec<Box<dyn View>>,
+    tree: egui_tiles::Tree<String>,
+    entries: Vec<Entry>,
+    palette: palette::Palette,
+}
+
+/// Opens the window and stays until it closes.
 ///
 /// # Errors
-/// Where there is no display or no way to draw.
-pub fn run() -> eframe::Result {
-    let options = eframe::NativeOptions::default();
-    eframe::run_ui_native("Martlet", options, |ui, _frame| {
-        ui.label("Martlet");
-    })
+/// Where there is no display, which is found out before anything else is done, or nothing to draw with.
+pub fn run() -> Result<(), eframe::Error> {
+    let event_loop = winit::event_loop::EventLoop::<eframe::UserEvent>::with_user_event().build()?;
+    let options = eframe::NativeOptions {
+        viewport: egui::ViewportBuilder::default()
+            .with_title("Martlet")
+            .with_app_id("martlet")
+            .with_inner_size([1280.0, 800.0])
+            .with_min_inner_size([800.0, 520.0]),
+        renderer: eframe::Renderer::Wgpu,
+        ..Default::default()
+    };
+    let mut window = eframe::create_native(
+        "martlet",
+        options,
+        Box::new(|creation| {
+            let settings = creation
+                .storage
+                .and_then(|storage| serde_json::from_str(&storage.get_string(SETTINGS)?).ok())
+                .unwrap_or_default();
+            let layout = creation
+                .storage
+                .and_then(|storage| serde_json::from_str(&storage.get_string(LAYOUT)?).ok());
+            Ok(Box::new(App::new(&creation.egui_ctx, settings, layout)))
+        }),
+        &event_loop,
+    );
+    event_loop.run_app(&mut window)?;
+    Ok(())
 }
+
+impl App {
+    /// A window with these settings; without a layout the views stand where they stand at first.
+    pub fn new(ctx: &Context, settings: Settings, layout: Option<egui_tiles::Tree<String>>) -> Self {
+        theme::install(ctx);
+        ctx.set_theme(settings.theme);
+        let views = views::all();
+        let names: Vec<&'static str> = views.iter().map(|view| view.name()).collect();
+        let tree = layout
+            .filter(|tree| views::holds_all(tree, &names))
+            .unwrap_or_else(|| views::first_layout(&names));
+        let mut state = State::new(ctx, settings);
+        state.refresh_runs();
+        Self {
+            state,
+            views,
+            tree,
+            entries: command::entries(&names),
+            palette: palette::Palette::default(),
+        }
+    }
+
+    /// What the views look at.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes in what the working threads say; costs no more than the messages do.
+    pub fn drain(&mut self) {
+        self.state.drain();
+        for view in &mut self.views {
+            view.logic(&mut self.state);
+        }
+        for command in std::mem::take(&mut self.state.commands) {
+            self.apply(command);
+        }
+    }
+
+    /// Carries out one command.
+    pub fn apply(&mut self, command: Command) {
+        match command {
+            Command::Start => self.state.start(),
+            Command::TogglePause => self.state.toggle_pause(),
+            Command::Step => self.state.step(),
+            Command::Stop => self.state.stop(),
+            Command::Adjust(adjustment) => self.state.adjust(adjustment),
+            Command::Resume(folder) => self.state.resume(folder),
+            Command::ToggleRun(folder) => self.state.toggle_run(&folder),
+            Command::Select(folder) => self.state.select(&folder),
+            Command::Duplicate(folder) => {
+                if self.state.duplicate(&folder) {
+                    self.show("Train");
+                }
+            }
+            Command::Delete(folder) => self.state.ask_to_delete(folder),
+            Command::Report(folder) => self.state.report(&folder),
+            Command::Show(view) => self.show(view),
+            Command::Inspect(position) => {
+                self.state.inspect(position);
+                self.show("Perturbation");
+            }
+            Command::OpenImage(path) => {
+                self.state.open_image(&path);
+                self.show("Perturbation");
+            }
+            Command::Open(path) => self.open(path),
+            Command::Palette => self.palette.toggle(),
+            Command::Theme(theme) => {
+                self.state.settings.theme = theme;
+                self.state.ctx.set_theme(theme);
+            }
+            Command::ResetLayout => {
+                let names: Vec<&'static str> = self.views.iter().map(|view| view.name()).collect();
+                self.tree = views::first_layout(&names);
+            }
+            Command::Quit => self.state.ctx.send_viewport_cmd(egui::ViewportCommand::Close),
+        }
+    }
+
+    fn show(&mut self, name: &str) {
+        self.tree
+            .make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(pane) if pane == name));
+    }
+
+    /// What a person dropped on the window: a run, a recipe, a picture, or data.
+    fn open(&mut self, path: PathBuf) {
+        let extension = path
+            .extension()
+            .map(|extension| extension.to_string_lossy().to_lowercase())
+            .unwrap_or_default();
+        match extension.as_str() {
+            "png" | "jpg" | "jpeg" => self.apply(Command::OpenImage(path)),
+            "toml" => {
+                self.state.open_recipe(&path);
+            }
+            "npz" => self.state.choose_data(format!("npz:{}", path.display())),
+            _ if path.join("run.json").exists() => self.state.open_run(&path),
+            _ if path.is_dir() => self.state.choose_folder(&path),
+            _ => self.state.complain(format!(
+                "expected a picture (PNG, JPEG), a recipe (.toml), .npz, a folder of data or a run's folder, got {}",
+                path.display()
+            )),
+        }
+    }
+
+    /// Draws everything.
+    pub fn window_ui(&mut self, ui: &mut Ui) {
+        self.shortcuts(ui.ctx());
+        status::bar_ui(ui, &self.state);
+        let entries = &self.entries;
+        egui::CentralPanel::no_frame().show(ui, |ui| {
+            let mut behaviour = views::Behaviour {
+                views: &mut self.views,
+                state: &mut self.state,
+                entries,
+            };
+            self.tree.ui(&mut behaviour, ui);
+        });
+        if let Some(command) = self.palette.ui(ui.ctx(), &self.entries) {
+            self.state.commands.push(command);
+        }
+        self.state.dialogs_ui(ui.ctx());
+        self.state.toasts_ui(ui.ctx());
+        for command in std::mem::take(&mut self.state.commands) {
+            self.apply(command);
+        }
+    }
+
+    fn shortcuts(&mut self, ctx: &Context) {
+        for entry in &self.entries {
+            if let Some(shortcut) = &entry.shortcut
+                && ctx.input_mut(|input| input.consume_shortcut(shortcut))
+            {
+                self.state.commands.push(entry.command.clone());
+            }
+        }
+        let dropped: Vec<PathBuf> = ctx.input(|input| {
+            let files = input.raw.dropped_files.iter();
+            files.map(|file| file.path().to_path_buf()).collect()
+        });
+        self.state.commands.extend(dropped.into_iter().map(Command::Open));
+        if ctx.input(|input| input.viewport().close_requested()) && !self.state.may_close() {
+            ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
+        }
+    }
+}
+
+impl eframe::App for App {
+    fn logic(&mut self, _ctx: &Context, _frame: &mut eframe::Frame) {
+        self.drain();
+    }
+
+    fn ui(&mut self, ui: &mut Ui, frame: &mut eframe::Frame) {
+        if let Some(render) = frame.wgpu_render_state() {
+            self.state.target_format = render.target_format;
+        }
+        self.window_ui(ui);
+    }
+
+    fn save(&mut self, storage: &mut dyn eframe::Storage) {
+        // A setting that cannot be written down is asked for again; nothing is lost by it.
+        if let (Ok(settings), Ok(layout)) = (
+            serde_json::to_string(&self.state.settings),
+            serde_json::to_string(&self.tree),
+        ) {
+            storage.set_string(SETTINGS, settings);
+            storage.set_string(LAYOUT, layout);
+        }
+    }
+}
+
+/// The format that pictures are drawn in where the window has not said another.
+const FIRST_FORMAT: egui_wgpu::wgpu::TextureFormat = egui_wgpu::wgpu::TextureFormat::Rgba8Unorm;

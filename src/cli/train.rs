@@ -91,9 +91,15 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         }
     }
     let mut reporter = Reporter::new("", arguments.json);
-    train(&recipe, &data, &mut run, &device, identity, &control, &mut |event: &Event| {
-        reporter.tell(event)
-    })?;
+    train(
+        &recipe,
+        &data,
+        &mut run,
+        &device,
+        identity,
+        &control,
+        &mut |event: &Event| reporter.tell(event),
+    )?;
     if control.is_stopped() {
         note(format!(
             "to go on: martlet train --resume --name {} --runs-dir {}",

@@ -5,6 +5,7 @@ mod observer;
 mod progress;
 pub mod session;
 mod sgd;
+pub mod speed;
 
 use std::{
     str::FromStr,

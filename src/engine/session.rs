@@ -9,8 +9,10 @@ use crate::{
     compute::{Device, self_check::Verdict},
     control::Control,
     nn::Model,
+    random::Rng,
     recipe::Recipe,
-    runs::{Run, RunError},
+    runs::{Run, RunError, Slot},
+    shapes::ImageShape,
 };
 
 /// A run was begun on other data than those at hand.
@@ -100,4 +102,27 @@ pub fn run(
 pub fn name_of(recipe: &Recipe) -> String {
     let data = recipe.data.source.split(':').next().unwrap_or("run");
     format!("{data}-{}", recipe.defence.name())
+}
+
+/// A run's network with the weights of a checkpoint.
+///
+/// # Errors
+/// When the run has no checkpoint yet, it is damaged, or it does not fit the data.
+pub fn model_of(
+    run: &Run,
+    slot: Slot,
+    shape: ImageShape,
+    classes: usize,
+    device: &Device,
+) -> Result<Model, TrainError> {
+    let recipe = Recipe::from_toml(run.recipe_toml()).map_err(|error| TrainError::Progress(error.to_string()))?;
+    let checkpoint = match run.load(slot)? {
+        Some(checkpoint) => checkpoint,
+        None => run
+            .load(Slot::Last)?
+            .ok_or_else(|| TrainError::Progress("there is none yet".to_string()))?,
+    };
+    let mut model = Model::new(recipe.network, shape, classes, &mut Rng::new(0), device)?;
+    super::progress::load_weights(&mut model, &checkpoint.weights)?;
+    Ok(model)
 }

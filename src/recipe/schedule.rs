@@ -27,6 +27,20 @@ pub enum Schedule {
     },
 }
 
+impl std::fmt::Display for Schedule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Schedule::Constant => f.write_str("constant"),
+            Schedule::MultiStep { milestones, gamma } => {
+                let epochs: Vec<String> = milestones.iter().map(usize::to_string).collect();
+                write!(f, "× {gamma} at {}", epochs.join(", "))
+            }
+            Schedule::Cosine => f.write_str("cosine"),
+            Schedule::Cyclic { peak } => write!(f, "cyclic, peak at {:.0} %", 100.0 * peak),
+        }
+    }
+}
+
 impl Schedule {
     /// The factor in epoch `epoch` (from 0), with `within` of it done, of `epochs` in all.
     pub fn factor(&self, epoch: usize, within: f64, epochs: usize) -> f64 {

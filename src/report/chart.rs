@@ -277,6 +277,22 @@ fn spread(wanted: &[f64], top: f64, floor: f64) -> Vec<f64> {
     placed
 }
 
+/// Several charts in one SVG file, one under the other.
+pub fn stacked(charts: &[LineChart]) -> String {
+    let mut svg = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {}">"#,
+        HEIGHT * charts.len() as f64
+    );
+    for (position, chart) in charts.iter().enumerate() {
+        let place = format!(
+            r#"<svg y="{}" width="{WIDTH}" height="{HEIGHT}" "#,
+            HEIGHT * position as f64
+        );
+        svg += &chart.to_svg().replacen("<svg ", &place, 1);
+    }
+    svg + "</svg>"
+}
+
 impl LineChart {
     /// The chart as an SVG file.
     pub fn to_svg(&self) -> String {

@@ -1,0 +1,109 @@
+//! Everything that a click or a key can ask for: one list for buttons, shortcuts, tooltips and the palette.
+
+use std::path::PathBuf;
+
+use egui::{Key, KeyboardShortcut, Modifiers, ThemePreference};
+
+use crate::engine::Adjustment;
+
+/// Something that a person asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Train what the form says.
+    Start,
+    /// Hold training before the next minibatch, or let it go on.
+    TogglePause,
+    /// Do one minibatch and hold.
+    Step,
+    /// End training with a checkpoint; the best one is kept.
+    Stop,
+    /// Change the course of training.
+    Adjust(Adjustment),
+    /// Go on with an interrupted run.
+    Resume(PathBuf),
+    /// Show a run's curves, or hide them.
+    ToggleRun(PathBuf),
+    /// Make a run the one that all views look at.
+    Select(PathBuf),
+    /// Take a run's recipe into the form.
+    Duplicate(PathBuf),
+    /// Delete a run, after a question.
+    Delete(PathBuf),
+    /// Write the report page of a run and open it.
+    Report(PathBuf),
+    /// Bring a view to the front.
+    Show(&'static str),
+    /// Look at a training example of the selected run in the perturbation view.
+    Inspect(usize),
+    /// Look at a picture from a file.
+    OpenImage(PathBuf),
+    /// Take a dropped data set, recipe or run.
+    Open(PathBuf),
+    /// Open or close the list of commands.
+    Palette,
+    /// Dark, light, or as the system has it.
+    Theme(ThemePreference),
+    /// Put all views back where they were at first.
+    ResetLayout,
+    /// Close the window; asks where work would be lost.
+    Quit,
+}
+
+/// A command that a key or the palette can give.
+pub struct Entry {
+    /// The command.
+    pub command: Command,
+    /// What it is called.
+    pub label: &'static str,
+    /// Its keys.
+    pub shortcut: Option<KeyboardShortcut>,
+}
+
+const fn ctrl(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::COMMAND, key))
+}
+
+/// The commands that need nothing but to be given; `views` are the views' names in order.
+pub fn entries(views: &[&'static str]) -> Vec<Entry> {
+    const NUMBERS: [Key; 9] = [
+        Key::Num1,
+        Key::Num2,
+        Key::Num3,
+        Key::Num4,
+        Key::Num5,
+        Key::Num6,
+        Key::Num7,
+        Key::Num8,
+        Key::Num9,
+    ];
+    let entry = |command, label, shortcut| Entry {
+        command,
+        label,
+        shortcut,
+    };
+    let mut entries = vec![
+        entry(Command::Start, "Start training", ctrl(Key::Enter)),
+        entry(Command::TogglePause, "Pause or go on", ctrl(Key::Space)),
+        entry(Command::Step, "Train one minibatch", ctrl(Key::Period)),
+        entry(Command::Stop, "Stop and keep the best", ctrl(Key::Escape)),
+        entry(Command::Palette, "All commands", ctrl(Key::K)),
+        entry(Command::Theme(ThemePreference::Dark), "Dark theme", None),
+        entry(Command::Theme(ThemePreference::Light), "Light theme", None),
+        entry(Command::Theme(ThemePreference::System), "The system's theme", None),
+        entry(Command::ResetLayout, "Reset the layout", None),
+        entry(Command::Quit, "Quit", ctrl(Key::Q)),
+    ];
+    entries.extend(
+        views
+            .iter()
+            .zip(NUMBERS)
+            .map(|(view, key)| entry(Command::Show(view), view, ctrl(key))),
+    );
+    entries
+}
+
+/// The keys of a command as a person reads them.
+pub fn keys(ctx: &egui::Context, entries: &[Entry], command: &Command) -> Option<String> {
+    let entry = entries.iter().find(|entry| entry.command == *command)?;
+    Some(ctx.format_shortcut(&entry.shortcut?))
+}

@@ -1,0 +1,452 @@
+//! One image under attack: a worker thread that always works on the newest wish, and what it found.
+
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+};
+
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use egui::Context;
+
+use crate::{
+    attacks::{Aim, Attack, AttackSpec},
+    compute::{self, Device},
+    data::Dataset,
+    nn::{Mode, Model},
+    random::Rng,
+    recipe::Recipe,
+    shapes::{Batch, ImageShape},
+    threat::{Magnitude, Norm, ThreatModel},
+};
+
+/// A model that can be attacked.
+#[derive(Clone)]
+pub struct Subject {
+    /// The run that it comes from.
+    pub folder: PathBuf,
+    /// What it is called.
+    pub label: String,
+    model: Arc<Model>,
+    device: Device,
+    data: Option<(Arc<Dataset>, ThreatModel)>,
+}
+
+impl Subject {
+    /// A model of a run.
+    pub fn new(folder: &Path, label: String, model: Arc<Model>, device: Device) -> Self {
+        Self {
+            folder: folder.to_path_buf(),
+            label,
+            model,
+            device,
+            data: None,
+        }
+    }
+
+    /// With the data to look at where nothing is looked at yet.
+    pub fn with_data(mut self, data: Arc<Dataset>, recipe: &Recipe) -> Self {
+        self.data = Some((data, recipe.threat.clone()));
+        self
+    }
+}
+
+/// The image that is looked at.
+#[derive(Clone)]
+pub struct Specimen {
+    /// Where it comes from.
+    pub title: String,
+    /// Its pixels, `[C, H, W]` in `[0, 1]`.
+    pub pixels: Vec<f32>,
+    /// Its shape.
+    pub shape: ImageShape,
+    /// Its true class, where that is known.
+    pub label: Option<usize>,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+}
+
+/// The attack that a person asks for.
+#[derive(Clone, PartialEq)]
+pub struct Wish {
+    /// `fgsm`, `pgd`, `cw`.
+    pub attack: String,
+    /// Gradient steps.
+    pub steps: usize,
+    /// The ball's radius.
+    pub epsilon: f32,
+    /// The ball's norm.
+    pub norm: Norm,
+    /// A class to drive towards.
+    pub target: Option<usize>,
+    /// Seed of the random start.
+    pub seed: u64,
+}
+
+impl Wish {
+    /// The attack as suites write it.
+    pub fn name(&self) -> String {
+        match self.attack.as_str() {
+            "pgd" | "cw" => format!("{}-{}", self.attack, self.steps),
+            name => name.to_string(),
+        }
+    }
+}
+
+/// What an attack did to one model's answer, step by step.
+#[derive(Clone)]
+pub struct Trace {
+    /// The model.
+    pub subject: String,
+    /// The iterates, the start first.
+    pub images: Vec<Vec<f32>>,
+    /// Class probabilities of the natural image.
+    pub before: Vec<f32>,
+    /// Class probabilities of each iterate.
+    pub after: Vec<Vec<f32>>,
+    /// Cross-entropy of the true class at each iterate.
+    pub losses: Vec<f32>,
+}
+
+impl Trace {
+    /// `‖x' − x‖` of an iterate in both norms: L∞, L2.
+    pub fn distances(&self, natural: &[f32], step: usize) -> (f32, f32) {
+        let differences = self.images[step]
+            .iter()
+            .zip(natural)
+            .map(|(after, before)| (after - before).abs());
+        let (largest, squares) = differences.fold((0.0_f32, 0.0_f32), |(largest, squares), difference| {
+            (largest.max(difference), squares + difference * difference)
+        });
+        (largest, squares.sqrt())
+    }
+}
+
+/// What was found for a wish.
+pub struct Finding {
+    /// The image.
+    pub specimen: Arc<Specimen>,
+    /// The wish.
+    pub wish: Wish,
+    /// One trace for each subject.
+    pub traces: Vec<Trace>,
+}
+
+struct Request {
+    subjects: Vec<Subject>,
+    specimen: Arc<Specimen>,
+    wish: Wish,
+}
+
+/// The newest request wins; the ones before it are never begun.
+type Slot = Arc<(Mutex<Option<Request>>, Condvar)>;
+
+/// The workshop.
+pub struct Lab {
+    /// The models under attack: the selected run's, and one beside it.
+    pub subjects: Vec<Subject>,
+    /// The image.
+    pub specimen: Option<Arc<Specimen>>,
+    /// The attack.
+    pub wish: Wish,
+    /// What was found last.
+    pub finding: Option<Finding>,
+    /// Why the last wish could not be fulfilled.
+    pub error: Option<String>,
+    /// Whether a wish is under way.
+    pub busy: bool,
+    /// The data that examples are drawn from.
+    pub data: Option<Arc<Dataset>>,
+    /// The run whose model is attacked beside the first.
+    pub beside: Option<PathBuf>,
+    expected: Option<PathBuf>,
+    slot: Slot,
+    found: Receiver<Result<Finding, String>>,
+}
+
+impl Lab {
+    /// A workshop with its worker; it sleeps until something is wished for.
+    pub fn new(ctx: &Context) -> Self {
+        let slot: Slot = Arc::default();
+        let (sender, found) = channel();
+        let (own, ctx) = (slot.clone(), ctx.clone());
+        let spawned = thread::Builder::new()
+            .name("lab".to_string())
+            .spawn(move || work(&own, &sender, &ctx));
+        Self {
+            subjects: Vec::new(),
+            specimen: None,
+            wish: Wish {
+                attack: "pgd".to_string(),
+                steps: 20,
+                epsilon: 0.1,
+                norm: Norm::Linf,
+                target: None,
+                seed: 1,
+            },
+            finding: None,
+            error: spawned.err().map(|error| format!("no thread for attacks: {error}")),
+            busy: false,
+            data: None,
+            beside: None,
+            expected: None,
+            slot,
+            found,
+        }
+    }
+
+    /// Whether a model of this run is here or on its way.
+    pub fn holds(&self, folder: &Path) -> bool {
+        self.expected.as_deref() == Some(folder) || self.subjects.iter().any(|subject| subject.folder == folder)
+    }
+
+    /// A model of this run is on its way.
+    pub fn expect(&mut self, folder: &Path) {
+        self.expected = Some(folder.to_path_buf());
+    }
+
+    /// Takes a model in the place of the run's older one, else in the first place.
+    pub fn take(&mut self, subject: Subject) {
+        self.expected = None;
+        if let Some((data, threat)) = &subject.data
+            && self.specimen.is_none()
+        {
+            self.data = Some(data.clone());
+            self.wish.epsilon = threat.epsilon.value();
+            self.wish.norm = threat.norm;
+            self.specimen = Some(Arc::new(specimen(data, 0)));
+        }
+        let place = usize::from(self.beside.as_ref() == Some(&subject.folder));
+        if self
+            .subjects
+            .get(place)
+            .is_some_and(|own| Arc::ptr_eq(&own.model, &subject.model))
+        {
+            return;
+        }
+        if place < self.subjects.len() {
+            self.subjects[place] = subject;
+        } else {
+            self.subjects.push(subject);
+        }
+        self.ask();
+    }
+
+    /// Attacks one model alone again.
+    pub fn drop_beside(&mut self) {
+        self.beside = None;
+        self.subjects.truncate(1);
+        self.ask();
+    }
+
+    /// Looks at an example of a data set.
+    pub fn look_at(&mut self, data: &Arc<Dataset>, position: usize, recipe: &Recipe) {
+        self.wish.epsilon = recipe.threat.epsilon.value();
+        self.wish.norm = recipe.threat.norm;
+        self.wish.target = None;
+        self.show_example(data, position);
+    }
+
+    /// Looks at an example under the attack that is set.
+    pub fn show_example(&mut self, data: &Arc<Dataset>, position: usize) {
+        self.data = Some(data.clone());
+        self.specimen = Some(Arc::new(specimen(data, position)));
+        self.finding = None;
+        self.ask();
+    }
+
+    /// Looks at a person's own picture, scaled to what the model takes.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or that there is no model yet to say what it takes.
+    pub fn open_image(&mut self, path: &Path) -> Result<(), String> {
+        let Some(data) = &self.data else {
+            return Err("open a run first: its network says how large a picture must be".to_string());
+        };
+        let shape = data.shape();
+        let picture = image::open(path).map_err(|error| {
+            format!(
+                "expected a picture in PNG or JPEG, got something else ({error}): {}",
+                path.display()
+            )
+        })?;
+        let picture = picture.resize_to_fill(
+            shape.width as u32,
+            shape.height as u32,
+            image::imageops::FilterType::CatmullRom,
+        );
+        let pixels: Vec<f32> = if shape.channels == 1 {
+            picture
+                .to_luma8()
+                .into_raw()
+                .iter()
+                .map(|value| f32::from(*value) / 255.0)
+                .collect()
+        } else {
+            let rgb = picture.to_rgb8();
+            let plane = |channel: usize| rgb.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
+            (0..3).flat_map(plane).collect()
+        };
+        self.specimen = Some(Arc::new(Specimen {
+            title: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            pixels,
+            shape,
+            label: None,
+            classes: data.class_names().to_vec(),
+        }));
+        self.finding = None;
+        self.ask();
+        Ok(())
+    }
+
+    /// Asks the worker for what is wished for now.
+    pub fn ask(&mut self) {
+        let Some(specimen) = self.specimen.clone() else { return };
+        if self.subjects.is_empty() {
+            return;
+        }
+        self.busy = true;
+        let request = Request {
+            subjects: self.subjects.clone(),
+            specimen,
+            wish: self.wish.clone(),
+        };
+        *self.slot.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+        self.slot.1.notify_one();
+    }
+
+    /// Takes in what the worker found.
+    pub fn drain(&mut self) {
+        while let Ok(found) = self.found.try_recv() {
+            self.busy = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            match found {
+                Ok(finding) => {
+                    self.error = None;
+                    self.finding = Some(finding);
+                }
+                Err(error) => self.error = Some(error),
+            }
+        }
+    }
+}
+
+/// An example of a data set as something to look at.
+fn specimen(data: &Dataset, position: usize) -> Specimen {
+    let label = data.label(position);
+    Specimen {
+        title: format!("{}, example {}", data.name(), data.index(position)),
+        pixels: data
+            .image(position)
+            .iter()
+            .map(|value| f32::from(*value) / 255.0)
+            .collect(),
+        shape: data.shape(),
+        label: Some(label),
+        classes: data.class_names().to_vec(),
+    }
+}
+
+fn work(slot: &Slot, sender: &Sender<Result<Finding, String>>, ctx: &Context) {
+    loop {
+        let request = {
+            let mut waiting = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                match waiting.take() {
+                    Some(request) => break request,
+                    None => waiting = slot.1.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                }
+            }
+        };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| find(&request)));
+        let outcome = outcome
+            .unwrap_or_else(|panic| Err(anyhow::anyhow!(super::job::panic_text(panic.as_ref()))))
+            .map_err(|error| format!("{error:#}"));
+        if sender.send(outcome).is_err() {
+            return;
+        }
+        ctx.request_repaint();
+    }
+}
+
+fn find(request: &Request) -> anyhow::Result<Finding> {
+    let wish = &request.wish;
+    let mut attack: AttackSpec = wish.name().parse()?;
+    let epsilon: Magnitude = format!("{:.6}", wish.epsilon).parse()?;
+    let threat = ThreatModel {
+        norm: wish.norm,
+        epsilon,
+    };
+    if let Some(target) = wish.target {
+        attack.aim = Aim::Target(target);
+    }
+    let traces = request
+        .subjects
+        .iter()
+        .map(|subject| trace(subject, &request.specimen, &attack, &threat, wish.seed))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Finding {
+        specimen: request.specimen.clone(),
+        wish: wish.clone(),
+        traces,
+    })
+}
+
+fn trace(
+    subject: &Subject,
+    specimen: &Specimen,
+    attack: &AttackSpec,
+    threat: &ThreatModel,
+    seed: u64,
+) -> anyhow::Result<Trace> {
+    let shape = specimen.shape;
+    anyhow::ensure!(
+        subject.model.input() == shape,
+        "expected a picture of {}, as {} takes them, got {shape}",
+        subject.model.input(),
+        subject.label
+    );
+    let device = subject.device.tensors();
+    let dims = [1, shape.channels, shape.height, shape.width];
+    let images = Tensor::<4>::from_data(TensorData::new(specimen.pixels.clone(), dims), device);
+    let logits = |images| subject.model.forward(images, Mode::Eval);
+    let natural = compute::read(log_softmax(logits(images.clone()), 1))?;
+    let answer = natural
+        .iter()
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(b.1))
+        .map_or(0, |(class, _)| class);
+    let label = specimen.label.unwrap_or(answer);
+    let batch = Batch {
+        images,
+        labels: Tensor::<1, Int>::from_data(TensorData::new(vec![label as i64], [1]), device),
+        indices: vec![0],
+    };
+    let seen = RefCell::new(Vec::new());
+    let watched = |images: Tensor<4>| {
+        seen.borrow_mut().push(images.clone().inner());
+        logits(images)
+    };
+    let adversarial = attack.perturb(&watched, &batch, threat, &mut Rng::new(seed))?;
+    let mut iterates = seen.into_inner();
+    iterates.push(adversarial);
+    let steps = iterates.len();
+    let iterates = Tensor::cat(iterates, 0);
+    let after = compute::read(log_softmax(logits(iterates.clone()), 1))?;
+    let pixels = compute::read(iterates)?;
+    let classes = after.len() / steps;
+    let rows: Vec<&[f32]> = after.chunks(classes).collect();
+    Ok(Trace {
+        subject: subject.label.clone(),
+        images: pixels.chunks(shape.len()).map(<[f32]>::to_vec).collect(),
+        before: natural.iter().map(|value| value.exp()).collect(),
+        after: rows
+            .iter()
+            .map(|row| row.iter().map(|value| value.exp()).collect())
+            .collect(),
+        losses: rows.iter().map(|row| -row[label]).collect(),
+    })
+}

@@ -1,0 +1,100 @@
+//! The bar below: what computes, how fast, for how long still.
+
+use egui::{Panel, Ui};
+
+use super::{state::State, theme};
+
+/// Draws the bar.
+pub fn bar_ui(ui: &mut Ui, state: &State) {
+    Panel::bottom("status").show(ui, |ui| {
+        ui.horizontal_wrapped(|ui| {
+            let dark = ui.visuals().dark_mode;
+            let training = state.trainings.first();
+            match training.and_then(|training| training.opened.as_ref()) {
+                Some(opened) => {
+                    let info = opened.device.info();
+                    ui.label(format!("{} · {}", info.name, info.api))
+                        .on_hover_text(format!("Driver: {}", info.driver));
+                    if opened.verdict.passed {
+                        let text = if opened.device.is_cpu() {
+                            "reference"
+                        } else {
+                            "self-check passed"
+                        };
+                        ui.weak(text).on_hover_text(opened.verdict.to_string());
+                    } else {
+                        ui.colored_label(theme::error(dark), "self-check failed")
+                            .on_hover_text(opened.verdict.to_string());
+                    }
+                }
+                None => {
+                    ui.label(format!("Device: {}", state.settings.device));
+                }
+            }
+            for training in &state.trainings {
+                ui.separator();
+                let shown = training
+                    .folder
+                    .as_ref()
+                    .and_then(|folder| state.shown.iter().find(|shown| shown.folder == *folder));
+                let Some(shown) = shown else {
+                    if training.job.is_alive() {
+                        ui.spinner();
+                        ui.label(&training.preparing);
+                    }
+                    continue;
+                };
+                ui.label(&shown.name);
+                if !training.job.is_alive() {
+                    ui.weak("done");
+                    continue;
+                }
+                if training.job.control.is_paused() {
+                    ui.colored_label(theme::warning(dark), "paused");
+                }
+                if let Some(pace) = shown.pace() {
+                    ui.label(format!(
+                        "{pace:.1} minibatches/s · {:.0} images/s",
+                        pace * shown.recipe.batch_size as f64
+                    ));
+                }
+                if let (Some(left), false) = (shown.seconds_left(), training.job.control.is_paused()) {
+                    ui.label(format!("{} left", duration(left)));
+                }
+                if let Some(step) = &shown.last
+                    && step.clock.seconds > 0.0
+                {
+                    let evaluating = 100.0 * step.clock.evaluating / step.clock.seconds;
+                    ui.weak(format!(
+                        "{:.0} % training, {evaluating:.0} % evaluating",
+                        100.0 - evaluating
+                    ))
+                    .on_hover_text("Where the time of this session went, pauses left out");
+                }
+                if let Some(progress) = &shown.evaluating {
+                    ui.weak(format!(
+                        "evaluating {}: {} of {}",
+                        progress.attack, progress.done, progress.of
+                    ));
+                }
+            }
+            if let Some(bytes) = training
+                .and_then(|training| training.opened.as_ref())
+                .and_then(|opened| opened.device.memory_bytes_in_use())
+            {
+                ui.separator();
+                ui.label(format!("{:.0} MiB on the device", bytes as f64 / f64::from(1 << 20)));
+            }
+        });
+    });
+}
+
+/// A time as a person says it.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        90..5_400 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}

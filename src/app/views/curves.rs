@@ -1,0 +1,541 @@
+//! Accuracy, loss and its terms, S⁻, learning rate: live, with earlier runs behind them.
+
+use std::collections::BTreeMap;
+
+use egui::{Color32, ComboBox, Id, RichText, Slider, Ui};
+use egui_plot::{Corner, GridMark, Legend, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
+
+use super::View;
+use crate::{
+    app::{background::Background, series::Series, shown::Shown, state::State, theme},
+    report::chart::{self, LineChart, Unit},
+    runs::write_atomic,
+};
+
+/// The curves view.
+#[derive(Default)]
+pub struct Curves {
+    lower: Lower,
+    smooth: BTreeMap<(std::path::PathBuf, String), (usize, u64, Series)>,
+    saving: Option<Background<Result<String, String>>>,
+    /// The picture of the whole window that was asked for.
+    taken: Option<std::sync::mpsc::Receiver<std::sync::Arc<egui::ColorImage>>>,
+}
+
+/// What the lower plot shows.
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Lower {
+    #[default]
+    Loss,
+    Misclassified,
+    LearningRate,
+    Gradient,
+}
+
+impl Lower {
+    const ALL: [Lower; 4] = [Self::Loss, Self::Misclassified, Self::LearningRate, Self::Gradient];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "Loss and its terms",
+            Self::Misclassified => "Share of misclassified examples S⁻",
+            Self::LearningRate => "Learning rate and ε",
+            Self::Gradient => "Gradient norm",
+        }
+    }
+
+    fn curves(self) -> &'static [Curve] {
+        match self {
+            Self::Loss => &LOSS,
+            Self::Misclassified => &MISCLASSIFIED,
+            Self::LearningRate => &RATE,
+            Self::Gradient => &GRADIENT,
+        }
+    }
+}
+
+/// A curve of a plot.
+struct Curve {
+    /// Its name in [`Shown::curves`].
+    key: &'static str,
+    /// What the legend calls it.
+    label: &'static str,
+    style: fn() -> LineStyle,
+    /// Whether its values are few and exact: they carry marks and are never smoothed.
+    marked: bool,
+}
+
+const fn solid(key: &'static str, label: &'static str) -> Curve {
+    Curve {
+        key,
+        label,
+        style: || LineStyle::Solid,
+        marked: false,
+    }
+}
+
+const fn dashed(key: &'static str, label: &'static str) -> Curve {
+    Curve {
+        key,
+        label,
+        style: LineStyle::dashed_loose,
+        marked: false,
+    }
+}
+
+const fn dotted(key: &'static str, label: &'static str) -> Curve {
+    Curve {
+        key,
+        label,
+        style: LineStyle::dotted_dense,
+        marked: false,
+    }
+}
+
+const fn marked(key: &'static str, label: &'static str) -> Curve {
+    Curve {
+        key,
+        label,
+        style: || LineStyle::Solid,
+        marked: true,
+    }
+}
+
+const TRAINING_ACCURACY: [Curve; 2] = [
+    dashed("natural_accuracy", "natural, training batch"),
+    solid("adversarial_accuracy", "under attack, training batch"),
+];
+const LOSS: [Curve; 7] = [
+    solid("loss", "loss"),
+    dashed("boosted_cross_entropy", "boosted cross-entropy"),
+    dashed("cross_entropy", "cross-entropy"),
+    dotted("kl", "KL"),
+    dotted("one_minus_p_y", "1 − p_y"),
+    dashed("weighted_kl", "KL · (1 − p_y)"),
+    dotted("natural_cross_entropy", "natural cross-entropy"),
+];
+const MISCLASSIFIED: [Curve; 1] = [solid("misclassified", "S⁻, naturally misclassified")];
+const RATE: [Curve; 2] = [solid("learning_rate", "learning rate"), dashed("epsilon", "ε")];
+const GRADIENT: [Curve; 1] = [solid("gradient_norm", "gradient norm")];
+
+impl View for Curves {
+    fn name(&self) -> &'static str {
+        "Curves"
+    }
+
+    fn about(&self) -> &'static str {
+        "Accuracy and loss while training runs"
+    }
+
+    fn logic(&mut self, state: &mut State) {
+        let Some(saving) = &mut self.saving else { return };
+        for said in saving.drain() {
+            match said {
+                Ok(text) => state.say(text),
+                Err(error) => state.complain(error),
+            }
+        }
+        if !saving.is_running() {
+            self.saving = None;
+        }
+    }
+
+    fn ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let all = ui.available_rect_before_wrap();
+        self.controls_ui(ui, state);
+        if state
+            .shown
+            .iter()
+            .all(|shown| !shown.visible || shown.curves.is_empty())
+        {
+            ui.add_space(40.0);
+            ui.vertical_centered(|ui| {
+                ui.label(RichText::new("No curve yet").heading());
+                ui.label("Press Start in the Train view, or open an earlier run in Runs.");
+            });
+            return;
+        }
+        let height = (ui.available_height() - 34.0).max(160.0);
+        self.accuracy_ui(ui, state, height * 0.55);
+        ui.horizontal(|ui| {
+            let name = ui.label("Below:");
+            ComboBox::from_id_salt("lower")
+                .selected_text(self.lower.name())
+                .width(250.0)
+                .show_ui(ui, |ui| {
+                    for lower in Lower::ALL {
+                        ui.selectable_value(&mut self.lower, lower, lower.name());
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+        });
+        self.lower_ui(ui, state, ui.available_height() - 4.0);
+        self.picture(ui, state, all);
+    }
+}
+
+impl Curves {
+    fn controls_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        ui.horizontal_wrapped(|ui| {
+            let name = ui
+                .label("Smoothing")
+                .on_hover_text("An exponential average over the ghost of the raw curve");
+            ui.add(Slider::new(&mut state.settings.smoothing, 0.0..=0.99).max_decimals(2))
+                .labelled_by(name.id);
+            ui.checkbox(&mut state.settings.logarithmic[0], "log x");
+            ui.checkbox(&mut state.settings.logarithmic[1], "log y (below)");
+            ui.menu_button("Save", |ui| {
+                for (label, form) in [("Numbers as CSV", "csv"), ("Both plots as SVG", "svg")] {
+                    if ui.button(label).clicked() {
+                        self.save(state, form);
+                    }
+                }
+                if ui.button("Both plots as PNG").clicked() {
+                    let (sender, receiver) = std::sync::mpsc::channel();
+                    ui.ctx().request_screenshot(move |image| {
+                        let _ = sender.send(image);
+                    });
+                    self.taken = Some(receiver);
+                }
+            });
+            ui.weak("drag: move · right drag: zoom into a box · double click: all");
+        });
+    }
+
+    fn accuracy_ui(&mut self, ui: &mut Ui, state: &State, height: f32) {
+        let log_x = state.settings.logarithmic[0];
+        let plot = plot("accuracy", height, log_x, false)
+            .include_y(0.0)
+            .include_y(1.0)
+            .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
+            .label_formatter(move |hover| said(hover, log_x, |y| format!("{:.1} %", 100.0 * y)));
+        let width = ui.available_width() as usize;
+        let dark = state.dark();
+        let several = state.shown.iter().filter(|shown| shown.visible).count() > 1;
+        let mut drawn = Vec::new();
+        for shown in state.shown.iter().filter(|shown| shown.visible) {
+            let colour = theme::series(shown.colour, dark);
+            for curve in &TRAINING_ACCURACY {
+                self.draw(
+                    &mut drawn,
+                    state,
+                    shown,
+                    curve,
+                    several,
+                    colour.gamma_multiply(0.75),
+                    width,
+                    false,
+                );
+            }
+            let held_out: Vec<&String> = shown.curves.keys().filter(|key| key.starts_with("held-out")).collect();
+            for (position, key) in held_out.iter().enumerate() {
+                let attack = key.trim_start_matches("held-out ");
+                let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
+                let label = format!("{}{attack}, {split}", prefix(shown, several));
+                let shape = [
+                    MarkerShape::Circle,
+                    MarkerShape::Square,
+                    MarkerShape::Diamond,
+                    MarkerShape::Up,
+                ][position % 4];
+                if let Some(series) = shown.curves.get(*key) {
+                    let points = || transformed(series.points(), log_x, false);
+                    drawn.push(Drawn::Line(Line::new(label.clone(), points()).color(colour).width(2.2)));
+                    drawn.push(Drawn::Points(
+                        Points::new(label, points()).color(colour).radius(4.0).shape(shape),
+                    ));
+                }
+            }
+            if let Some(best) = shown.best() {
+                let x = shown.epochs_at(best.total_steps);
+                let line = VLine::new(format!("{}best epoch", prefix(shown, several)), log(x, log_x))
+                    .color(colour)
+                    .style(LineStyle::dotted_loose());
+                drawn.push(Drawn::Mark(line));
+            }
+            for adjusted in &shown.adjustments {
+                let x = log(shown.epochs_at(adjusted.total_steps), log_x);
+                drawn.push(Drawn::Mark(
+                    VLine::new(adjusted.change.to_string(), x).color(Color32::GRAY),
+                ));
+            }
+        }
+        plot.show(ui, |plot_ui| {
+            for item in drawn {
+                item.add_to(plot_ui);
+            }
+        });
+    }
+
+    fn lower_ui(&mut self, ui: &mut Ui, state: &State, height: f32) {
+        let [log_x, log_y] = state.settings.logarithmic;
+        let share = self.lower == Lower::Misclassified;
+        let format = move |y: f64| {
+            if share {
+                format!("{:.1} %", 100.0 * y)
+            } else {
+                format!("{y:.4}")
+            }
+        };
+        let mut plot = plot("lower", height.max(80.0), log_x, log_y)
+            .label_formatter(move |hover| said(hover, log_x, |y| format(if log_y { 10f64.powf(y) } else { y })));
+        if share && !log_y {
+            plot = plot
+                .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
+                .include_y(0.0);
+        }
+        let width = ui.available_width() as usize;
+        let dark = state.dark();
+        let several = state.shown.iter().filter(|shown| shown.visible).count() > 1;
+        let mut drawn = Vec::new();
+        for shown in state.shown.iter().filter(|shown| shown.visible) {
+            let there = self
+                .lower
+                .curves()
+                .iter()
+                .filter(|curve| shown.curves.contains_key(curve.key));
+            for (position, curve) in there.enumerate() {
+                // One run shows its terms by colour, several runs themselves.
+                let index = if several { shown.colour } else { shown.colour + position };
+                self.draw(
+                    &mut drawn,
+                    state,
+                    shown,
+                    curve,
+                    several,
+                    theme::series(index, dark),
+                    width,
+                    log_y,
+                );
+            }
+        }
+        plot.show(ui, |plot_ui| {
+            for item in drawn {
+                item.add_to(plot_ui);
+            }
+        });
+    }
+
+    /// The raw curve as a ghost, and its average over it.
+    #[expect(clippy::too_many_arguments, reason = "what to draw, and how: each is one thing")]
+    fn draw<'a>(
+        &mut self,
+        drawn: &mut Vec<Drawn<'a>>,
+        state: &State,
+        shown: &Shown,
+        curve: &Curve,
+        several: bool,
+        colour: Color32,
+        width: usize,
+        log_y: bool,
+    ) {
+        let Some(series) = shown.curves.get(curve.key) else {
+            return;
+        };
+        let log_x = state.settings.logarithmic[0];
+        let label = format!("{}{}", prefix(shown, several), curve.label);
+        let everything = (f64::NEG_INFINITY, f64::INFINITY);
+        let line = |series: &Series, colour, width_of_line| {
+            let points = transformed(&series.visible(everything.0, everything.1, width), log_x, log_y);
+            Line::new(label.clone(), points)
+                .color(colour)
+                .width(width_of_line)
+                .style((curve.style)())
+        };
+        let smoothing = state.settings.smoothing;
+        if smoothing == 0.0 || curve.marked {
+            drawn.push(Drawn::Line(line(series, colour, 1.6)));
+            return;
+        }
+        let key = (shown.folder.clone(), curve.key.to_string());
+        let wanted = (series.points().len(), smoothing.to_bits());
+        let kept = self.smooth.entry(key).or_default();
+        if (kept.0, kept.1) != wanted {
+            *kept = (wanted.0, wanted.1, series.smoothed(smoothing));
+        }
+        let ghost = line(series, colour.gamma_multiply(0.22), 1.0)
+            .allow_hover(false)
+            .style(LineStyle::Solid);
+        drawn.push(Drawn::Line(ghost));
+        drawn.push(Drawn::Line(line(&kept.2, colour, 1.8)));
+    }
+
+    fn save(&mut self, state: &State, form: &'static str) {
+        let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
+        let text = match form {
+            "csv" => csv(&runs),
+            _ => svg(&runs, self.lower),
+        };
+        self.saving = Some(ask_and_write(state, form, text.into_bytes()));
+    }
+
+    /// Once the window has taken its own picture, cuts this view out of it and asks where to put it.
+    fn picture(&mut self, ui: &Ui, state: &State, all: egui::Rect) {
+        let Some(taken) = self.taken.as_ref().and_then(|taken| taken.try_recv().ok()) else {
+            return;
+        };
+        self.taken = None;
+        let part = taken.region(&all, Some(ui.ctx().pixels_per_point()));
+        let bytes: Vec<u8> = part.pixels.iter().flat_map(|pixel| pixel.to_array()).collect();
+        let [width, height] = part.size.map(|side| side as u32);
+        let mut png = std::io::Cursor::new(Vec::new());
+        if let Some(picture) = image::RgbaImage::from_raw(width, height, bytes)
+            && picture.write_to(&mut png, image::ImageFormat::Png).is_ok()
+        {
+            self.saving = Some(ask_and_write(state, "png", png.into_inner()));
+        }
+    }
+}
+
+/// Something in a plot.
+enum Drawn<'a> {
+    Line(Line<'a>),
+    Points(Points<'a>),
+    Mark(VLine),
+}
+
+impl<'a> Drawn<'a> {
+    fn add_to(self, plot: &mut egui_plot::PlotUi<'a>) {
+        match self {
+            Drawn::Line(line) => plot.line(line),
+            Drawn::Points(points) => plot.points(points),
+            Drawn::Mark(line) => plot.vline(line),
+        }
+    }
+}
+
+fn prefix(shown: &Shown, several: bool) -> String {
+    if several {
+        format!("{}: ", shown.recipe.defence)
+    } else {
+        String::new()
+    }
+}
+
+fn log(value: f64, logarithmic: bool) -> f64 {
+    if logarithmic { value.max(1e-12).log10() } else { value }
+}
+
+fn transformed(points: &[[f64; 2]], log_x: bool, log_y: bool) -> PlotPoints<'static> {
+    points
+        .iter()
+        .filter(|[x, y]| (!log_x || *x > 0.0) && (!log_y || *y > 0.0))
+        .map(|[x, y]| [log(*x, log_x), log(*y, log_y)])
+        .collect()
+}
+
+fn plot<'a>(id: &str, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
+    let group = Id::unique("curves");
+    let plot = Plot::new(id)
+        .height(height)
+        .legend(Legend::default().position(Corner::LeftTop).background_alpha(0.7))
+        .link_axis(group, [true, false])
+        .link_cursor(group, [true, false])
+        .x_axis_label("epochs")
+        .x_axis_formatter(move |mark: GridMark, _| power(mark.value, log_x))
+        .y_axis_min_width(54.0)
+        .set_margin_fraction(egui::vec2(0.01, 0.06));
+    if log_y {
+        plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))
+    } else {
+        plot
+    }
+}
+
+fn power(value: f64, logarithmic: bool) -> String {
+    let value = if logarithmic { 10f64.powf(value) } else { value };
+    let text = format!("{value:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+/// What stands under the cursor: the curve, the moment, the exact value.
+fn said(hover: &egui_plot::HoverPosition<'_>, log_x: bool, value: impl Fn(f64) -> String) -> Option<String> {
+    match hover {
+        egui_plot::HoverPosition::NearDataPoint {
+            plot_name, position, ..
+        } => {
+            let x = if log_x { 10f64.powf(position.x) } else { position.x };
+            Some(format!("{plot_name}\nepoch {x:.2}: {}", value(position.y)))
+        }
+        egui_plot::HoverPosition::Elsewhere { .. } => None,
+    }
+}
+
+/// Every point of every curve: run, curve, epoch, value.
+fn csv(runs: &[&Shown]) -> String {
+    let mut text = "run,curve,epoch,value\n".to_string();
+    for run in runs {
+        for (name, series) in &run.curves {
+            for [x, y] in series.points() {
+                text += &format!("{},{name},{x},{y}\n", run.name);
+            }
+        }
+    }
+    text
+}
+
+/// Both plots, one under the other, as the report page draws them.
+fn svg(runs: &[&Shown], lower: Lower) -> String {
+    let several = runs.len() > 1;
+    let series = |run: &&Shown, key: &str, label: &str, place: usize| {
+        let curve = run.curves.get(key)?;
+        Some(chart::Series {
+            name: format!("{}{label}", prefix(run, several)),
+            points: curve
+                .visible(f64::NEG_INFINITY, f64::INFINITY, 400)
+                .iter()
+                .map(|[x, y]| (*x, *y))
+                .collect(),
+            colour: place,
+            dash: 0,
+        })
+    };
+    let mut accuracy = Vec::new();
+    let mut below = Vec::new();
+    for run in runs {
+        for key in run.curves.keys() {
+            if let Some(attack) = key.strip_prefix("held-out ") {
+                accuracy.extend(series(run, key, attack, accuracy.len()));
+            }
+        }
+        for curve in lower.curves() {
+            below.extend(series(run, curve.key, curve.label, below.len()));
+        }
+    }
+    let chart = |title: &str, y: &str, unit, series| LineChart {
+        title: title.to_string(),
+        description: format!("{title} against epochs"),
+        x: "epochs".to_string(),
+        y: y.to_string(),
+        unit,
+        whole: false,
+        series,
+    };
+    let unit = if lower == Lower::Misclassified {
+        Unit::Share
+    } else {
+        Unit::Number
+    };
+    chart::stacked(&[
+        chart("Accuracy", "accuracy", Unit::Share, accuracy),
+        chart(lower.name(), "", unit, below),
+    ])
+}
+
+/// Asks where to put a file and writes it, on a thread.
+pub fn ask_and_write(state: &State, form: &'static str, bytes: Vec<u8>) -> Background<Result<String, String>> {
+    let folder = state.selected.clone().unwrap_or_default();
+    Background::start("save", &state.ctx, Err, move |_, teller| {
+        let picked = rfd::FileDialog::new()
+            .set_directory(&folder)
+            .set_file_name(format!("martlet.{form}"))
+            .add_filter(form.to_uppercase(), &[form])
+            .save_file();
+        if let Some(path) = picked {
+            write_atomic(&path, &bytes)?;
+            teller.tell(Ok(format!("saved {}", path.display())));
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,125 @@
+//! The views. A new one is one file and one line in [`all`].
+
+mod curves;
+mod device;
+mod misclassified;
+mod perturbation;
+mod robustness;
+mod runs;
+mod train;
+
+use egui::{Ui, WidgetText};
+use egui_tiles::{Container, Linear, LinearDir, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
+
+use super::{
+    command::{Command, Entry, keys},
+    state::State,
+};
+
+/// A part of the window.
+pub trait View {
+    /// What it is called: on its tab, in the palette, in the layout that is remembered.
+    fn name(&self) -> &'static str;
+
+    /// What it is for, in a sentence.
+    fn about(&self) -> &'static str;
+
+    /// Takes in what its own threads say; called while hidden too.
+    fn logic(&mut self, state: &mut State) {
+        let _ = state;
+    }
+
+    /// Draws it.
+    fn ui(&mut self, ui: &mut Ui, state: &mut State);
+}
+
+/// Every view, in the order of its tab and its key.
+pub fn all() -> Vec<Box<dyn View>> {
+    vec![
+        Box::new(train::Train::default()),
+        Box::new(curves::Curves::default()),
+        Box::new(misclassified::Misclassified::default()),
+        Box::new(perturbation::Perturbation::default()),
+        Box::new(robustness::Robustness::default()),
+        Box::new(runs::Runs::default()),
+        Box::new(device::Device::default()),
+    ]
+}
+
+/// The first view on the left, all others as tabs beside it.
+pub fn first_layout(names: &[&'static str]) -> Tree<String> {
+    let mut tiles = Tiles::default();
+    let mut panes = names
+        .iter()
+        .map(|name| tiles.insert_pane((*name).to_string()))
+        .collect::<Vec<TileId>>();
+    let train = panes.remove(0);
+    let left = tiles.insert_tab_tile(vec![train]);
+    let right = tiles.insert_tab_tile(panes);
+    let mut root = Linear::new(LinearDir::Horizontal, vec![left, right]);
+    root.shares.set_share(left, 0.28);
+    root.shares.set_share(right, 0.72);
+    let root = tiles.insert_container(Container::Linear(root));
+    Tree::new(egui::Id::unique("views"), root, tiles)
+}
+
+/// Whether a remembered layout holds every view once, no more and no less.
+pub fn holds_all(tree: &Tree<String>, names: &[&'static str]) -> bool {
+    let mut found: Vec<&str> = tree
+        .tiles
+        .tiles()
+        .filter_map(|tile| match tile {
+            Tile::Pane(name) => Some(name.as_str()),
+            Tile::Container(_) => None,
+        })
+        .collect();
+    found.sort_unstable();
+    let mut wanted = names.to_vec();
+    wanted.sort_unstable();
+    found == wanted
+}
+
+/// How the tiles draw the views.
+pub struct Behaviour<'a> {
+    pub views: &'a mut Vec<Box<dyn View>>,
+    pub state: &'a mut State,
+    pub entries: &'a [Entry],
+}
+
+impl egui_tiles::Behavior<String> for Behaviour<'_> {
+    fn pane_ui(&mut self, ui: &mut Ui, _tile: TileId, pane: &mut String) -> UiResponse {
+        if let Some(view) = self.views.iter_mut().find(|view| view.name() == pane) {
+            egui::Frame::new().inner_margin(10).show(ui, |ui| {
+                ui.push_id(view.name(), |ui| view.ui(ui, self.state));
+                ui.take_available_space();
+            });
+        }
+        UiResponse::None
+    }
+
+    fn tab_title_for_pane(&mut self, pane: &String) -> WidgetText {
+        pane.as_str().into()
+    }
+
+    fn on_tab_button(&mut self, tiles: &mut Tiles<String>, tile: TileId, button: egui::Response) -> egui::Response {
+        let Some(Tile::Pane(name)) = tiles.get(tile) else {
+            return button;
+        };
+        let Some(view) = self.views.iter().find(|view| view.name() == name) else {
+            return button;
+        };
+        let keys = keys(&button.ctx, self.entries, &Command::Show(view.name())).unwrap_or_default();
+        button.on_hover_text(format!("{}\n{keys}", view.about()))
+    }
+
+    fn simplification_options(&self) -> SimplificationOptions {
+        SimplificationOptions {
+            all_panes_must_have_tabs: true,
+            ..Default::default()
+        }
+    }
+
+    fn tab_bar_height(&self, _style: &egui::Style) -> f32 {
+        32.0
+    }
+}

@@ -1,0 +1,489 @@
+//! One image under attack: natural, what was changed, adversarial; step by step, as fast as a slider moves.
+
+use std::{path::PathBuf, sync::Arc};
+
+use egui::{Color32, ComboBox, DragValue, Rect, RichText, ScrollArea, Sense, Slider, Stroke, Ui, vec2};
+use egui_plot::{Line, Plot, PlotPoints, VLine};
+
+use super::{View, curves::ask_and_write};
+use crate::{
+    app::{
+        background::Background,
+        command::Command,
+        lab::{Finding, Specimen, Trace},
+        picture::{Picture, Show},
+        state::State,
+        theme,
+    },
+    report::pictures,
+    threat::Norm,
+};
+
+/// The perturbation view.
+#[derive(Default)]
+pub struct Perturbation {
+    /// The step looked at; none is the last.
+    step: Option<usize>,
+    gain: Option<f32>,
+    position: usize,
+    followed: Option<std::time::Instant>,
+    dialog: Option<Background<Result<PathBuf, String>>>,
+    saving: Option<Background<Result<String, String>>>,
+}
+
+const ATTACKS: [(&str, &str); 4] = [("natural", "none"), ("fgsm", "FGSM"), ("pgd", "PGD"), ("cw", "CW∞")];
+
+impl View for Perturbation {
+    fn name(&self) -> &'static str {
+        "Perturbation"
+    }
+
+    fn about(&self) -> &'static str {
+        "One image under attack, step by step"
+    }
+
+    fn logic(&mut self, state: &mut State) {
+        if let Some(dialog) = &mut self.dialog {
+            for picked in dialog.drain() {
+                match picked {
+                    Ok(path) => state.commands.push(Command::OpenImage(path)),
+                    Err(error) => state.complain(error),
+                }
+            }
+            if !dialog.is_running() {
+                self.dialog = None;
+            }
+        }
+        if let Some(saving) = &mut self.saving {
+            for said in saving.drain() {
+                match said {
+                    Ok(text) => state.say(text),
+                    Err(error) => state.complain(error),
+                }
+            }
+            if !saving.is_running() {
+                self.saving = None;
+            }
+        }
+    }
+
+    fn ui(&mut self, ui: &mut Ui, state: &mut State) {
+        self.follow(state);
+        self.subject_ui(ui, state);
+        let Some(specimen) = state.lab.specimen.clone() else {
+            ui.add_space(40.0);
+            ui.vertical_centered(|ui| {
+                ui.label(RichText::new("No image chosen").heading());
+                ui.label("Start a training or select a run, then step through its images here or click one in Misclassified.");
+            });
+            return;
+        };
+        if self.attack_ui(ui, state, &specimen) {
+            self.step = None;
+            state.lab.ask();
+        }
+        if let Some(error) = &state.lab.error {
+            ui.colored_label(theme::error(ui.visuals().dark_mode), error);
+        }
+        ui.separator();
+        let Some(finding) = &state.lab.finding else {
+            ui.horizontal(|ui| {
+                ui.spinner();
+                ui.label("waiting for the model");
+            });
+            return;
+        };
+        let format = state.target_format;
+        ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            for (place, trace) in finding.traces.iter().enumerate() {
+                ui.push_id(place, |ui| self.trace_ui(ui, finding, trace, format));
+                ui.add_space(8.0);
+            }
+        });
+    }
+}
+
+impl Perturbation {
+    /// Keeps the attacked model up to date while a run trains, without asking more than once a second.
+    fn follow(&mut self, state: &mut State) {
+        let now = std::time::Instant::now();
+        let stale = self
+            .followed
+            .is_none_or(|last| now.duration_since(last).as_secs_f32() > 1.0);
+        let Some((folder, data)) = state
+            .current()
+            .map(|shown| (shown.folder.clone(), shown.book.as_ref().map(|book| book.data.clone())))
+        else {
+            return;
+        };
+        if stale {
+            self.followed = Some(now);
+            if let (None, Some(data)) = (&state.lab.specimen, data)
+                && let Some(recipe) = state.current().map(|shown| shown.recipe.clone())
+            {
+                state.lab.look_at(&data, 0, &recipe);
+            }
+            if state.training_of(&folder).is_some() || !state.lab.holds(&folder) {
+                state.refresh_subject();
+            }
+        }
+    }
+
+    fn subject_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        ui.horizontal_wrapped(|ui| {
+            let dark = ui.visuals().dark_mode;
+            let runs: Vec<(PathBuf, String, usize)> = state
+                .shown
+                .iter()
+                .map(|shown| {
+                    (
+                        shown.folder.clone(),
+                        format!("{} ({})", shown.name, shown.recipe.defence),
+                        shown.colour,
+                    )
+                })
+                .collect();
+            let name = ui.label("Model");
+            let current = runs
+                .iter()
+                .find(|(folder, _, _)| state.selected.as_ref() == Some(folder));
+            ComboBox::from_id_salt("model")
+                .selected_text(current.map_or("none", |(_, label, _)| label))
+                .width(220.0)
+                .show_ui(ui, |ui| {
+                    for (folder, label, colour) in &runs {
+                        let text = RichText::new(label).color(theme::series(*colour, dark));
+                        if ui
+                            .selectable_label(state.selected.as_ref() == Some(folder), text)
+                            .clicked()
+                        {
+                            state.commands.push(Command::Select(folder.clone()));
+                        }
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+            if runs.len() > 1 {
+                let name = ui.label("beside");
+                let beside = state.lab.beside.clone();
+                let shown = runs
+                    .iter()
+                    .find(|(folder, _, _)| beside.as_ref() == Some(folder))
+                    .map_or("nothing", |(_, label, _)| label);
+                ComboBox::from_id_salt("beside")
+                    .selected_text(shown)
+                    .width(220.0)
+                    .show_ui(ui, |ui| {
+                        if ui.selectable_label(beside.is_none(), "nothing").clicked() {
+                            state.lab.drop_beside();
+                        }
+                        for (folder, label, _) in &runs {
+                            if state.selected.as_ref() != Some(folder)
+                                && ui.selectable_label(beside.as_ref() == Some(folder), label).clicked()
+                            {
+                                state.attack_beside(folder);
+                            }
+                        }
+                    })
+                    .response
+                    .labelled_by(name.id);
+            }
+            if let Some(data) = state.lab.data.clone() {
+                let name = ui.label("Image");
+                let last = data.len().saturating_sub(1);
+                let mut position = self.position.min(last);
+                let step = |ui: &mut Ui, text: &str, hint: &str| ui.button(text).on_hover_text(hint).clicked();
+                let before = position;
+                if step(ui, "◀", "The image before") {
+                    position = position.saturating_sub(1);
+                }
+                ui.add(DragValue::new(&mut position).range(0..=last))
+                    .labelled_by(name.id);
+                if step(ui, "▶", "The next image") {
+                    position = (position + 1).min(last);
+                }
+                if position != before {
+                    self.position = position;
+                    self.step = None;
+                    state.lab.show_example(&data, position);
+                }
+            }
+            if ui
+                .button("Own image…")
+                .on_hover_text("A picture of yours, scaled to what the network takes; or drop one on the window")
+                .clicked()
+            {
+                self.dialog = Some(Background::start("file dialog", &state.ctx, Err, |_, teller| {
+                    let dialog = rfd::FileDialog::new().add_filter("Pictures", &["png", "jpg", "jpeg"]);
+                    if let Some(path) = dialog.pick_file() {
+                        teller.tell(Ok(path));
+                    }
+                    Ok(())
+                }));
+            }
+            if ui
+                .button("Save picture…")
+                .on_hover_text("Natural, perturbation and adversarial side by side, as PNG")
+                .clicked()
+            {
+                self.save(state);
+            }
+        });
+    }
+
+    fn attack_ui(&mut self, ui: &mut Ui, state: &mut State, specimen: &Specimen) -> bool {
+        let wish = &mut state.lab.wish;
+        let before = wish.clone();
+        ui.horizontal_wrapped(|ui| {
+            let name = ui.label("Attack");
+            let shown = ATTACKS
+                .iter()
+                .find(|(own, _)| *own == wish.attack)
+                .map_or("", |(_, text)| text);
+            ComboBox::from_id_salt("attack")
+                .selected_text(shown)
+                .width(70.0)
+                .show_ui(ui, |ui| {
+                    for (own, text) in ATTACKS {
+                        ui.selectable_value(&mut wish.attack, own.to_string(), text);
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+            if matches!(wish.attack.as_str(), "pgd" | "cw") {
+                let name = ui.label("steps");
+                ui.add(DragValue::new(&mut wish.steps).range(2..=200))
+                    .labelled_by(name.id);
+            }
+            let name = ui
+                .label("towards")
+                .on_hover_text("Any wrong class, or one that the attack drives to");
+            ComboBox::from_id_salt("target")
+                .selected_text(
+                    wish.target
+                        .map_or("any wrong class", |class| specimen.classes[class].as_str()),
+                )
+                .width(110.0)
+                .show_ui(ui, |ui| {
+                    ui.selectable_value(&mut wish.target, None, "any wrong class");
+                    for (class, text) in specimen.classes.iter().enumerate() {
+                        if Some(class) != specimen.label {
+                            ui.selectable_value(&mut wish.target, Some(class), text);
+                        }
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+            for (norm, text) in [(Norm::Linf, "L∞"), (Norm::L2, "L2")] {
+                ui.selectable_value(&mut wish.norm, norm, text);
+            }
+        });
+        ui.horizontal_wrapped(|ui| {
+            let (most, decimals) = match wish.norm {
+                Norm::Linf => (0.5, 3),
+                Norm::L2 => (8.0, 2),
+            };
+            let name = ui
+                .label(RichText::new("ε").strong())
+                .on_hover_text("How far the attack may change the image; drag, and it attacks anew");
+            ui.spacing_mut().slider_width = (ui.available_width() - 330.0).clamp(140.0, 420.0);
+            ui.add(Slider::new(&mut wish.epsilon, 0.0..=most).fixed_decimals(decimals))
+                .labelled_by(name.id);
+            let mut own = self.gain.is_some();
+            if ui
+                .checkbox(&mut own, "gain")
+                .on_hover_text("Enlarge the perturbation by a factor of your own; else ε fills the colours")
+                .changed()
+            {
+                self.gain = own.then_some(10.0);
+            }
+            if let Some(gain) = &mut self.gain {
+                ui.add(DragValue::new(gain).range(0.1..=1_000.0).speed(0.1).prefix("× "));
+            }
+        });
+        *wish != before
+    }
+
+    fn trace_ui(
+        &mut self,
+        ui: &mut Ui,
+        finding: &Finding,
+        trace: &Trace,
+        format: eframe::egui_wgpu::wgpu::TextureFormat,
+    ) {
+        let specimen = &finding.specimen;
+        let last = trace.images.len() - 1;
+        let step = self.step.unwrap_or(last).min(last);
+        let natural = &specimen.pixels;
+        let adversarial = &trace.images[step];
+        let gain = self.gain.unwrap_or_else(|| match finding.wish.norm {
+            Norm::Linf if finding.wish.epsilon > 0.0 => 1.0 / finding.wish.epsilon,
+            _ => pictures::full_gain(natural, adversarial),
+        });
+        let (linf, l2) = trace.distances(natural, step);
+        ui.horizontal_wrapped(|ui| {
+            ui.label(RichText::new(&trace.subject).strong());
+            ui.weak(&specimen.title);
+            ui.weak(format!("‖δ‖∞ = {linf:.4} · ‖δ‖₂ = {l2:.3}"));
+        });
+        let side = ((ui.available_width() - 40.0) / 3.0).clamp(80.0, 250.0);
+        let shape = specimen.shape;
+        let part = |ui: &mut Ui, title: String, show: Show, image: &[f32], probabilities: Option<&[f32]>| {
+            ui.vertical(|ui| {
+                ui.set_width(side);
+                ui.label(title);
+                let size = vec2(side, side * shape.height as f32 / shape.width as f32);
+                let (place, response) = ui.allocate_exact_size(size, Sense::hover());
+                Picture::new(shape, natural, image, show, format).paint_at(ui, place);
+                readout(&response, place, specimen, adversarial);
+                if let Some(probabilities) = probabilities {
+                    bars_ui(ui, specimen, probabilities);
+                }
+            });
+        };
+        ui.horizontal_top(|ui| {
+            ui.spacing_mut().item_spacing.x = 14.0;
+            part(ui, "Natural".to_string(), Show::Image, natural, Some(&trace.before));
+            part(
+                ui,
+                format!("Perturbation × {gain:.1}"),
+                Show::Change { gain },
+                adversarial,
+                None,
+            );
+            part(
+                ui,
+                "Adversarial".to_string(),
+                Show::Image,
+                adversarial,
+                Some(&trace.after[step]),
+            );
+        });
+        if last > 1 {
+            self.scrubber_ui(ui, trace, step, last);
+        }
+    }
+
+    fn scrubber_ui(&mut self, ui: &mut Ui, trace: &Trace, step: usize, last: usize) {
+        ui.horizontal(|ui| {
+            let name = ui
+                .label("Step")
+                .on_hover_text("The attack's steps, with the cross-entropy of the true class along them");
+            let mut shown = step;
+            ui.spacing_mut().slider_width = (ui.available_width() - 160.0).clamp(120.0, 560.0);
+            if ui.add(Slider::new(&mut shown, 0..=last)).labelled_by(name.id).changed() {
+                self.step = (shown < last).then_some(shown);
+            }
+            ui.weak(format!("loss {:.3}", trace.losses[step]));
+        });
+        let points: PlotPoints<'_> = trace
+            .losses
+            .iter()
+            .enumerate()
+            .map(|(step, loss)| [step as f64, f64::from(*loss)])
+            .collect();
+        let dark = ui.visuals().dark_mode;
+        Plot::new("losses")
+            .height(96.0)
+            .allow_zoom(false)
+            .allow_drag(false)
+            .allow_scroll(false)
+            .include_y(0.0)
+            .y_axis_min_width(40.0)
+            .show(ui, |plot| {
+                plot.line(
+                    Line::new("cross-entropy", points)
+                        .color(theme::series(1, dark))
+                        .width(2.0),
+                );
+                plot.vline(VLine::new("this step", step as f64).color(Color32::GRAY));
+            });
+    }
+
+    fn save(&mut self, state: &State) {
+        let Some(finding) = &state.lab.finding else { return };
+        let Some(trace) = finding.traces.first() else { return };
+        let step = self.step.unwrap_or(usize::MAX).min(trace.images.len() - 1);
+        let picture = pictures::triptych(
+            &finding.specimen.pixels,
+            &trace.images[step],
+            finding.specimen.shape,
+            self.gain,
+            8,
+        );
+        if let Ok(png) = pictures::png(&picture) {
+            self.saving = Some(ask_and_write(state, "png", png));
+        }
+    }
+}
+
+/// The pixel under the cursor: where it is, what it was, what it became.
+fn readout(response: &egui::Response, place: Rect, specimen: &Arc<Specimen>, adversarial: &[f32]) {
+    let Some(pointer) = response.hover_pos() else { return };
+    let shape = specimen.shape;
+    let along = ((pointer - place.min) / place.size()).clamp(vec2(0.0, 0.0), vec2(0.999, 0.999));
+    let (x, y) = (
+        (along.x * shape.width as f32) as usize,
+        (along.y * shape.height as f32) as usize,
+    );
+    let values = |image: &[f32]| {
+        (0..shape.channels)
+            .map(|channel| format!("{:.3}", image[(channel * shape.height + y) * shape.width + x]))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let text = format!(
+        "x {x}, y {y}\nnatural {}\nadversarial {}",
+        values(&specimen.pixels),
+        values(adversarial)
+    );
+    response.clone().on_hover_text_at_pointer(text);
+}
+
+/// Class probabilities as bars, the true class marked.
+fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
+    let dark = ui.visuals().dark_mode;
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+    for class in order.into_iter().take(4) {
+        let share = probabilities[class];
+        let is_true = specimen.label == Some(class);
+        let (line, response) = ui.allocate_exact_size(vec2(ui.available_width(), 17.0), Sense::hover());
+        let fill = if is_true {
+            theme::series(2, dark)
+        } else {
+            theme::series(1, dark)
+        };
+        let mut bar = line;
+        bar.set_width((line.width() * share).max(1.0));
+        ui.painter().rect_filled(line, 2.0, ui.visuals().faint_bg_color);
+        ui.painter().rect_filled(bar, 2.0, fill.gamma_multiply(0.55));
+        let name = specimen.classes.get(class).map_or("?", String::as_str);
+        let mark = if is_true { " (true class)" } else { "" };
+        ui.painter().text(
+            line.left_center() + vec2(5.0, 0.0),
+            egui::Align2::LEFT_CENTER,
+            format!("{name}{mark}"),
+            egui::FontId::proportional(12.0),
+            ui.visuals().text_color(),
+        );
+        ui.painter().text(
+            line.right_center() - vec2(5.0, 0.0),
+            egui::Align2::RIGHT_CENTER,
+            format!("{:.1} %", 100.0 * share),
+            egui::FontId::proportional(12.0),
+            ui.visuals().text_color(),
+        );
+        if is_true {
+            let stroke = Stroke::new(1.0, theme::series(2, dark));
+            ui.painter().rect_stroke(line, 2.0, stroke, egui::StrokeKind::Inside);
+        }
+        response.widget_info(|| {
+            egui::WidgetInfo::labeled(
+                egui::Role::ProgressIndicator,
+                true,
+                format!("{name}{mark}: {:.1} %", 100.0 * share),
+            )
+        });
+    }
+}

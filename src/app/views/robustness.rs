@@ -1,0 +1,370 @@
+//! How a run stands up: accuracy against ε under each attack, the suite at the trained ε, and what makes it doubtful.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use egui::{Color32, DragValue, Grid, RichText, ScrollArea, TextEdit, Ui};
+use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, Plot, PlotPoints, Points};
+
+use super::View;
+use crate::{
+    app::{background::Background, job, state::State, theme},
+    control::Control,
+    data::{self, Split},
+    engine::session,
+    evaluation::{Evaluation, EvaluationEvent, Standing, Suite, Warning, evaluate},
+    recipe::Recipe,
+    runs::{Run, Slot, write_atomic},
+    threat::{Magnitude, ThreatModel},
+};
+
+/// Radii of a curve, in shares of the trained one.
+const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
+
+/// The robustness view.
+pub struct Robustness {
+    attacks: String,
+    limit: usize,
+    work: Option<Background<Said>>,
+    results: BTreeMap<PathBuf, Results>,
+    under_way: Option<PathBuf>,
+    doing: String,
+    fraction: f32,
+}
+
+impl Default for Robustness {
+    fn default() -> Self {
+        Self {
+            attacks: "natural,fgsm,pgd-20,cw-20".to_string(),
+            limit: 200,
+            work: None,
+            results: BTreeMap::new(),
+            under_way: None,
+            doing: String::new(),
+            fraction: 0.0,
+        }
+    }
+}
+
+/// What is known of one run.
+#[derive(Default)]
+struct Results {
+    /// By attack: radius and the examples that stand.
+    curves: BTreeMap<String, Vec<(f64, Standing)>>,
+    /// The suite at the trained radius.
+    suite: Option<Box<Evaluation>>,
+    error: Option<String>,
+}
+
+/// What the evaluating thread says.
+enum Said {
+    Doing(String, f32),
+    Point(f64, Vec<(String, Standing)>),
+    Suite(Box<Evaluation>),
+    Failed(String),
+}
+
+impl View for Robustness {
+    fn name(&self) -> &'static str {
+        "Robustness"
+    }
+
+    fn about(&self) -> &'static str {
+        "Accuracy against ε under each attack, and the suite with its warnings"
+    }
+
+    fn logic(&mut self, state: &mut State) {
+        let (Some(work), Some(folder)) = (&mut self.work, &self.under_way) else {
+            return;
+        };
+        let results = self.results.entry(folder.clone()).or_default();
+        for said in work.drain() {
+            match said {
+                Said::Doing(text, fraction) => (self.doing, self.fraction) = (text, fraction),
+                Said::Point(epsilon, standings) => {
+                    for (attack, standing) in standings {
+                        let curve = results.curves.entry(attack).or_default();
+                        curve.push((epsilon, standing));
+                        curve.sort_by(|a, b| a.0.total_cmp(&b.0));
+                    }
+                }
+                Said::Suite(evaluation) => results.suite = Some(evaluation),
+                Said::Failed(error) => results.error = Some(error),
+            }
+        }
+        if !work.is_running() {
+            self.work = None;
+            state.refresh_runs();
+        }
+    }
+
+    fn ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let Some(shown) = state.current() else {
+            ui.add_space(40.0);
+            ui.vertical_centered(|ui| {
+                ui.label(RichText::new("No run chosen").heading());
+                ui.label("Select a run in Runs, or start one; then attack it here.");
+            });
+            return;
+        };
+        let (folder, name, threat) = (shown.folder.clone(), shown.name.clone(), shown.recipe.threat.clone());
+        let label = format!("{name} ({}), best checkpoint, test set", shown.recipe.defence);
+        ui.label(RichText::new(label).strong());
+        self.controls_ui(ui, state, &folder);
+        ui.separator();
+        let dark = ui.visuals().dark_mode;
+        let results = self.results.get(&folder);
+        if let Some(error) = results.and_then(|results| results.error.as_ref()) {
+            ui.colored_label(theme::error(dark), error);
+        }
+        let Some(results) = results.filter(|results| results.suite.is_some() || !results.curves.is_empty()) else {
+            if self.work.is_none() {
+                ui.label(format!(
+                    "Attack the run to see how many test images still get the right answer, and how that falls as ε grows past {}.",
+                    threat.epsilon
+                ));
+            }
+            return;
+        };
+        ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            curves_ui(ui, results, &threat, (ui.available_height() * 0.55).max(220.0));
+            if let Some(evaluation) = &results.suite {
+                suite_ui(ui, evaluation);
+            }
+        });
+    }
+}
+
+impl Robustness {
+    fn controls_ui(&mut self, ui: &mut Ui, state: &mut State, folder: &std::path::Path) {
+        let suite = self.attacks.parse::<Suite>();
+        ui.horizontal_wrapped(|ui| {
+            let running = self.work.is_some();
+            if running {
+                if ui.button("Stop").clicked() {
+                    self.work = None;
+                }
+                ui.add(
+                    egui::ProgressBar::new(self.fraction)
+                        .desired_width(160.0)
+                        .show_percentage(),
+                );
+                ui.label(&self.doing);
+                return;
+            }
+            let start = ui.add_enabled(suite.is_ok(), egui::Button::new("Attack this run"));
+            if start.clicked()
+                && let Ok(suite) = &suite
+            {
+                self.start(state, folder, suite.clone());
+            }
+            let name = ui
+                .label("Attacks")
+                .on_hover_text("natural, fgsm, pgd-STEPS, cw-STEPS, x5 for restarts; or paper, or thorough");
+            ui.add(TextEdit::singleline(&mut self.attacks).desired_width(230.0))
+                .labelled_by(name.id);
+            let name = ui.label("images");
+            ui.add(DragValue::new(&mut self.limit).range(10..=100_000).speed(10))
+                .labelled_by(name.id);
+        });
+        if let Err(error) = suite {
+            ui.colored_label(theme::error(ui.visuals().dark_mode), error.to_string());
+        }
+    }
+
+    fn start(&mut self, state: &State, folder: &std::path::Path, suite: Suite) {
+        self.results.insert(folder.to_path_buf(), Results::default());
+        self.under_way = Some(folder.to_path_buf());
+        (self.doing, self.fraction) = ("loading".to_string(), 0.0);
+        let (folder, device, limit) = (folder.to_path_buf(), state.settings.device.clone(), self.limit);
+        self.work = Some(Background::start(
+            "robustness",
+            &state.ctx,
+            Said::Failed,
+            move |control, teller| {
+                let run = Run::open(&folder)?;
+                let recipe = Recipe::from_toml(run.recipe_toml())?;
+                let whole = data::load(&recipe.data.source, Split::Test)?;
+                let dataset = whole.take(limit.min(whole.len()));
+                let opened = job::open(&device)?;
+                let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &opened.device)?;
+                let parts = SHARES.len() as f32;
+                // The trained radius first: it is what the table shows.
+                let mut shares = SHARES.to_vec();
+                shares.sort_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()));
+                for (part, share) in shares.into_iter().enumerate() {
+                    let at_trained = share == 1.0;
+                    let epsilon = scaled(&recipe.threat.epsilon, share)?;
+                    let threat = ThreatModel {
+                        norm: recipe.threat.norm,
+                        epsilon: if at_trained {
+                            recipe.threat.epsilon.clone()
+                        } else {
+                            epsilon
+                        },
+                    };
+                    let mut suite = suite.clone();
+                    (suite.seed, suite.probes) = (recipe.seed, at_trained);
+                    let evaluation = evaluate(
+                        &model,
+                        &dataset,
+                        &suite,
+                        &threat,
+                        &opened.device,
+                        control,
+                        &mut |event| {
+                            if let EvaluationEvent::Progress { attack, fraction, .. } = event {
+                                let text = format!("{attack} at ε = {}", threat.epsilon);
+                                teller.tell(Said::Doing(text, (part as f32 + fraction as f32) / parts));
+                            }
+                        },
+                    );
+                    let mut evaluation = match evaluation {
+                        Ok(evaluation) => evaluation,
+                        Err(_) if Control::is_stopped(control) => return Ok(()),
+                        Err(error) => return Err(error.into()),
+                    };
+                    let standings = evaluation
+                        .attacks
+                        .iter()
+                        .map(|attack| (attack.name.clone(), attack.standing));
+                    let standings = standings.chain([("worst-case".to_string(), evaluation.worst_case)]);
+                    teller.tell(Said::Point(f64::from(threat.epsilon.value()), standings.collect()));
+                    if at_trained {
+                        evaluation.dataset.split = Some("test".to_string());
+                        if recipe.data.held_out == 0 {
+                            evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
+                        }
+                        write_atomic(
+                            &folder.join("evaluation-test-best.json"),
+                            evaluation.to_json(true)?.as_bytes(),
+                        )?;
+                        teller.tell(Said::Suite(Box::new(evaluation)));
+                    }
+                }
+                Ok(())
+            },
+        ));
+    }
+}
+
+fn scaled(epsilon: &Magnitude, share: f64) -> anyhow::Result<Magnitude> {
+    Ok(format!("{:.5}", f64::from(epsilon.value()) * share).parse()?)
+}
+
+fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) {
+    let dark = ui.visuals().dark_mode;
+    let trained = f64::from(threat.epsilon.value());
+    let natural = results
+        .curves
+        .get("natural")
+        .and_then(|curve| curve.first())
+        .map(|(_, standing)| *standing);
+    let mut drawn = Vec::new();
+    for (place, (attack, curve)) in results.curves.iter().filter(|(name, _)| *name != "natural").enumerate() {
+        // Without a perturbation every attack is the natural accuracy.
+        let mut points = natural.map(|standing| (0.0, standing)).into_iter().collect::<Vec<_>>();
+        points.extend(curve.iter().copied());
+        drawn.push((place, attack.clone(), points));
+    }
+    Plot::new("robustness")
+        .height(height)
+        .legend(Legend::default().position(Corner::RightTop).background_alpha(0.7))
+        .include_y(0.0)
+        .include_y(1.0)
+        .include_x(0.0)
+        .x_axis_label(format!("ε ({})", threat.norm))
+        .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
+        .y_axis_min_width(54.0)
+        .label_formatter(|hover| match hover {
+            egui_plot::HoverPosition::NearDataPoint {
+                plot_name, position, ..
+            } => Some(format!(
+                "{plot_name}\nε = {:.4}: {:.1} % robust",
+                position.x,
+                100.0 * position.y
+            )),
+            egui_plot::HoverPosition::Elsewhere { .. } => None,
+        })
+        .show(ui, |plot| {
+            let trained = egui_plot::VLine::new("trained ε", trained).color(Color32::GRAY);
+            plot.vline(trained.style(egui_plot::LineStyle::dotted_loose()));
+            for (place, attack, points) in drawn {
+                let colour = theme::series(place, dark);
+                let column = |value: fn(&(f64, Standing)) -> f64| points.iter().map(value).collect::<Vec<f64>>();
+                let band = FilledArea::new(
+                    format!("{attack}, 95 % interval"),
+                    &column(|point| point.0),
+                    &column(|point| point.1.interval.low),
+                    &column(|point| point.1.interval.high),
+                );
+                plot.add(band.fill_color(colour.gamma_multiply(0.15)).allow_hover(false));
+                let line = || {
+                    points
+                        .iter()
+                        .map(|(x, standing)| [*x, standing.accuracy])
+                        .collect::<PlotPoints<'_>>()
+                };
+                plot.line(Line::new(attack.clone(), line()).color(colour).width(2.0));
+                plot.points(
+                    Points::new(attack, line())
+                        .color(colour)
+                        .radius(3.5)
+                        .shape(MarkerShape::Circle),
+                );
+            }
+        });
+}
+
+fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
+    let dark = ui.visuals().dark_mode;
+    ui.add_space(6.0);
+    ui.label(
+        RichText::new(format!(
+            "At ε = {} ({}), N = {} test images, {}",
+            evaluation.epsilon, evaluation.norm, evaluation.n, evaluation.device
+        ))
+        .strong(),
+    );
+    Grid::new("suite")
+        .striped(true)
+        .num_columns(5)
+        .spacing([22.0, 4.0])
+        .show(ui, |ui| {
+            for head in ["attack", "accuracy", "95 % interval", "steps", "step size"] {
+                ui.label(RichText::new(head).weak());
+            }
+            ui.end_row();
+            let standing_ui = |ui: &mut Ui, standing: &Standing| {
+                ui.label(format!("{:.1} %", 100.0 * standing.accuracy));
+                ui.label(format!(
+                    "{:.1} to {:.1}",
+                    100.0 * standing.interval.low,
+                    100.0 * standing.interval.high
+                ));
+            };
+            for attack in &evaluation.attacks {
+                ui.label(&attack.name);
+                standing_ui(ui, &attack.standing);
+                ui.label(if attack.steps > 0 {
+                    attack.steps.to_string()
+                } else {
+                    "–".to_string()
+                });
+                ui.label(attack.step_size.as_ref().map_or("–".to_string(), ToString::to_string));
+                ui.end_row();
+            }
+            ui.label("worst case")
+                .on_hover_text("An example counts only if it withstood every attack");
+            standing_ui(ui, &evaluation.worst_case);
+            ui.end_row();
+        });
+    ui.add_space(6.0);
+    if evaluation.warnings.is_empty() {
+        ui.weak("No warning applies to these figures.");
+    }
+    for warning in &evaluation.warnings {
+        ui.colored_label(theme::warning(dark), format!("⚠ {}", warning.headline()));
+        ui.label(warning.advice());
+        ui.add_space(3.0);
+    }
+}
