@@ -15,7 +15,7 @@
 //! 9. [`runs`]: a run's folder
 //! 10. [`engine`]: the training loop
 //! 11. [`report`]: pictures, charts and pages
-//! 12. [`cli`]: the terminal
+//! 12. [`cli`]: the terminal · `app`: the window (feature `app`)
 
 // Outside tests nothing that input, device, disk or a person can make fail may panic, and only the terminal prints.
 #![cfg_attr(

@@ -143,12 +143,12 @@ fn every_shader_is_valid() {
             .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
         let name = path.file_stem().unwrap().to_string_lossy().to_string();
         assert!(
-            source.contains(&format!("compute::reference::{name}")),
+            source.contains(&format!("Twin: compute::reference::{name}")) || source.contains("Twin: report::"),
             "{name} does not name its twin"
         );
         shaders += 1;
     }
-    assert_eq!(shaders, 3);
+    assert_eq!(shaders, 4);
 }
 
 /// The form for this device: the kernel on a GPU, the fused loop on the processor. Never silently the composed twin.

@@ -1,4 +1,4 @@
-//! How each training example fares, epoch by epoch: the sets S⁺ and S⁻ that the method is about.
+//! How each training example fares, epoch by epoch: the sets S+ and S− that the method is about.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,7 +22,7 @@ pub struct Record {
     pub loss: f32,
     /// How often the natural image's answer changed between right and wrong.
     pub flips: u16,
-    /// The fate at each epoch, from the first: `.` unknown, `w`rong, `f`ooled, `r`obust.
+    /// The fate at each epoch, from the first: `.` unknown, `w`rong, right but not attacked (`n`), `f`ooled, `r`obust.
     pub history: Vec<u8>,
 }
 
@@ -31,6 +31,7 @@ impl Record {
     pub fn fate_at(&self, epoch: usize) -> Fate {
         match self.history.get(epoch.wrapping_sub(1)) {
             Some(b'w') => Fate::Wrong,
+            Some(b'n') => Fate::Right,
             Some(b'f') => Fate::Fooled,
             Some(b'r') => Fate::Robust,
             _ => Fate::Unknown,
@@ -97,9 +98,9 @@ impl Book {
         }
     }
 
-    /// How many examples fare how in `epoch`: wrong, fooled, robust, unknown.
-    pub fn counts(&self, epoch: usize) -> [usize; 4] {
-        let mut counts = [0; 4];
+    /// How many examples fare how in `epoch`, in the order of [`Fate`].
+    pub fn counts(&self, epoch: usize) -> [usize; 5] {
+        let mut counts = [0; 5];
         for record in &self.records {
             counts[record.fate_at(epoch) as usize] += 1;
         }
@@ -142,6 +143,7 @@ impl Record {
             (Some(false), _) => b'w',
             (Some(true), Some(false)) => b'f',
             (Some(true), Some(true)) => b'r',
+            (Some(true), None) => b'n',
             _ => return,
         };
         if self.history.len() < epoch {
@@ -191,13 +193,13 @@ mod tests {
             [wrong[0], labels[1], labels[2]],
             [wrong[0], wrong[1], labels[2]],
         ));
-        assert_eq!(book.counts(1), [1, 1, 1, 0]);
+        assert_eq!(book.counts(1), [1, 0, 1, 1, 0]);
         book.take(&tell(
             2,
             [labels[0], labels[1], labels[2]],
             [labels[0], wrong[1], labels[2]],
         ));
-        assert_eq!(book.counts(2), [0, 1, 2, 0]);
+        assert_eq!(book.counts(2), [0, 0, 1, 2, 0]);
         assert_eq!(book.records[0].flips, 1);
         assert_eq!(book.records[0].history, b"wr");
         let record = &book.records[2];

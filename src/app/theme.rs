@@ -27,6 +27,8 @@ pub fn series(index: usize, dark: bool) -> Color32 {
 #[derive(Clone, Copy)]
 pub enum Fate {
     Wrong,
+    /// Right, and not attacked.
+    Right,
     Fooled,
     Robust,
     Unknown,
@@ -36,6 +38,7 @@ pub enum Fate {
 pub fn fate(fate: Fate, dark: bool) -> Color32 {
     match fate {
         Fate::Wrong => series(1, dark),
+        Fate::Right => series(5, dark),
         Fate::Fooled => series(4, dark),
         Fate::Robust => series(2, dark),
         Fate::Unknown => Color32::GRAY,

@@ -1,4 +1,4 @@
-//! Accuracy, loss and its terms, S⁻, learning rate: live, with earlier runs behind them.
+//! Accuracy, loss and its terms, S−, learning rate: live, with earlier runs behind them.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl Lower {
     fn name(self) -> &'static str {
         match self {
             Self::Loss => "Loss and its terms",
-            Self::Misclassified => "Share of misclassified examples S⁻",
+            Self::Misclassified => "Share of misclassified examples S−",
             Self::LearningRate => "Learning rate and ε",
             Self::Gradient => "Gradient norm",
         }
@@ -61,8 +61,6 @@ struct Curve {
     /// What the legend calls it.
     label: &'static str,
     style: fn() -> LineStyle,
-    /// Whether its values are few and exact: they carry marks and are never smoothed.
-    marked: bool,
 }
 
 const fn solid(key: &'static str, label: &'static str) -> Curve {
@@ -70,7 +68,6 @@ const fn solid(key: &'static str, label: &'static str) -> Curve {
         key,
         label,
         style: || LineStyle::Solid,
-        marked: false,
     }
 }
 
@@ -79,7 +76,6 @@ const fn dashed(key: &'static str, label: &'static str) -> Curve {
         key,
         label,
         style: LineStyle::dashed_loose,
-        marked: false,
     }
 }
 
@@ -88,16 +84,6 @@ const fn dotted(key: &'static str, label: &'static str) -> Curve {
         key,
         label,
         style: LineStyle::dotted_dense,
-        marked: false,
-    }
-}
-
-const fn marked(key: &'static str, label: &'static str) -> Curve {
-    Curve {
-        key,
-        label,
-        style: || LineStyle::Solid,
-        marked: true,
     }
 }
 
@@ -114,7 +100,7 @@ const LOSS: [Curve; 7] = [
     dashed("weighted_kl", "KL · (1 − p_y)"),
     dotted("natural_cross_entropy", "natural cross-entropy"),
 ];
-const MISCLASSIFIED: [Curve; 1] = [solid("misclassified", "S⁻, naturally misclassified")];
+const MISCLASSIFIED: [Curve; 1] = [solid("misclassified", "S−, naturally misclassified")];
 const RATE: [Curve; 2] = [solid("learning_rate", "learning rate"), dashed("epsilon", "ε")];
 const GRADIENT: [Curve; 1] = [solid("gradient_norm", "gradient norm")];
 
@@ -336,16 +322,16 @@ impl Curves {
         let log_x = state.settings.logarithmic[0];
         let label = format!("{}{}", prefix(shown, several), curve.label);
         let everything = (f64::NEG_INFINITY, f64::INFINITY);
-        let line = |series: &Series, colour, width_of_line| {
+        let line = |label: &str, series: &Series, colour, width_of_line| {
             let points = transformed(&series.visible(everything.0, everything.1, width), log_x, log_y);
-            Line::new(label.clone(), points)
+            Line::new(label, points)
                 .color(colour)
                 .width(width_of_line)
                 .style((curve.style)())
         };
         let smoothing = state.settings.smoothing;
-        if smoothing == 0.0 || curve.marked {
-            drawn.push(Drawn::Line(line(series, colour, 1.6)));
+        if smoothing == 0.0 {
+            drawn.push(Drawn::Line(line(&label, series, colour, 1.6)));
             return;
         }
         let key = (shown.folder.clone(), curve.key.to_string());
@@ -354,11 +340,11 @@ impl Curves {
         if (kept.0, kept.1) != wanted {
             *kept = (wanted.0, wanted.1, series.smoothed(smoothing));
         }
-        let ghost = line(series, colour.gamma_multiply(0.22), 1.0)
+        let ghost = line("", series, colour.gamma_multiply(0.22), 1.0)
             .allow_hover(false)
             .style(LineStyle::Solid);
         drawn.push(Drawn::Line(ghost));
-        drawn.push(Drawn::Line(line(&kept.2, colour, 1.8)));
+        drawn.push(Drawn::Line(line(&label, &kept.2, colour, 1.8)));
     }
 
     fn save(&mut self, state: &State, form: &'static str) {
@@ -435,6 +421,7 @@ fn plot<'a>(id: &str, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
         .x_axis_label("epochs")
         .x_axis_formatter(move |mark: GridMark, _| power(mark.value, log_x))
         .y_axis_min_width(54.0)
+        .grid_color(egui::Color32::from_gray(128).gamma_multiply(0.35))
         .set_margin_fraction(egui::vec2(0.01, 0.06));
     if log_y {
         plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))

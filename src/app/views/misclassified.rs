@@ -1,4 +1,4 @@
-//! S⁻ and S⁺: which training examples the model gets wrong, which it can be talked out of, which hold.
+//! S− and S+: which training examples the model gets wrong, which it can be talked out of, which hold.
 
 use egui::{Color32, ComboBox, Rect, RichText, ScrollArea, Sense, Slider, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -41,6 +41,7 @@ type Wish = (
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Kind {
     Wrong,
+    Right,
     Fooled,
     Robust,
 }
@@ -100,7 +101,7 @@ impl View for Misclassified {
     }
 
     fn about(&self) -> &'static str {
-        "Which training examples the model gets wrong (S⁻), and how each fared over the epochs"
+        "Which training examples the model gets wrong (S−), and how each fared over the epochs"
     }
 
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {
@@ -150,7 +151,7 @@ impl Misclassified {
     fn filters_ui(&mut self, ui: &mut Ui, book: &Book) {
         let dark = ui.visuals().dark_mode;
         let epoch = self.epoch.unwrap_or(book.epoch);
-        let [wrong, fooled, robust, unknown] = book.counts(epoch);
+        let [wrong, right, fooled, robust, unknown] = book.counts(epoch);
         ui.horizontal_wrapped(|ui| {
             let all = book.records.len();
             if ui.selectable_label(self.fate.is_none(), format!("All {all}")).clicked() {
@@ -161,24 +162,34 @@ impl Misclassified {
                     Kind::Wrong,
                     Fate::Wrong,
                     wrong,
-                    "S⁻ wrong",
+                    "S− wrong",
                     "Misclassified without any attack: the set that MART weighs more",
+                ),
+                (
+                    Kind::Right,
+                    Fate::Right,
+                    right,
+                    "S+ right",
+                    "Right, and not attacked: in an epoch of natural training",
                 ),
                 (
                     Kind::Fooled,
                     Fate::Fooled,
                     fooled,
-                    "S⁺ fooled",
+                    "S+ fooled",
                     "Right, but the attack changes the answer",
                 ),
                 (
                     Kind::Robust,
                     Fate::Robust,
                     robust,
-                    "S⁺ robust",
+                    "S+ robust",
                     "Right, and right under attack",
                 ),
             ] {
+                if matches!(kind, Kind::Right) && right == 0 {
+                    continue;
+                }
                 let share = 100.0 * count as f64 / (all - unknown).max(1) as f64;
                 let text = RichText::new(format!("{text} {count} ({share:.1} %)")).color(theme::fate(colour, dark));
                 if ui
@@ -235,7 +246,7 @@ impl Misclassified {
                 let (truth, predicted) = (&classes[cell.truth], &classes[cell.predicted]);
                 let image = if cell.adversarial { "under attack" } else { "naturally" };
                 if ui
-                    .button(format!("{truth} taken for {predicted} {image}  ✖"))
+                    .button(format!("{truth} taken for {predicted} {image}  ×"))
                     .on_hover_text("Remove this filter")
                     .clicked()
                 {
@@ -268,6 +279,7 @@ impl Misclassified {
             let kind = match self.fate {
                 None => true,
                 Some(Kind::Wrong) => matches!(fate, Fate::Wrong),
+                Some(Kind::Right) => matches!(fate, Fate::Right),
                 Some(Kind::Fooled) => matches!(fate, Fate::Fooled),
                 Some(Kind::Robust) => matches!(fate, Fate::Robust),
             };

@@ -194,12 +194,12 @@ impl Perturbation {
                 let mut position = self.position.min(last);
                 let step = |ui: &mut Ui, text: &str, hint: &str| ui.button(text).on_hover_text(hint).clicked();
                 let before = position;
-                if step(ui, "◀", "The image before") {
+                if step(ui, "<", "The image before") {
                     position = position.saturating_sub(1);
                 }
                 ui.add(DragValue::new(&mut position).range(0..=last))
                     .labelled_by(name.id);
-                if step(ui, "▶", "The next image") {
+                if step(ui, ">", "The next image") {
                     position = (position + 1).min(last);
                 }
                 if position != before {
@@ -324,9 +324,10 @@ impl Perturbation {
         ui.horizontal_wrapped(|ui| {
             ui.label(RichText::new(&trace.subject).strong());
             ui.weak(&specimen.title);
-            ui.weak(format!("‖δ‖∞ = {linf:.4} · ‖δ‖₂ = {l2:.3}"));
+            ui.weak(format!("distance L∞ {linf:.4} · L2 {l2:.3}"));
         });
-        let side = ((ui.available_width() - 40.0) / 3.0).clamp(80.0, 250.0);
+        // As large as the view allows with the bars and the scrubber below still in sight.
+        let side = ((ui.available_width() - 40.0) / 3.0).clamp(80.0, (ui.clip_rect().height() - 300.0).max(120.0));
         let shape = specimen.shape;
         let part = |ui: &mut Ui, title: String, show: Show, image: &[f32], probabilities: Option<&[f32]>| {
             ui.vertical(|ui| {
@@ -390,6 +391,7 @@ impl Perturbation {
             .allow_scroll(false)
             .include_y(0.0)
             .y_axis_min_width(40.0)
+            .grid_color(Color32::from_gray(128).gamma_multiply(0.35))
             .show(ui, |plot| {
                 plot.line(
                     Line::new("cross-entropy", points)

@@ -275,6 +275,7 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
         .x_axis_label(format!("ε ({})", threat.norm))
         .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
         .y_axis_min_width(54.0)
+        .grid_color(Color32::from_gray(128).gamma_multiply(0.35))
         .label_formatter(|hover| match hover {
             egui_plot::HoverPosition::NearDataPoint {
                 plot_name, position, ..

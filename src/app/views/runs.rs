@@ -193,8 +193,8 @@ impl Runs {
                 (Column::Created, "begun"),
             ] {
                 let arrow = match (self.sort == column, self.descending) {
-                    (true, false) => " ⏶",
-                    (true, true) => " ⏷",
+                    (true, false) => " ↑",
+                    (true, true) => " ↓",
                     _ => "",
                 };
                 let head = egui::Button::new(RichText::new(format!("{text}{arrow}")).weak()).frame(false);
@@ -223,7 +223,7 @@ impl Runs {
                     commands.push(Command::ToggleRun(folder.clone()));
                 }
                 let mut name = RichText::new(&row.summary.name);
-                if let Some(shown) = shown {
+                if let (Some(shown), false) = (shown, state.selected.as_ref() == Some(folder)) {
                     name = name.color(theme::series(shown.colour, dark)).strong();
                 }
                 let selected = state.selected.as_ref() == Some(folder);
@@ -245,7 +245,14 @@ impl Runs {
                     |value: Option<f64>| value.map_or("–".to_string(), |value| format!("{:.1} %", 100.0 * value));
                 ui.label(share(row.best));
                 ui.label(share(row.last));
-                ui.label(row.summary.created.replace('T', " ").trim_end_matches('Z'));
+                ui.label(
+                    row.summary
+                        .created
+                        .replace('T', " ")
+                        .chars()
+                        .take(16)
+                        .collect::<String>(),
+                );
                 for (_, field) in &differing {
                     ui.label(row.recipe.as_ref().map_or("?".to_string(), field));
                 }

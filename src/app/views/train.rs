@@ -155,7 +155,12 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
                 .seconds_left()
                 .map(|left| format!(" · {} left", duration(left)))
                 .unwrap_or_default();
-            format!("epoch {} of {}{left}", step.epoch, shown.recipe.epochs)
+            let phase = if step.epoch <= shown.recipe.warm_up.natural_epochs {
+                " (natural warm-up)"
+            } else {
+                ""
+            };
+            format!("epoch {} of {}{phase}{left}", step.epoch, shown.recipe.epochs)
         }
         (Ending::Open, None) => training.preparing.clone(),
     };
@@ -165,8 +170,9 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
             .fill(colour.gamma_multiply(0.6)),
     );
     if let Some(epoch) = shown.epochs.iter().rev().find(|epoch| !epoch.accuracy.is_empty()) {
-        let figures: Vec<String> = epoch
-            .accuracy
+        let mut by_accuracy: Vec<(&String, &f64)> = epoch.accuracy.iter().collect();
+        by_accuracy.sort_by(|a, b| b.1.total_cmp(a.1));
+        let figures: Vec<String> = by_accuracy
             .iter()
             .map(|(attack, accuracy)| format!("{attack} {:.1} %", 100.0 * accuracy))
             .collect();
@@ -242,7 +248,11 @@ fn live_ui(ui: &mut Ui, state: &mut State) {
         let name = ui.label("Evaluate every");
         let mut every = recipe.evaluation.every;
         let field = ui
-            .add(DragValue::new(&mut every).range(1..=1_000).suffix(" epochs"))
+            .add(
+                DragValue::new(&mut every)
+                    .range(1..=1_000)
+                    .suffix(if every == 1 { " epoch" } else { " epochs" }),
+            )
             .labelled_by(name.id);
         if field.changed() {
             changes.push(Adjustment::EvaluateEvery(every));

@@ -1,0 +1,272 @@
+//! The window, driven by role and label as a person or a screen reader would, with the real engine behind it.
+#![cfg(feature = "app")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use egui_kittest::{
+    Harness, SnapshotOptions,
+    kittest::{NodeT, Queryable},
+};
+use martlet::app::{App, Command, Settings};
+
+const VIEWS: [&str; 7] = [
+    "Train",
+    "Curves",
+    "Misclassified",
+    "Perturbation",
+    "Robustness",
+    "Runs",
+    "Device",
+];
+
+type Window = Harness<'static, Option<App>>;
+
+/// What trains within seconds on a slow processor.
+fn settings(runs_dir: &Path) -> Settings {
+    let mut settings = Settings {
+        runs_dir: runs_dir.to_path_buf(),
+        device: "cpu".to_string(),
+        smoothing: 0.0,
+        ..Settings::default()
+    };
+    let recipe = &mut settings.recipe;
+    recipe.epochs = 2;
+    recipe.batch_size = 16;
+    recipe.data.limit_train = Some(48);
+    recipe.data.held_out = 32;
+    recipe.attack.steps = 2;
+    recipe.warm_up.natural_epochs = 0;
+    recipe.evaluation.attacks = vec!["natural".into(), "fgsm".into()];
+    recipe.evaluation.limit = Some(16);
+    settings
+}
+
+fn window(settings: Settings, theme: egui::Theme) -> Window {
+    let mut settings = settings;
+    settings.theme = theme.into();
+    Harness::builder()
+        .with_size([1280.0, 800.0])
+        .with_theme(theme)
+        .with_max_steps(8)
+        .wgpu()
+        .build_ui_state(
+            move |ui, app: &mut Option<App>| {
+                let app = app.get_or_insert_with(|| App::new(ui.ctx(), settings.clone(), None));
+                app.drain();
+                app.window_ui(ui);
+            },
+            None,
+        )
+}
+
+fn app(window: &mut Window) -> &mut App {
+    window.state_mut().as_mut().expect("the first frame is drawn")
+}
+
+/// Draws frames until something holds; the engine works on threads of its own.
+fn until(window: &mut Window, what: &str, holds: impl Fn(&App) -> bool) {
+    let began = Instant::now();
+    loop {
+        window.step();
+        if window.state().as_ref().is_some_and(&holds) {
+            window.step();
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(240), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn trained(app: &App) -> bool {
+    !app.state().shown.is_empty() && !app.state().is_training()
+}
+
+/// A folder with one finished run, trained once for all tests.
+fn runs_with_one() -> &'static Path {
+    static RUNS: OnceLock<tempfile::TempDir> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut window = window(settings(folder.path()), egui::Theme::Light);
+        window.step();
+        app(&mut window).apply(Command::Start);
+        until(&mut window, "the run has ended", trained);
+        folder
+    })
+    .path()
+}
+
+fn first_run() -> PathBuf {
+    runs_with_one().join("glyphs-mart-1")
+}
+
+#[test]
+fn one_click_on_start_draws_curves_and_pause_step_and_stop_obey() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.recipe.epochs = 50;
+    let mut window = window(settings, egui::Theme::Dark);
+    window.step();
+    window.get_by_label("Start").click();
+    until(&mut window, "a curve has two points", |app| {
+        let shown = app.state().current();
+        shown.is_some_and(|shown| shown.curves.get("loss").is_some_and(|loss| loss.points().len() >= 2))
+    });
+    window.get_by_label("Pause").click();
+    window.step();
+    until(&mut window, "training is held", |app| app.state().is_paused());
+    std::thread::sleep(Duration::from_millis(1_500));
+    let steps = |window: &mut Window| {
+        window.step();
+        app(window).state().current().unwrap().last.as_ref().unwrap().total_steps
+    };
+    let held = steps(&mut window);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(steps(&mut window), held, "paused training went on");
+    window.get_by_label("Step").click();
+    window.step();
+    until(&mut window, "one more minibatch is done", |app| {
+        app.state().current().unwrap().last.as_ref().unwrap().total_steps == held + 1
+    });
+    window.get_by_label("Stop, keep best").click();
+    window.step();
+    until(&mut window, "training has stopped", |app| !app.state().is_training());
+    let run = folder.path().join("glyphs-mart-1");
+    let kept = martlet::runs::list(folder.path()).unwrap();
+    assert_eq!(kept[0].state, martlet::runs::State::Stopped, "{run:?}");
+    app(&mut window).apply(Command::Resume(run));
+    until(&mut window, "the resumed run goes further", |app| {
+        let shown = app.state().current();
+        shown.and_then(|shown| shown.last.as_ref()).is_some_and(|last| last.total_steps > held + 1)
+    });
+}
+
+#[test]
+fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
+    for theme in [egui::Theme::Light, egui::Theme::Dark] {
+        let mut window = window(settings(runs_with_one()), theme);
+        window.step();
+        app(&mut window).apply(Command::Select(first_run()));
+        for view in VIEWS {
+            app(&mut window).apply(Command::Show(view));
+            match view {
+                "Perturbation" => until(&mut window, "the attack is shown", |app| app.state().lab.finding.is_some()),
+                "Runs" => until(&mut window, "runs are listed", |app| {
+                    app.state().runs.as_ref().is_ok_and(|runs| !runs.is_empty())
+                }),
+                "Device" => {
+                    let began = Instant::now();
+                    while window.query_by_label("cpu").is_none() && began.elapsed() < Duration::from_secs(60) {
+                        window.step();
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                }
+                _ => {}
+            }
+            // The devices of a machine and the moment of a run are its own: no pictures of them.
+            if !matches!(view, "Device" | "Runs") {
+                let name = format!("{}-{theme:?}", view.to_lowercase()).to_lowercase();
+                // Another processor rounds otherwise, which moves a digit or the end of a curve.
+                let options = SnapshotOptions::new().threshold(2.0).max_failed_pixels(6_000);
+                window.run_steps(2);
+                window.snapshot_options(name, &options);
+            }
+        }
+    }
+}
+
+#[test]
+fn commands_are_found_by_name_and_given_by_key() {
+    let mut window = window(settings(runs_with_one()), egui::Theme::Dark);
+    window.step();
+    window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::K);
+    window.run_steps(2);
+    assert!(window.query_by_label("Reset the layout").is_some(), "the palette does not open");
+    window.event(egui::Event::Text("robust".to_string()));
+    window.run_steps(2);
+    assert!(window.query_by_label("Reset the layout").is_none(), "typing does not narrow the list");
+    window.key_press(egui::Key::Enter);
+    window.run_steps(3);
+    assert!(
+        window.query_by_label_contains("No run chosen").is_some(),
+        "the palette does not bring the view to the front"
+    );
+    window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::Num6);
+    window.run_steps(3);
+    assert!(window.query_by_label_contains("Another folder").is_some(), "the key of Runs does nothing");
+}
+
+#[test]
+fn what_goes_wrong_is_said_and_nothing_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.png");
+    std::fs::write(&bad, b"no picture").unwrap();
+    let recipe = folder.path().join("bad.toml");
+    std::fs::write(&recipe, b"network = 3").unwrap();
+    let strange = folder.path().join("strange.xyz");
+    std::fs::write(&strange, b"?").unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let mut window = window(settings(runs_with_one()), egui::Theme::Light);
+    window.step();
+    for (path, said) in [
+        (bad.clone(), "open a run first"),
+        (recipe, "recipe"),
+        (strange, "expected a picture"),
+        (empty, "expected a folder with MNIST"),
+    ] {
+        app(&mut window).apply(Command::Open(path));
+        window.run_steps(2);
+        assert!(window.query_by_label_contains(said).is_some(), "nothing says {said:?}");
+    }
+    app(&mut window).apply(Command::Select(folder.path().join("gone")));
+    window.run_steps(2);
+    assert!(window.query_all_by_label_contains("gone").next().is_some(), "a run that is gone is not told");
+    app(&mut window).apply(Command::Select(first_run()));
+    app(&mut window).apply(Command::Show("Perturbation"));
+    until(&mut window, "the checkpoint is loaded", |app| app.state().lab.finding.is_some());
+    app(&mut window).apply(Command::Open(bad));
+    window.run_steps(2);
+    assert!(window.query_by_label_contains("PNG or JPEG").is_some());
+}
+
+#[test]
+fn a_device_that_does_not_open_leaves_the_window_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.device = "vulkan:99".to_string();
+    let mut window = window(settings, egui::Theme::Dark);
+    window.step();
+    window.get_by_label("Start").click();
+    window.step();
+    let began = Instant::now();
+    while window.query_by_label_contains("no device answers").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the failure is not told");
+        window.step();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(window.get_by_label("Start").accesskit_node().is_disabled().then_some(()).is_none(), "Start stays dead");
+}
+
+#[test]
+fn deleting_asks_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = window(settings(folder.path()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Start);
+    until(&mut window, "the run has ended", trained);
+    let run = folder.path().join("glyphs-mart-1");
+    app(&mut window).apply(Command::Delete(run.clone()));
+    window.run_steps(3);
+    window.get_by_label("Keep it").click();
+    window.run_steps(3);
+    assert!(run.exists());
+    app(&mut window).apply(Command::Delete(run.clone()));
+    window.run_steps(3);
+    window.get_by_label("Delete the run").click();
+    window.run_steps(3);
+    assert!(!run.exists());
+}
