@@ -119,6 +119,7 @@ pub(super) fn create(
             "note": data.train.note(),
             "fingerprint": data.train.fingerprint(),
             "examples": data.train.len(),
+            "classes": data.train.classes(),
             "evaluated": data.evaluated.len(),
             "split": data.split,
         },
