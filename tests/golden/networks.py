@@ -21,8 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-torch.set_num_threads(1)
-
 CLASSES = 10
 EPSILON, STEP, STEPS = 8 / 255, 2 / 255, 5
 LAMBDA, RATE, MOMENTUM, DECAY = 5.0, 0.01, 0.9, 3.5e-3
@@ -208,6 +206,7 @@ def summary(name, value):
 
 
 def main():
+    torch.set_num_threads(1)
     golden = {}
     # BatchNorm over two values, as cnn8's last one has of two images, would be rounding alone.
     for name, network, examples, side in [("resnet-18", ResNet18, 2, 16), ("cnn8", Cnn8, 8, 8)]:
