@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench steps -- --network small-cnn --batch 128 --rounds 7
+//! cargo bench --bench steps -- --network resnet-18 --form attack --form "attack folded"
 //! ```
 //!
 //! All forms take turns within a round, PyTorch's (`benches/peer.py`, where `python3` has torch) among them, so that
@@ -39,13 +40,15 @@ const STEPS: usize = 10;
 const FORMS: [&str; 5] = ["forward", "attack", "attack folded", "outer", "mart"];
 
 fn main() -> Result<()> {
-    let (mut device, mut networks, mut rounds, mut batch) = ("cpu".to_string(), Vec::new(), 5, None);
+    let (mut device, mut rounds, mut batch) = ("cpu".to_string(), 5, None);
+    let (mut networks, mut forms) = (Vec::new(), Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} wants a value"));
         match argument.as_str() {
             "--device" => device = value()?,
             "--network" => networks.push(value()?),
+            "--form" => forms.push(value()?),
             "--rounds" => rounds = value()?.parse()?,
             "--batch" => batch = Some(value()?.parse()?),
             _ => {} // cargo's own.
@@ -61,7 +64,7 @@ fn main() -> Result<()> {
     for name in networks {
         let grey = matches!(name.as_str(), "small-cnn" | "dynamic-cnn");
         let examples = batch.unwrap_or(if grey { 128 } else { 32 });
-        Bench::new(&name, grey, examples, device.clone())?.run(rounds)?;
+        Bench::new(&name, grey, examples, device.clone())?.run(rounds, &forms)?;
     }
     Ok(())
 }
@@ -113,12 +116,13 @@ impl Bench {
         })
     }
 
-    fn run(&mut self, rounds: usize) -> Result<()> {
+    fn run(&mut self, rounds: usize, chosen: &[String]) -> Result<()> {
+        let wanted = |form: &str| chosen.is_empty() || chosen.iter().any(|name| name == form);
         let mut ours: [Vec<f64>; FORMS.len()] = Default::default();
         let mut theirs: [Vec<f64>; FORMS.len()] = Default::default();
         // The first round warms up.
         for round in 0..=rounds {
-            for (number, form) in FORMS.into_iter().enumerate() {
+            for (number, form) in FORMS.into_iter().enumerate().filter(|(_, form)| wanted(form)) {
                 let time = self.time(form)?;
                 let peer = self.peer.as_mut().and_then(|peer| peer.time(form));
                 if round > 0 {
@@ -127,23 +131,25 @@ impl Bench {
                 }
             }
         }
-        let ours = ours.map(median);
         let dims = self.batch.images.dims().map(|dim| dim.to_string()).join("×");
+        let (ours, theirs) = (ours.map(median), theirs.map(median));
         for ((form, ours), theirs) in FORMS.into_iter().zip(&ours).zip(theirs) {
-            let (theirs, ratio) = if theirs.is_empty() {
-                (String::new(), String::new())
-            } else {
-                let theirs = median(theirs);
+            let Some(ours) = ours else { continue };
+            let (theirs, ratio) = theirs.map_or_else(Default::default, |theirs| {
                 (format!("{theirs:.0} ms"), format!("{:.2}", ours / theirs))
-            };
-            println!("| {} | {dims} | {form} | {ours:.0} ms | {theirs} | {ratio} |", self.name);
+            });
+            println!(
+                "| {} | {dims} | {form} | {ours:.0} ms | {theirs} | {ratio} |",
+                self.name
+            );
         }
-        let [_, attack, _, outer, mart] = ours;
-        println!(
-            "\n{}: a step of MART takes {:.3} times its {STEPS} attack steps and its outer step.\n",
-            self.name,
-            mart / (attack * STEPS as f64 + outer)
-        );
+        if let [_, Some(attack), _, Some(outer), Some(mart)] = ours {
+            println!(
+                "\n{}: a step of MART takes {:.3} times its {STEPS} attack steps and its outer step.\n",
+                self.name,
+                mart / (attack * STEPS as f64 + outer)
+            );
+        }
         Ok(())
     }
 
@@ -199,9 +205,9 @@ fn attack(model: &Model, batch: &Batch) -> Result<()> {
     Ok(())
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
+fn median(mut times: Vec<f64>) -> Option<f64> {
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied()
 }
 
 /// PyTorch in a process of its own: a form's name in, its milliseconds out.

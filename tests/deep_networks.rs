@@ -34,14 +34,8 @@ struct Golden {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Summary {
-    Whole {
-        values: Vec<f64>,
-    },
-    Samples {
-        norm: f64,
-        largest: f64,
-        samples: Vec<f64>,
-    },
+    Whole { values: Vec<f64> },
+    Samples { norm: f64, largest: f64, samples: Vec<f64> },
 }
 
 const TOLERANCE: f64 = 1e-4;

@@ -172,7 +172,11 @@ fn without_test_split(error: DataError, recipe: Option<&Recipe>) -> anyhow::Erro
     } else {
         "add --split train to attack the images themselves, or name another --dataset".to_string()
     };
-    wrong(&format!("expected test images, got {got}; {way_out}: {}", path.display())).into()
+    wrong(&format!(
+        "expected test images, got {got}; {way_out}: {}",
+        path.display()
+    ))
+    .into()
 }
 
 fn wrong(text: &str) -> WrongUse {

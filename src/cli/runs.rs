@@ -15,7 +15,9 @@ use crate::{
 
 /// Arguments of `martlet runs`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --report mnist-mart-1\n  martlet runs --delete mnist-mart-1")]
+#[command(
+    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --report mnist-mart-1\n  martlet runs --delete mnist-mart-1"
+)]
 pub struct RunsArguments {
     #[command(flatten)]
     runs_dir: RunsDirOption,

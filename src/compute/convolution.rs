@@ -103,12 +103,7 @@ impl Convolve for Flex {
             return Self::conv2d_x_backward(x, weight, gradient, options(stride, padding));
         }
         // With stride 1 it is the convolution of the gradient with the kernels turned by half a turn.
-        let back = Sizes::of(
-            &gradient,
-            &weight.permute(&[1, 0, 2, 3]),
-            1,
-            sizes.kernel - 1 - padding,
-        );
+        let back = Sizes::of(&gradient, &weight.permute(&[1, 0, 2, 3]), 1, sizes.kernel - 1 - padding);
         let [weight, gradient] = [weight, gradient].map(|tensor| tensor.to_contiguous());
         let turned = sizes.turned(weight.storage());
         back.forward(gradient.storage(), &turned, &vec![0.0; sizes.inputs])
@@ -389,7 +384,12 @@ impl Sizes {
                         let patches = (columns.as_slice(), [1, width]);
                         if tile.examples.len() == 1 {
                             let start = tile.examples.start * image + tile.rows.start * self.result[1];
-                            add_product(shape, (&mut part, rows.len()), (&gradient[start..], [positions, 1]), patches);
+                            add_product(
+                                shape,
+                                (&mut part, rows.len()),
+                                (&gradient[start..], [positions, 1]),
+                                patches,
+                            );
                             continue;
                         }
                         aside.clear();
@@ -512,7 +512,10 @@ mod tests {
             let bias = Tensor::<1>::random([outputs], Distribution::Normal(0.0, 1.0), device.tensors());
             let ours = passes(given.clone(), bias.clone(), DType::F32, [stride, padding]);
             let exact = passes(given, bias, DType::F64, [stride, padding]);
-            for (what, (ours, exact)) in ["result", "images", "weight", "bias"].iter().zip(ours.iter().zip(&exact)) {
+            for (what, (ours, exact)) in ["result", "images", "weight", "bias"]
+                .iter()
+                .zip(ours.iter().zip(&exact))
+            {
                 assert_eq!(ours.len(), exact.len(), "{what} of {case:?}");
                 let largest = exact.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
                 let off = ours.iter().zip(exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
