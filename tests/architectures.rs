@@ -1,5 +1,7 @@
 //! Networks against PyTorch: parameter counts, logits, gradients, attack iterates, statistics and one step of SGD.
 
+mod support;
+
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use burn::tensor::{Int, Tensor, TensorData};
@@ -14,17 +16,7 @@ use martlet::{
     shapes::{ImageShape, Images, Labels},
     threat::{Norm, Start, ThreatModel},
 };
-
-const GREY: ImageShape = ImageShape {
-    channels: 1,
-    height: 28,
-    width: 28,
-};
-const COLOUR: ImageShape = ImageShape {
-    channels: 3,
-    height: 32,
-    width: 32,
-};
+use support::{COLOUR, GREY, agree};
 
 fn model(name: &str, input: ImageShape) -> Model {
     let architecture = Architecture::from_str(name).unwrap();
@@ -112,20 +104,6 @@ impl Tensors {
         let count = values.len();
         Tensor::<1, Int>::from_data(TensorData::new(values, [count]), Device::cpu().tensors())
     }
-}
-
-/// Largest difference over the largest golden value.
-#[track_caller]
-fn agree(what: &str, ours: Vec<f32>, golden: &[f64], tolerance: f64) {
-    assert_eq!(ours.len(), golden.len(), "{what}");
-    let scale = golden.iter().fold(0.0f64, |m, v| m.max(v.abs())).max(1e-12);
-    let off = ours
-        .iter()
-        .zip(golden)
-        .map(|(a, b)| (f64::from(*a) - b).abs())
-        .fold(0.0, f64::max)
-        / scale;
-    assert!(off < tolerance, "{what}: off by {off:e} of the largest");
 }
 
 fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &str) {

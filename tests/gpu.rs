@@ -1,9 +1,11 @@
 //! A whole training step on a Vulkan device against the CPU, and an attack that goes on for long.
 
+mod support;
+
 use burn::tensor::{Int, Tensor, TensorData};
 use martlet::{
     attacks::{Keep, Pgd, maximise},
-    compute::{self, Device, read},
+    compute::{Device, read},
     defences::{DefenceSpec, StepContext},
     engine::Sgd,
     losses::{self, Form},
@@ -13,6 +15,7 @@ use martlet::{
     shapes::{Batch, ImageShape, Images},
     threat::{Norm, Start, ThreatModel},
 };
+use support::vulkan;
 
 /// Small on purpose: a software rasteriser compiles and runs every kernel on the processor.
 const SHAPE: ImageShape = ImageShape {
@@ -21,21 +24,6 @@ const SHAPE: ImageShape = ImageShape {
     width: 8,
 };
 const EXAMPLES: usize = 4;
-
-/// The first Vulkan device, software or not. Says loudly where there is none, and fails then under CI.
-fn vulkan() -> Option<Device> {
-    match compute::open("vulkan:0") {
-        Ok(device) => Some(device),
-        Err(error) => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "no Vulkan device: install lavapipe ({error})"
-            );
-            println!("SKIPPED: no Vulkan device, so nothing was compared ({error})");
-            None
-        }
-    }
-}
 
 fn batch(device: &Device) -> Batch {
     let mut rng = Rng::new(4);

@@ -2,30 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod support;
+
 use burn::tensor::{Tensor, TensorData};
 use martlet::{
     compute::{self, Device, Placement, host, kernels, reference},
     random::Rng,
     shapes::{ImageShape, Images},
 };
-
-/// Every device of this machine but GL ones, whose drivers differ too much. Says loudly when no Vulkan device is
-/// among them, and fails then where the environment variable `CI` is set.
-fn devices() -> Vec<Device> {
-    let listed = compute::devices();
-    if !listed.iter().any(|info| info.api == "Vulkan") {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "no Vulkan device: install lavapipe (mesa-vulkan-drivers)"
-        );
-        eprintln!("SKIPPED: no Vulkan device, so no hand-written kernel was run here");
-    }
-    listed
-        .iter()
-        .filter(|info| info.api != "GL")
-        .map(|info| compute::open(&info.selector).unwrap_or_else(|error| panic!("{}: {error}", info.selector)))
-        .collect()
-}
+use support::devices;
 
 fn images(values: Vec<f32>, shape: [usize; 4], device: &Device) -> Images {
     Tensor::from_data(TensorData::new(values, shape), device.tensors())

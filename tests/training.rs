@@ -1,5 +1,7 @@
 //! The loop as a person uses it: presets train, stopping and killing lose nothing, faults are said.
 
+mod support;
+
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -17,6 +19,7 @@ use martlet::{
     shapes::ImageShape,
 };
 use serde_json::Value;
+use support::{COLOUR, GREY};
 
 /// Noise in ten classes, each a little brighter than the one before.
 fn images(shape: ImageShape, count: usize) -> Dataset {
@@ -40,17 +43,6 @@ fn data(shape: ImageShape, count: usize) -> TrainingData {
         split: "held-out",
     }
 }
-
-const GREY: ImageShape = ImageShape {
-    channels: 1,
-    height: 28,
-    width: 28,
-};
-const COLOUR: ImageShape = ImageShape {
-    channels: 3,
-    height: 32,
-    width: 32,
-};
 
 /// A recipe that takes seconds.
 fn quick() -> Recipe {

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::terminal::{can_draw, note, say, table};
+use super::terminal::{note, progress_bar, say, table};
 use crate::data::{self, Split};
 
 /// Arguments of `martlet data`.
@@ -46,14 +45,7 @@ pub(super) fn run(arguments: DataArguments) -> Result<()> {
             }
         }
         DataCommand::Get { name, folder } => {
-            let bar = can_draw().then(|| {
-                let bar = ProgressBar::new(0);
-                // The template is a constant; were it wrong, the default bar would do.
-                if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes} · {eta} left") {
-                    bar.set_style(style);
-                }
-                bar
-            });
+            let bar = progress_bar(0, "{bytes} of {total_bytes} · {eta} left");
             data::download::get(&name, &folder, &mut |done, total| {
                 if let Some(bar) = &bar {
                     bar.set_length(total);

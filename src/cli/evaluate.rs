@@ -3,13 +3,13 @@
 use std::{path::PathBuf, str::FromStr};
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::{
     DeviceOption, RunsDirOption,
     model::ModelOptions,
     open_device, stop_on_interrupt,
-    terminal::{can_draw, duration, note, percent, say, table},
+    terminal::{duration, note, percent, progress_bar, say, table},
 };
 use crate::{
     attacks::{AttackSpec, Objective},
@@ -221,15 +221,9 @@ impl Default for Progress {
 impl Progress {
     /// A bar where there is a terminal; elsewhere a line for each attack.
     pub fn new() -> Self {
-        let bar = can_draw().then(|| {
-            let bar = ProgressBar::new(1_000);
-            // The template is a constant; were it wrong, the default bar would do.
-            if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} % · {msg} · {eta} left") {
-                bar.set_style(style);
-            }
-            bar
-        });
-        Self { bar }
+        Self {
+            bar: progress_bar(1_000, "{percent:>3} % · {msg} · {eta} left"),
+        }
     }
 
     /// Tells one event.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::{WrongUse, terminal::note};
 use crate::{
     compute::Device,
-    data::{self, Dataset, Split},
+    data::{self, DataError, Dataset, Split},
     nn::{Architecture, Model, weights},
     random::Rng,
     recipe::Recipe,
@@ -145,7 +145,7 @@ impl ModelOptions {
 
     fn dataset_of(&self, source: &str, recipe: Option<&Recipe>) -> Result<Dataset> {
         let whole = match (self.split.as_str(), recipe) {
-            ("test", _) => data::load(source, Split::Test)?,
+            ("test", _) => data::load(source, Split::Test).map_err(|error| without_test_split(error, recipe))?,
             ("train", _) => data::load(source, Split::Train)?,
             (_, Some(recipe)) => {
                 data::load(source, Split::Train)?
@@ -159,6 +159,24 @@ impl ModelOptions {
             None => whole,
         })
     }
+}
+
+/// Data without test images: what the run held out is the honest choice, the training images only a named one.
+fn without_test_split(error: DataError, recipe: Option<&Recipe>) -> anyhow::Error {
+    let DataError::NoTestSplit { got, path } = error else {
+        return error.into();
+    };
+    let held_out = recipe.map_or(0, |recipe| recipe.data.held_out);
+    let way_out = if held_out > 0 {
+        format!("add --split held-out for the {held_out} examples that the run held out")
+    } else {
+        "add --split train to attack the images themselves, or name another --dataset".to_string()
+    };
+    wrong(&format!(
+        "expected test images, got {got}; {way_out}: {}",
+        path.display()
+    ))
+    .into()
 }
 
 fn wrong(text: &str) -> WrongUse {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::terminal::{can_draw, duration, note, percent, say};
+use super::terminal::{duration, note, percent, progress_bar, say};
 use crate::engine::{EpochReport, Event, Started, StepReport};
 
 /// Between two plain lines inside an epoch.
@@ -88,12 +88,8 @@ impl Reporter {
         if started.steps_done > 0 {
             self.line(&format!("going on after {} minibatches", started.steps_done));
         }
-        if can_draw() {
-            let bar = ProgressBar::new((started.steps_per_epoch * started.epochs) as u64);
-            // The template is a constant; were it wrong, the default bar would do.
-            if let Ok(style) = ProgressStyle::with_template("{prefix}{bar:30} {percent:>3} % · {msg}") {
-                bar.set_style(style);
-            }
+        let steps = (started.steps_per_epoch * started.epochs) as u64;
+        if let Some(bar) = progress_bar(steps, "{percent:>3} % · {msg}") {
             if !self.label.is_empty() {
                 bar.set_prefix(format!("{} ", self.label));
             }

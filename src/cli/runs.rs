@@ -8,11 +8,16 @@ use super::{
     RunsDirOption,
     terminal::{note, percent, say, table},
 };
-use crate::runs::{self, Summary};
+use crate::{
+    report::{PageInput, RunReport, write_page},
+    runs::{self, Run, Summary},
+};
 
 /// Arguments of `martlet runs`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --delete mnist-mart-1")]
+#[command(
+    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --report mnist-mart-1\n  martlet runs --delete mnist-mart-1"
+)]
 pub struct RunsArguments {
     #[command(flatten)]
     runs_dir: RunsDirOption,
@@ -22,6 +27,9 @@ pub struct RunsArguments {
     /// Print the recipe of a run.
     #[arg(long, value_name = "NAME", conflicts_with = "delete")]
     show: Option<String>,
+    /// Write a run's report page: curves, evaluations, recipe, circumstances.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["show", "delete"])]
+    report: Option<String>,
     /// Delete a run after asking.
     #[arg(long, value_name = "NAME")]
     delete: Option<String>,
@@ -33,7 +41,22 @@ pub struct RunsArguments {
 pub(super) fn run(arguments: RunsArguments) -> Result<()> {
     let runs_dir = &arguments.runs_dir.runs_dir;
     if let Some(name) = &arguments.show {
-        say(runs::Run::open(&runs_dir.join(name))?.recipe_toml().trim_end());
+        say(Run::open(&runs_dir.join(name))?.recipe_toml().trim_end());
+        return Ok(());
+    }
+    if let Some(name) = &arguments.report {
+        let run = Run::open(&runs_dir.join(name))?;
+        let report = RunReport::read(&run)?;
+        let input = PageInput {
+            title: format!("{}: {}", report.name, report.recipe.summary()),
+            conclusions: Vec::new(),
+            classes: report.classes(),
+            runs: vec![report],
+            gallery: None,
+        };
+        let page = run.folder().join("report.html");
+        write_page(&page, &input)?;
+        say(page.display());
         return Ok(());
     }
     if let Some(name) = &arguments.delete {

@@ -6,6 +6,8 @@ use std::{
     process,
 };
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 /// Writes a line to standard output. A reader that went away (`martlet runs | head`) is no error.
 pub fn say(line: impl Display) {
     let mut out = std::io::stdout().lock();
@@ -22,6 +24,18 @@ pub fn note(line: impl Display) {
 /// Whether progress can be drawn.
 pub fn can_draw() -> bool {
     std::io::stderr().is_terminal()
+}
+
+/// A bar of `length` steps, followed by what `after` asks for; none where nothing can be drawn.
+pub fn progress_bar(length: u64, after: &str) -> Option<ProgressBar> {
+    can_draw().then(|| {
+        let bar = ProgressBar::new(length);
+        // The callers' templates are constants; were one wrong, the default bar would do.
+        if let Ok(style) = ProgressStyle::with_template(&format!("{{prefix}}{{bar:30}} {after}")) {
+            bar.set_style(style);
+        }
+        bar
+    })
 }
 
 /// A share as a percentage with one decimal.

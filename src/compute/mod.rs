@@ -17,12 +17,14 @@ use serde::Serialize;
 use crate::shapes::{ImageShape, Images};
 
 mod adapters;
+mod convolution;
 pub mod host;
 pub mod kernels;
 pub mod reference;
 pub mod self_check;
 
 pub use adapters::{devices, open};
+pub use convolution::convolve;
 
 /// What kind of thing computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -53,6 +53,7 @@ pub fn create(
             "note": data.train.note(),
             "fingerprint": data.train.fingerprint(),
             "examples": data.train.len(),
+            "classes": data.train.classes(),
             "evaluated": data.evaluated.len(),
             "split": data.split,
         },

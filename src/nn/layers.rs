@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{
     self, Tensor, TensorData, activation,
-    module::{avg_pool2d, batch_norm_train, conv2d, max_pool2d},
-    ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
+    module::{avg_pool2d, batch_norm_train, max_pool2d},
+    ops::{AvgPoolOptions, MaxPoolOptions},
 };
 
 use super::Mode;
-use crate::random::Rng;
+use crate::{compute::convolve, random::Rng};
 
 /// What a parameter is, for weight decay's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +146,7 @@ pub(super) struct Convolution {
 impl Convolution {
     /// `[N, in, H, W]` → `[N, out, H', W']`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1);
-        conv2d(x, self.weight.clone(), self.bias.clone(), options)
+        convolve(x, self.weight.clone(), self.bias.clone(), self.stride, self.padding)
     }
 
     pub fn visit(&mut self, name: &str, visitor: &mut impl Visitor) {

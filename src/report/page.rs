@@ -150,6 +150,12 @@ impl RunReport {
         Ok(report)
     }
 
+    /// The number of classes, where the run's folder tells it.
+    pub fn classes(&self) -> Option<usize> {
+        let classes = self.identity["data"]["classes"].as_u64()?;
+        usize::try_from(classes).ok()
+    }
+
     /// Adds one event.
     pub fn take(&mut self, event: Event) {
         match event {
