@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 
 use super::WrongUse;
 use crate::{
-    defences::DefenceSpec,
+    defences::{DefenceSpec, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
-    recipe::{PRESETS, Recipe, preset},
+    recipe::{EarlyStop, PRESETS, Recipe, WeightAverage, preset},
     threat::{Magnitude, Norm, Start},
 };
 
@@ -19,10 +19,10 @@ pub struct RecipeOptions {
     /// A built-in recipe or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// natural, standard, trades or mart.
+    /// natural, standard, alp, clp, trades, mma, dynamic, mart, uat, n-fgsm or free.
     #[arg(long)]
     pub defence: Option<String>,
-    /// MART's equations as the paper or as the released code has them.
+    /// MART's or MMA's equations as the paper or as the released code has them.
     #[arg(long, value_parser = ["paper", "released"])]
     pub form: Option<String>,
     /// The weight of the regulariser.
@@ -79,6 +79,18 @@ pub struct RecipeOptions {
     /// Epochs of natural training before the defence sets in.
     #[arg(long, value_name = "EPOCHS")]
     pub natural_warm_up: Option<usize>,
+    /// The share of each target that the cross-entropy gives to all classes evenly.
+    #[arg(long, value_name = "SHARE")]
+    pub label_smoothing: Option<f32>,
+    /// Adversarial weight perturbation round the defence: a layer's is so many times as long as its weights, such as 0.005.
+    #[arg(long, value_name = "GAMMA")]
+    pub awp: Option<f32>,
+    /// Evaluate and keep a moving average of the weights with this decay, such as 0.995.
+    #[arg(long, value_name = "DECAY")]
+    pub ema: Option<f64>,
+    /// End the run after so many epochs without a new best robust accuracy on the held-out examples.
+    #[arg(long, value_name = "EPOCHS")]
+    pub patience: Option<usize>,
     /// The largest norm of the whole gradient.
     #[arg(long, value_name = "NORM")]
     pub clip_gradient: Option<f64>,
@@ -128,8 +140,11 @@ impl RecipeOptions {
                 "mnist" | "fashion-mnist" => "mnist",
                 _ => "cifar10",
             };
-            return preset(&format!("{family}-{defence}"))
-                .with_context(|| format!("--defence {defence}: expected natural, standard, trades or mart"));
+            // A defence without a preset of its own takes the family's numbers from Standard's.
+            let own = format!("{family}-{defence}");
+            let known = PRESETS.iter().any(|preset| preset.name == own);
+            let base = if known { own } else { format!("{family}-standard") };
+            return Ok(preset(&base)?);
         };
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
             let text = fs::read_to_string(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
@@ -144,40 +159,6 @@ impl RecipeOptions {
             if let Some(value) = value {
                 *field = value.clone();
             }
-        }
-        if let Some(defence) = &self.defence {
-            recipe.defence = match defence.as_str() {
-                "natural" => DefenceSpec::Natural,
-                "standard" => DefenceSpec::Standard,
-                "trades" => DefenceSpec::Trades {
-                    lambda: recipe.defence.lambda().unwrap_or(4.0),
-                },
-                "mart" => DefenceSpec::Mart {
-                    lambda: recipe.defence.lambda().unwrap_or(5.0),
-                    form: match recipe.defence {
-                        DefenceSpec::Mart { form, .. } => form,
-                        _ => Form::Paper,
-                    },
-                },
-                other => {
-                    return Err(WrongUse(format!(
-                        "--defence: expected natural, standard, trades or mart, got {other}"
-                    ))
-                    .into());
-                }
-            };
-        }
-        if let (Some(form), DefenceSpec::Mart { form: field, .. }) = (&self.form, &mut recipe.defence) {
-            *field = if form == "released" {
-                Form::Released
-            } else {
-                Form::Paper
-            };
-        }
-        if let Some(lambda) = self.lambda
-            && !recipe.defence.set_lambda(lambda)
-        {
-            return Err(WrongUse(format!("--lambda: {} has no λ", recipe.defence)).into());
         }
         if let Some(network) = &self.network {
             recipe.network = Architecture::from_str(network)?;
@@ -194,6 +175,31 @@ impl RecipeOptions {
         }
         if let Some(norm) = &self.norm {
             recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
+        }
+        if let Some(name) = self.defence.as_deref().filter(|name| *name != recipe.defence.name()) {
+            let kept = recipe.defence.lambda();
+            recipe.defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
+                let known = DefenceSpec::NAMES.join(", ");
+                WrongUse(format!("--defence: expected one of {known}, got {name}"))
+            })?;
+            if let Some(lambda) = kept {
+                recipe.defence.set_lambda(lambda);
+            }
+        }
+        if let Some(form) = &self.form {
+            let Some(field) = recipe.defence.form_mut() else {
+                return Err(WrongUse(format!("--form: {} has one form only", recipe.defence)).into());
+            };
+            *field = if form == "released" {
+                Form::Released
+            } else {
+                Form::Paper
+            };
+        }
+        if let Some(lambda) = self.lambda
+            && !recipe.defence.set_lambda(lambda)
+        {
+            return Err(WrongUse(format!("--lambda: {} has no λ", recipe.defence)).into());
         }
         put(&mut recipe.attack.steps, &self.steps);
         put(&mut recipe.attack.step_size, &self.step_size);
@@ -214,6 +220,16 @@ impl RecipeOptions {
         put(&mut recipe.optimiser.weight_decay, &self.weight_decay);
         put(&mut recipe.warm_up.epsilon_epochs, &self.epsilon_warm_up);
         put(&mut recipe.warm_up.natural_epochs, &self.natural_warm_up);
+        put(&mut recipe.label_smoothing, &self.label_smoothing);
+        if let Some(gamma) = self.awp {
+            recipe.weight_perturbation = Some(WeightPerturbation { gamma, from_epoch: 0 });
+        }
+        if let Some(decay) = self.ema {
+            recipe.average = Some(WeightAverage { decay });
+        }
+        if let Some(patience) = self.patience {
+            recipe.early_stop = Some(EarlyStop { patience });
+        }
         if self.clip_gradient.is_some() {
             recipe.optimiser.clip_gradient = self.clip_gradient;
         }
@@ -307,6 +323,65 @@ mod tests {
         assert_eq!(
             (recipe.epochs, recipe.evaluation.limit, recipe.log_every),
             (3, Some(20), 2)
+        );
+    }
+
+    #[test]
+    fn every_defence_and_what_is_put_round_it_have_flags() {
+        for name in DefenceSpec::NAMES {
+            for dataset in ["glyphs", "mnist:DIR", "cifar10:DIR"] {
+                let recipe = RecipeOptions {
+                    defence: Some(name.into()),
+                    ..options(dataset)
+                }
+                .resolve()
+                .unwrap_or_else(|error| panic!("{name} on {dataset}: {error}"));
+                assert_eq!(recipe.defence.name(), name);
+            }
+        }
+        let recipe = RecipeOptions {
+            defence: Some("mma".into()),
+            form: Some("paper".into()),
+            awp: Some(0.01),
+            ema: Some(0.99),
+            patience: Some(3),
+            label_smoothing: Some(0.1),
+            set: vec!["weight_perturbation.from_epoch=2".into()],
+            ..options("cifar100:DIR")
+        }
+        .resolve()
+        .unwrap();
+        assert_eq!(recipe.defence.to_string(), "MMA (Table 1)");
+        assert!(
+            recipe
+                .summary()
+                .contains("AWP (γ = 0.01) + EMA (0.99) + label smoothing 0.1")
+        );
+        assert_eq!(recipe.weight_perturbation.unwrap().from_epoch, 2);
+        let error = RecipeOptions {
+            defence: Some("martt".into()),
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap_err();
+        assert!(error.to_string().contains("uat"), "{error}");
+    }
+
+    #[test]
+    fn ablations_are_fields() {
+        let recipe = RecipeOptions {
+            set: vec![
+                "defence.ablation.without_weight=true".into(),
+                "defence.ablation.classification=cross-entropy".into(),
+                "defence.ablation.inner=kl".into(),
+            ],
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap();
+        assert_eq!(
+            recipe.defence.to_string(),
+            "MART (λ = 5, without 1 − p, CE, attack climbs KL)"
         );
     }
 
