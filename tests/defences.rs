@@ -5,8 +5,8 @@ use martlet::{
     attacks::{Keep, Pgd, value_and_gradient},
     compute::{Device, read},
     defences::{
-        Ablation, Classification, Defence, DefenceSpec, Pairing, StepContext, WeightPerturbation, criterion_at,
-        first_order_stationarity,
+        Ablation, Classification, Defence, DefenceSpec, Pairing, SemiSupervised, StepContext, WeightPerturbation,
+        criterion_at, first_order_stationarity,
     },
     losses::{self, Form},
     nn::{Architecture, Mode, Model, Named, StateValues},
@@ -408,6 +408,23 @@ fn replays_agree_with_float64() {
         defence = spec.build();
         defence.recall(memory, &Device::cpu());
     }
+}
+
+#[test]
+fn pseudo_labelled_examples_weigh_gamma() {
+    let golden = golden();
+    let (model, batch) = (model(), batch(&golden));
+    let mut defence = SemiSupervised {
+        inner: mart(Ablation::NONE).build(),
+        labelled: 4,
+        weight: 0.25,
+    };
+    let (objective, _) = in_context(&golden, &model, 0.0, |step| {
+        at_given_images(&mut defence, &model, &batch, step)
+    });
+    let mut expected = numbers(&golden["losses"]["mart"]["per_example"]);
+    expected[4..].iter_mut().for_each(|value| *value *= 0.25);
+    assert!(off(&read(objective).unwrap(), &expected) < 1e-5);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use martlet::{
     engine::{self, Event, TrainError, TrainingData},
     nn::StateValues,
     random::Rng,
-    recipe::{EarlyStop, PRESETS, Recipe, WeightAverage, preset},
+    recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
     runs::{Run, Slot, Values},
     shapes::ImageShape,
 };
@@ -195,6 +195,12 @@ fn recipes_with_a_memory() -> Vec<Recipe> {
     // BatchNorm's statistics are averaged too, and MMA's memory lies under the perturbed weights.
     everything.network = "dynamic-cnn".parse().unwrap();
     everything.defence = DefenceSpec::named("mma", &epsilon).unwrap();
+    recipes.push(everything.clone());
+    everything.data.unlabelled = Some(Unlabelled {
+        share: 0.25,
+        weight: 0.5,
+        ..Unlabelled::from_source("noise")
+    });
     recipes.push(everything);
     recipes
 }
@@ -202,9 +208,12 @@ fn recipes_with_a_memory() -> Vec<Recipe> {
 #[test]
 fn every_defence_resumes_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
-    let data = data(GREY, 40);
     for (number, mut recipe) in recipes_with_a_memory().into_iter().enumerate() {
         (recipe.batch_size, recipe.attack.steps, recipe.log_every) = (16, 1, 1);
+        let mut data = data(GREY, 40);
+        if recipe.data.unlabelled.is_some() {
+            data.train = data.train.with_pseudo_labelled(&images(GREY, 24)).unwrap();
+        }
         let [whole, stopped] = ["whole", "stopped"].map(|name| format!("{name}-{number}"));
         let mut run = new_run(folder.path(), &whole, &recipe);
         train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
@@ -228,6 +237,38 @@ fn every_defence_resumes_to_the_bit() {
             "{}",
             recipe.summary()
         );
+    }
+}
+
+/// The labelled set, a teacher that never sees the other images' labels, and MART, RST and UAT++ on both.
+#[test]
+fn pseudo_labels_of_a_natural_model_train_the_three_methods() {
+    let folder = tempfile::tempdir().unwrap();
+    let extra = folder.path().join("extra.npz");
+    let run = |text: String| {
+        let arguments: Vec<String> = text.split_whitespace().map(str::to_string).collect();
+        let output = martlet(&arguments).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}: {said}");
+        said
+    };
+    let runs = folder.path().display();
+    let common = format!("--device cpu --runs-dir {runs}");
+    let short = "--epochs 1 --limit-train 48 --held-out 20 --steps 1 --set evaluation.limit=10 --set evaluation.attacks=[\"natural\"]";
+    run(format!("train --recipe glyphs-natural --name teacher {short} {common}"));
+    let said = run(format!(
+        "data label teacher --images glyphs:7 --first 64 --out {} {common}",
+        extra.display()
+    ));
+    assert!(said.contains("64 images labelled"), "{said}");
+    for defence in ["mart", "trades", "uat"] {
+        run(format!(
+            "train --defence {defence} --name {defence} --unlabelled npz:{} --unlabelled-weight 0.5 {short} {common}",
+            extra.display()
+        ));
+        let events = metrics(&folder.path().join(defence));
+        // 16 labelled images in each minibatch of 32: three minibatches of the 48.
+        assert!(events.last().unwrap().contains("\"total_steps\":3"), "{events:?}");
     }
 }
 

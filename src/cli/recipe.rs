@@ -9,7 +9,7 @@ use crate::{
     defences::{DefenceSpec, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
-    recipe::{EarlyStop, PRESETS, Recipe, WeightAverage, preset},
+    recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
     threat::{Magnitude, Norm, Start},
 };
 
@@ -34,6 +34,13 @@ pub struct RecipeOptions {
     /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
+    /// Pseudo-labelled images beside the labelled ones: npz:FILE as `martlet data label` writes it, or
+    /// pseudo-labelled:FILE.
+    #[arg(long, value_name = "SOURCE")]
+    pub unlabelled: Option<String>,
+    /// γ, the weight of the pseudo-labelled images' loss.
+    #[arg(long, value_name = "GAMMA")]
+    pub unlabelled_weight: Option<f32>,
     /// Use only so many training examples.
     #[arg(long, value_name = "N")]
     pub limit_train: Option<usize>,
@@ -127,6 +134,18 @@ impl RecipeOptions {
             ))
             .into());
         }
+        if let Some(unlabelled) = recipe
+            .data
+            .unlabelled
+            .as_ref()
+            .filter(|more| needs_a_place(&more.source))
+        {
+            return Err(WrongUse(format!(
+                "the recipe trains on unlabelled images too ({}): add --unlabelled pseudo-labelled:FILE, or npz:FILE as `martlet data label` writes it",
+                unlabelled.source
+            ))
+            .into());
+        }
         Ok(recipe)
     }
 
@@ -164,6 +183,19 @@ impl RecipeOptions {
             recipe.network = Architecture::from_str(network)?;
         }
         put(&mut recipe.data.source, &self.dataset);
+        if let Some(source) = &self.unlabelled {
+            let unlabelled = recipe
+                .data
+                .unlabelled
+                .get_or_insert_with(|| Unlabelled::from_source(source));
+            unlabelled.source.clone_from(source);
+        }
+        if let Some(weight) = self.unlabelled_weight {
+            let Some(unlabelled) = &mut recipe.data.unlabelled else {
+                return Err(WrongUse("--unlabelled-weight: add --unlabelled SOURCE".into()).into());
+            };
+            unlabelled.weight = weight;
+        }
         if self.limit_train.is_some() {
             recipe.data.limit_train = self.limit_train;
         }

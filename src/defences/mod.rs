@@ -11,6 +11,7 @@ mod mma;
 mod n_fgsm;
 mod natural;
 mod pairing;
+mod semi_supervised;
 mod spec;
 mod standard;
 mod trades;
@@ -35,6 +36,7 @@ pub use dynamic::{criterion_at, first_order_stationarity};
 pub use mart::{Ablation, Classification, InnerObjective};
 pub use mma::{adaptive_attack, margin_along};
 pub use pairing::Pairing;
+pub use semi_supervised::SemiSupervised;
 pub use spec::DefenceSpec;
 pub use weight_perturbation::WeightPerturbation;
 

@@ -116,11 +116,18 @@ impl TrainingData {
             let (rest, held_out) = all.split_off(spec.held_out, recipe.seed);
             (rest.take(wanted), held_out, "held-out")
         };
-        if recipe.data.drop_last && train.len() < recipe.batch_size {
+        let train = match &spec.unlabelled {
+            None => train,
+            Some(unlabelled) => {
+                let more = data::load(&unlabelled.source, Split::Train)?;
+                train.with_pseudo_labelled(&more.take(unlabelled.limit.unwrap_or(usize::MAX)))?
+            }
+        };
+        let labelled_share = recipe.labelled_share(spec.unlabelled.is_some());
+        if recipe.data.drop_last && train.labelled() < labelled_share {
             return Err(TrainError::NoExamples(format!(
-                "{} examples make no whole minibatch of {}, and data.drop_last leaves out the rest",
-                train.len(),
-                recipe.batch_size
+                "{} examples make no whole minibatch of {labelled_share}, and data.drop_last leaves out the rest",
+                train.labelled(),
             )));
         }
         let limit = recipe.evaluation.limit.unwrap_or(usize::MAX);
@@ -232,7 +239,7 @@ impl<'a> Trainer<'a> {
         let mut sgd = Sgd::default();
         let mut defences = Defences {
             warm_up: (recipe.warm_up.natural_epochs, DefenceSpec::Natural.build()),
-            defence: recipe.build_defence(),
+            defence: recipe.build_defence(data.train.labelled()),
         };
         let checkpoint = run.resume()?;
         let progress = match &checkpoint {
@@ -299,20 +306,34 @@ impl<'a> Trainer<'a> {
         (self.on_event)(&started);
     }
 
+    /// The labelled examples of a minibatch.
+    fn labelled_share(&self) -> usize {
+        let train = &self.data.train;
+        self.recipe.labelled_share(train.labelled() < train.len())
+    }
+
     fn steps_per_epoch(&self) -> usize {
-        let (examples, batch) = (self.data.train.len(), self.recipe.batch_size);
+        let (examples, share) = (self.data.train.labelled(), self.labelled_share());
         if self.recipe.data.drop_last {
-            examples / batch
+            examples / share
         } else {
-            examples.div_ceil(batch)
+            examples.div_ceil(share)
         }
     }
 
-    /// The order of this epoch's examples: a function of the seed and the epoch alone.
+    /// The order of this epoch's examples: a function of the seed and the epoch alone. Every labelled example comes once;
+    /// pseudo-labelled ones fill each minibatch up, drawn with replacement as in RST.
     fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.data.train.len()).collect();
-        Rng::stream(self.recipe.seed, stream::ORDER + self.progress.epoch as u64).shuffle(&mut order);
-        order
+        let (labelled, all, share) = (self.data.train.labelled(), self.data.train.len(), self.labelled_share());
+        let mut rng = Rng::stream(self.recipe.seed, stream::ORDER + self.progress.epoch as u64);
+        let mut order: Vec<usize> = (0..labelled).collect();
+        rng.shuffle(&mut order);
+        let mut mixed = Vec::with_capacity(order.len());
+        for part in order.chunks(share) {
+            mixed.extend(part);
+            mixed.extend((share..self.recipe.batch_size).map(|_| labelled + rng.below(all - labelled)));
+        }
+        mixed
     }
 
     /// The positions of the next minibatch; `None` at the end of the epoch.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attacks::{AttackSpec, Keep, Pgd},
     data::Augmentation,
-    defences::{Defence, DefenceSpec, WeightPerturbation},
+    defences::{Defence, DefenceSpec, SemiSupervised, WeightPerturbation},
     nn::{Architecture, Mode},
     threat::{Magnitude, Start, ThreatModel},
 };
@@ -94,6 +94,47 @@ pub struct DataSpec {
     /// Leave the last minibatch out where it is smaller than the others.
     #[serde(default)]
     pub drop_last: bool,
+    /// Pseudo-labelled images beside the labelled ones (section 3.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<Unlabelled>,
+}
+
+/// Images without labels of their own, labelled by a natural model: `martlet data label` makes such a set, and
+/// published ones are read as they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlabelled {
+    /// The source, such as `npz:FILE` or `pseudo-labelled:FILE`.
+    pub source: String,
+    /// Use only so many of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Their share of each minibatch; RST takes half and half. An epoch is still one pass over the labelled images.
+    #[serde(default = "default_share")]
+    pub share: f64,
+    /// γ, the weight of their loss.
+    #[serde(default = "default_weight")]
+    pub weight: f32,
+}
+
+impl Unlabelled {
+    /// All of a source, half of each minibatch, with the weight of the labelled images.
+    pub fn from_source(source: &str) -> Self {
+        Self {
+            source: source.to_string(),
+            limit: None,
+            share: default_share(),
+            weight: default_weight(),
+        }
+    }
+}
+
+fn default_share() -> f64 {
+    0.5
+}
+
+fn default_weight() -> f32 {
+    1.0
 }
 
 /// The inner maximisation of training.
@@ -309,6 +350,23 @@ impl Recipe {
         if let Some((name, expected, got)) = self.defence.fault() {
             field(false, name, expected, got)?;
         }
+        // Free hands out one backward pass of its own; what is put round a defence needs the pass to itself.
+        let alone = matches!(self.defence, DefenceSpec::Free { .. });
+        if let Some(Unlabelled { share, weight, .. }) = self.data.unlabelled {
+            field(
+                share > 0.0 && share < 1.0 && self.labelled_share(true) < self.batch_size,
+                "data.unlabelled.share",
+                "above 0 and below 1, so that each minibatch has images of both kinds",
+                format!("{share} of {}", self.batch_size),
+            )?;
+            field(
+                weight > 0.0 && weight.is_finite(),
+                "data.unlabelled.weight",
+                "a number above 0",
+                weight.to_string(),
+            )?;
+            field(!alone, "data.unlabelled", "none beside the defence free", "some".into())?;
+        }
         let smoothing = self.label_smoothing;
         field(
             (0.0..1.0).contains(&smoothing),
@@ -324,9 +382,9 @@ impl Recipe {
                 gamma.to_string(),
             )?;
             field(
-                !matches!(self.defence, DefenceSpec::Free { .. }),
+                !alone,
                 "weight_perturbation",
-                "none beside the defence free, whose one backward pass is already shared out",
+                "none beside the defence free",
                 format!("gamma = {gamma}"),
             )?;
         }
@@ -379,12 +437,30 @@ impl Recipe {
         self.schedule.validate()
     }
 
-    /// The defence, with what the recipe puts round it.
-    pub fn build_defence(&self) -> Box<dyn Defence> {
-        let defence = self.defence.build();
+    /// The defence, with what the recipe puts round it. `labelled` is the number of training examples with known labels,
+    /// which stand before the others.
+    pub fn build_defence(&self, labelled: usize) -> Box<dyn Defence> {
+        let mut defence = self.defence.build();
+        if let Some(Unlabelled { weight, .. }) = self.data.unlabelled {
+            defence = Box::new(SemiSupervised {
+                inner: defence,
+                labelled,
+                weight,
+            });
+        }
         match &self.weight_perturbation {
             Some(perturbation) => perturbation.around(defence),
             None => defence,
+        }
+    }
+
+    /// The labelled examples of a minibatch, where the data `has_unlabelled` ones too; those fill up the rest.
+    pub fn labelled_share(&self, has_unlabelled: bool) -> usize {
+        match &self.data.unlabelled {
+            Some(Unlabelled { share, .. }) if has_unlabelled => {
+                (((1.0 - share) * self.batch_size as f64).round() as usize).max(1)
+            }
+            _ => self.batch_size,
         }
     }
 
@@ -416,6 +492,10 @@ impl Recipe {
         }
         if self.label_smoothing > 0.0 {
             text += &format!(" + label smoothing {}", self.label_smoothing);
+        }
+        if let Some(Unlabelled { source, weight, .. }) = &self.data.unlabelled {
+            let kind = source.split(':').next().unwrap_or_default();
+            text += &format!(" + unlabelled {kind} (γ = {weight})");
         }
         text
     }

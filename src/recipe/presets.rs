@@ -1,8 +1,8 @@
 //! The recipes that come with Martlet. Each states only what differs from its base, and why.
 
 use super::{
-    DataSpec, Decay, EarlyStop, EpochEvaluation, Optimiser, Recipe, RecipeError, Schedule, TrainingAttack, WarmUp,
-    WeightAverage,
+    DataSpec, Decay, EarlyStop, EpochEvaluation, Optimiser, Recipe, RecipeError, Schedule, TrainingAttack, Unlabelled,
+    WarmUp, WeightAverage,
 };
 use crate::{
     data::Augmentation,
@@ -190,6 +190,16 @@ pub const PRESETS: &[Preset] = &[
         make: || against_overfitting(cifar10_paper(MART)),
     },
     Preset {
+        name: "cifar10-rst",
+        about: "RST on CIFAR-10 with WRN-28-10 and 500K pseudo-labelled images, as its authors run it: half and half, λ 6",
+        make: || cifar10_semi_supervised(DefenceSpec::Trades { lambda: 6.0 }),
+    },
+    Preset {
+        name: "cifar10-mart-rst",
+        about: "MART on CIFAR-10 with WRN-28-10 and 500K pseudo-labelled images, the setting of RST (Table 5b)",
+        make: || cifar10_semi_supervised(MART),
+    },
+    Preset {
         name: "cifar10-natural",
         about: "no defence, on CIFAR-10",
         make: || cifar10_paper(DefenceSpec::Natural),
@@ -269,6 +279,7 @@ fn mnist(defence: DefenceSpec) -> Recipe {
             held_out: 1_000,
             augmentation: Augmentation::default(),
             drop_last: false,
+            unlabelled: None,
         },
         defence,
         threat: linf("0.3"),
@@ -341,6 +352,7 @@ fn cifar10_paper(defence: DefenceSpec) -> Recipe {
             held_out: 1_000,
             augmentation: Augmentation { pad: 4, flip: true },
             drop_last: false,
+            unlabelled: None,
         },
         defence,
         threat: linf("8/255"),
@@ -374,6 +386,22 @@ fn cifar10_mma() -> Recipe {
         max_margin: magnitude("12/255"),
         min_epsilon: magnitude("0.005"),
     })
+}
+
+/// Carmon et al. 2019: 128 + 128 images, cosine, Nesterov, weight decay 5e-4, ε 0.031, 10 steps of 0.007.
+fn cifar10_semi_supervised(defence: DefenceSpec) -> Recipe {
+    let mut recipe = trades(cifar10_paper(defence));
+    recipe.network = Architecture::WideResNet { depth: 28, width: 10 };
+    recipe.epochs = 200;
+    recipe.batch_size = 256;
+    recipe.data.unlabelled = Some(Unlabelled::from_source("pseudo-labelled"));
+    recipe.threat = linf("0.031");
+    recipe.attack.step_size = magnitude("0.007");
+    recipe.optimiser.learning_rate = 0.1;
+    recipe.optimiser.nesterov = true;
+    recipe.optimiser.weight_decay = 5e-4;
+    recipe.schedule = Schedule::Cosine;
+    recipe
 }
 
 fn cifar10_ablation() -> Recipe {
