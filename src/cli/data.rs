@@ -45,7 +45,7 @@ enum DataCommand {
     Label(Box<LabelArguments>),
     /// Read a data set whole and say what is in it.
     Show {
-        /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE.
+        /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE.
         source: String,
         /// Print it as JSON.
         #[arg(long)]

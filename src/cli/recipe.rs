@@ -204,6 +204,7 @@ impl RecipeOptions {
             recipe.threat.epsilon = epsilon.clone();
             // ε/4 is the paper's step; a step of its own keeps its own.
             recipe.attack.step_size = epsilon.divided_by(4);
+            recipe.defence.follow(epsilon);
         }
         if let Some(norm) = &self.norm {
             recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
@@ -390,6 +391,14 @@ mod tests {
                 .contains("AWP (γ = 0.01) + EMA (0.99) + label smoothing 0.1")
         );
         assert_eq!(recipe.weight_perturbation.unwrap().from_epoch, 2);
+        let recipe = RecipeOptions {
+            defence: Some("mma".into()),
+            epsilon: Some("0.1".parse().unwrap()),
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap();
+        assert!(recipe.defence.to_string().starts_with("MMA (margins up to 0.15"));
         let error = RecipeOptions {
             defence: Some("martt".into()),
             ..options("glyphs")

@@ -12,7 +12,7 @@ use crate::{
 
 /// A defence whose examples from index `labelled` on bear labels of a model.
 ///
-/// TRADES so is RST (Carmon et al., 2019), `uat` is UAT++ (Uesato et al., 2019), and MART is the paper's own extension.
+/// The index is the example's in a set that [`crate::data::Dataset::with_pseudo_labelled`] made. TRADES so is RST (Carmon et al., 2019), `uat` is UAT++ (Uesato et al., 2019), and MART is the paper's own extension.
 pub struct SemiSupervised {
     /// The defence.
     pub inner: Box<dyn Defence>,

@@ -116,12 +116,14 @@ impl DefenceSpec {
                 pairing: Pairing::Probabilities,
             },
             "trades" => DefenceSpec::Trades { lambda: 4.0 },
-            // 0.45 at ε 0.3 and 12/255 at 8/255 (section 4.2); their first radius is some ninth to a third of it.
-            "mma" => DefenceSpec::Mma {
-                form: Form::Released,
-                max_margin: epsilon.times(1.5),
-                min_epsilon: epsilon.divided_by(3),
-            },
+            "mma" => {
+                let (max_margin, min_epsilon) = margins(epsilon);
+                DefenceSpec::Mma {
+                    form: Form::Released,
+                    max_margin,
+                    min_epsilon,
+                }
+            }
             "dynamic" => DefenceSpec::Dynamic {
                 max_criterion: 0.5,
                 control_epochs: 100,
@@ -210,6 +212,18 @@ impl DefenceSpec {
         }
     }
 
+    /// Sets the numbers that a defence takes from the radius of the ball anew.
+    pub fn follow(&mut self, epsilon: &Magnitude) {
+        if let DefenceSpec::Mma {
+            max_margin,
+            min_epsilon,
+            ..
+        } = self
+        {
+            (*max_margin, *min_epsilon) = margins(epsilon);
+        }
+    }
+
     /// Paper or released code, where the defence has both.
     pub fn form_mut(&mut self) -> Option<&mut Form> {
         match self {
@@ -266,6 +280,12 @@ impl DefenceSpec {
             _ => None,
         }
     }
+}
+
+/// MMA's max margin and first radius: 0.45 and 0.1 at ε = 0.3 (section 4.2; `config.py` of MMA's authors), and so in
+/// proportion; 12/255 at 8/255.
+fn margins(epsilon: &Magnitude) -> (Magnitude, Magnitude) {
+    (epsilon.times(1.5), epsilon.divided_by(3))
 }
 
 impl fmt::Display for DefenceSpec {
