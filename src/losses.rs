@@ -84,6 +84,24 @@ pub fn cross_entropy(logits: Logits, labels: Labels) -> PerExample {
     at(log_softmax(logits, 1), labels).neg()
 }
 
+/// Cross-entropy with smoothed labels: `(1 − s)·(−log p_y) + s·mean_k(−log p_k)`; the plain one at `s = 0`.
+///
+/// # Shapes
+/// `[N, K]`, `[N]` → `[N]`.
+///
+/// # Source
+/// Szegedy et al. 2016, section 7; as PyTorch's `label_smoothing`.
+pub fn smoothed_cross_entropy(logits: Logits, labels: Labels, smoothing: f32) -> PerExample {
+    let plain = cross_entropy(logits.clone(), labels.clone());
+    if smoothing == 0.0 {
+        return plain;
+    }
+    let examples = logits.dims()[0];
+    // −log p_k differs from −log p_y by z_y − z_k, which no softmax can underflow.
+    let lead = at(logits.clone(), labels) - logits.mean_dim(1).reshape([examples]);
+    plain + lead * smoothing
+}
+
 /// The margin term of the boosted cross-entropy: `−log(1 − max_{k≠y} p_k)`.
 ///
 /// Paper: through logits as `softplus(z_m − log Σ_{k≠m} exp z_k)`, m the strongest other class, so that it stays
@@ -171,6 +189,19 @@ pub fn misclassification_weight(natural: Logits, labels: Labels, form: Form) -> 
 pub fn margin(logits: Logits, labels: Labels) -> PerExample {
     let strongest = strongest_other(logits.clone(), labels.clone());
     at(logits.clone(), strongest) - at(logits, labels)
+}
+
+/// The soft logit margin: `log Σ_{k≠y} exp z_k − z_y`; negative exactly where p_y > 1/2.
+///
+/// # Shapes
+/// `[N, K]`, `[N]` → `[N]`.
+///
+/// # Source
+/// Ding et al. 2018 (MMA), equation 9 of its appendix: a smooth upper bound of [`margin`].
+pub fn soft_logit_margin(logits: Logits, labels: Labels) -> PerExample {
+    let classes = logits.dims()[1];
+    let others = logits.clone().mask_fill(class_mask(labels.clone(), classes), EXCLUDED);
+    log_sum_exp(others) - at(logits, labels)
 }
 
 /// The objective of CW∞: `−max(z_y − max_{k≠y} z_k, −κ)`.

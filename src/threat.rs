@@ -5,7 +5,11 @@ use std::{fmt, str::FromStr};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use crate::{compute, random::Rng, shapes::Images};
+use crate::{
+    compute,
+    random::Rng,
+    shapes::{Images, PerExample},
+};
 
 /// Guards divisions by a norm; not an attack's radius.
 const TINY: f32 = 1e-12;
@@ -26,6 +30,86 @@ impl fmt::Display for Norm {
             Norm::Linf => "L∞",
             Norm::L2 => "L2",
         })
+    }
+}
+
+impl Norm {
+    /// Perturbations uniform in the ball of radius `epsilon`, of `natural`'s shape.
+    pub fn random_perturbation(self, natural: &Images, epsilon: f32, rng: &mut Rng) -> Images {
+        match self {
+            Norm::Linf => noise_like(natural, || rng.uniform(-epsilon, epsilon)),
+            Norm::L2 => {
+                // A Gaussian direction is uniform on the sphere; U^(1/d) makes the radius uniform in volume.
+                let [examples, channels, height, width] = natural.dims();
+                let dimension = channels * height * width;
+                let mut values = Vec::with_capacity(examples * dimension);
+                for _ in 0..examples {
+                    let direction: Vec<f32> = (0..dimension).map(|_| rng.normal()).collect();
+                    let length = direction.iter().map(|v| v * v).sum::<f32>().sqrt().max(TINY);
+                    let radius = epsilon * rng.uniform(0.0, 1.0).powf(1.0 / dimension as f32);
+                    values.extend(direction.iter().map(|v| v * radius / length));
+                }
+                Tensor::from_data(TensorData::new(values, natural.dims()), &natural.device())
+            }
+        }
+    }
+
+    /// One step of ascent on perturbations whose radius is each example's own; [`ThreatModel::ascend`] is faster where
+    /// all share one.
+    ///
+    /// L∞: `clamp(δ + η·sign(g), −ε, ε)`. L2: `δ + η·g/‖g‖₂`, scaled down to length ε where it is longer.
+    ///
+    /// # Shapes
+    /// `perturbation`, `gradient`: `[N, C, H, W]`; `step_size` (η) and `radius` (ε): `[N]`.
+    pub fn ascend_each(
+        self,
+        perturbation: Images,
+        gradient: Images,
+        step_size: PerExample,
+        radius: PerExample,
+    ) -> Images {
+        let [examples, ..] = perturbation.dims();
+        let shape = perturbation.dims();
+        let spread = |values: PerExample| values.reshape([examples, 1, 1, 1]).expand(shape);
+        match self {
+            Norm::Linf => {
+                let radius = spread(radius);
+                (perturbation + gradient.sign() * spread(step_size))
+                    .min_pair(radius.clone())
+                    .max_pair(radius.neg())
+            }
+            Norm::L2 => {
+                let direction = gradient.clone() / spread(self.length(gradient).clamp_min(TINY));
+                let moved = perturbation + direction * spread(step_size);
+                let shrink = (radius / self.length(moved.clone()).clamp_min(TINY)).clamp_max(1.0);
+                moved * spread(shrink)
+            }
+        }
+    }
+
+    /// The length of each perturbation.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` → `[N]`.
+    pub fn length(self, perturbation: Images) -> PerExample {
+        let examples = perturbation.dims()[0];
+        let flat: Tensor<2> = perturbation.flatten(1, 3);
+        match self {
+            Norm::Linf => flat.abs().max_dim(1).reshape([examples]),
+            Norm::L2 => flat.powi_scalar(2).sum_dim(1).sqrt().reshape([examples]),
+        }
+    }
+
+    /// The norm that bounds a change of the objective in this ball: `max_{‖δ‖ ≤ 1} ⟨g, δ⟩`.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` → `[N]`.
+    pub fn dual_length(self, gradient: Images) -> PerExample {
+        let examples = gradient.dims()[0];
+        match self {
+            Norm::Linf => gradient.flatten::<2>(1, 3).abs().sum_dim(1).reshape([examples]),
+            Norm::L2 => self.length(gradient),
+        }
     }
 }
 
@@ -80,6 +164,15 @@ impl Magnitude {
         Self {
             written: format!("{}/{divisor}", self.written),
             value: self.value / f64::from(divisor),
+        }
+    }
+
+    /// This magnitude times `factor`, written as the number that it is.
+    pub fn times(&self, factor: f64) -> Self {
+        let value = self.value * factor;
+        Self {
+            written: format!("{value}"),
+            value,
         }
     }
 
@@ -151,6 +244,14 @@ impl fmt::Display for ThreatModel {
 }
 
 impl ThreatModel {
+    /// The same threat with `factor` times the radius.
+    pub fn widened(&self, factor: f64) -> Self {
+        Self {
+            norm: self.norm,
+            epsilon: self.epsilon.times(factor),
+        }
+    }
+
     /// The image at which an attack starts, drawn from the host generator.
     ///
     /// # Shapes
@@ -158,29 +259,11 @@ impl ThreatModel {
     pub fn start(&self, natural: &Images, start: Start, rng: &mut Rng) -> Images {
         match start {
             Start::Natural => natural.clone(),
-            Start::Uniform => (natural.clone() + self.random_perturbation(natural, rng)).clamp(0.0, 1.0),
-            Start::Gaussian => natural.clone() + noise_like(natural, || rng.normal() * GAUSSIAN_START),
-        }
-    }
-
-    /// A perturbation uniform in the ball.
-    fn random_perturbation(&self, natural: &Images, rng: &mut Rng) -> Images {
-        let epsilon = self.epsilon.value();
-        match self.norm {
-            Norm::Linf => noise_like(natural, || rng.uniform(-epsilon, epsilon)),
-            Norm::L2 => {
-                // A Gaussian direction is uniform on the sphere; U^(1/d) makes the radius uniform in volume.
-                let [examples, channels, height, width] = natural.dims();
-                let dimension = channels * height * width;
-                let mut values = Vec::with_capacity(examples * dimension);
-                for _ in 0..examples {
-                    let direction: Vec<f32> = (0..dimension).map(|_| rng.normal()).collect();
-                    let length = direction.iter().map(|v| v * v).sum::<f32>().sqrt().max(TINY);
-                    let radius = epsilon * rng.uniform(0.0, 1.0).powf(1.0 / dimension as f32);
-                    values.extend(direction.iter().map(|v| v * radius / length));
-                }
-                Tensor::from_data(TensorData::new(values, natural.dims()), &natural.device())
+            Start::Uniform => {
+                let perturbation = self.norm.random_perturbation(natural, self.epsilon.value(), rng);
+                (natural.clone() + perturbation).clamp(0.0, 1.0)
             }
+            Start::Gaussian => natural.clone() + noise_like(natural, || rng.normal() * GAUSSIAN_START),
         }
     }
 
@@ -209,11 +292,7 @@ impl ThreatModel {
     /// # Shapes
     /// `[N, C, H, W]`, `[N, C, H, W]` → `[N]`.
     pub fn distance(&self, natural: &Images, image: &Images) -> Tensor<1> {
-        let difference: Tensor<2> = (image.clone() - natural.clone()).flatten(1, 3);
-        match self.norm {
-            Norm::Linf => difference.abs().max_dim(1).squeeze_dim(1),
-            Norm::L2 => difference.powi_scalar(2).sum_dim(1).sqrt().squeeze_dim(1),
-        }
+        self.norm.length(image.clone() - natural.clone())
     }
 
     /// What rounding in 32 bits may add to a distance: a few units in the last place of 1.

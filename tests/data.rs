@@ -346,6 +346,86 @@ fn python_batch(labels: &[u8], key: &str) -> Vec<u8> {
     out
 }
 
+/// `{'data': uint8 N × height × width × 3, 'extrapolated_targets': int64 N}` as numpy pickles it (protocol 3).
+fn pseudo_labelled_pickle(labels: &[i64], height: u8, width: u8, pixels: &[u8]) -> Vec<u8> {
+    let array = |shape: &[u8], kind: &[u8; 2], bytes: &[u8]| {
+        let mut out = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01(".to_vec();
+        shape.iter().for_each(|size| out.extend([b'K', *size]));
+        out.extend(b"tcnumpy\ndtype\nX\x02\x00\x00\x00");
+        out.extend(kind);
+        let order = if kind == b"u1" { b'|' } else { b'<' };
+        out.extend([b"K\x00K\x01\x87R(K\x03X\x01\x00\x00\x00".as_slice(), &[order]].concat());
+        out.extend(b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89B");
+        out.extend((bytes.len() as u32).to_le_bytes());
+        out.extend(bytes);
+        out.extend(b"tb");
+        out
+    };
+    let key = |name: &str| [b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes()].concat();
+    let wide: Vec<u8> = labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+    let count = labels.len() as u8;
+    [
+        b"\x80\x03}(".to_vec(),
+        key("data"),
+        array(&[count, height, width, 3], b"u1", pixels),
+        key("extrapolated_targets"),
+        array(&[count], b"i8", &wide),
+        b"u.".to_vec(),
+    ]
+    .concat()
+}
+
+#[test]
+fn published_pseudo_labels_are_read_and_every_prefix_is_an_error() {
+    let folder = folder();
+    let path = folder.path().join("ti_pseudo_labeled.pickle");
+    let pixels: Vec<u8> = (0..3 * 2 * 3 * 3).collect();
+    let whole = pseudo_labelled_pickle(&[7, 0, 3], 2, 3, &pixels);
+    fs::write(&path, &whole).unwrap();
+    let set = load(&source("pseudo-labelled", &path), Split::Train).unwrap();
+    assert_eq!(
+        (set.len(), set.classes(), set.shape().to_string()),
+        (3, 8, "3×2×3".into())
+    );
+    assert_eq!([set.label(0), set.label(1), set.label(2)], [7, 0, 3]);
+    assert_eq!(set.image(1)[..7], [18, 21, 24, 27, 30, 33, 19], "red, then green");
+    assert_says(
+        load(&source("pseudo-labelled", &path), Split::Test),
+        &["pseudo-labelled"],
+    );
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(
+            load(&source("pseudo-labelled", &path), Split::Train).is_err(),
+            "{length} bytes"
+        );
+    }
+    fs::write(&path, pseudo_labelled_pickle(&[7, -1, 3], 2, 3, &pixels)).unwrap();
+    assert_says(
+        load(&source("pseudo-labelled", &path), Split::Train),
+        &["labels from 0", "-1"],
+    );
+    fs::write(&path, pseudo_labelled_pickle(&[7, 0], 2, 3, &pixels)).unwrap();
+    assert!(load(&source("pseudo-labelled", &path), Split::Train).is_err());
+}
+
+#[test]
+fn pseudo_labelled_images_stand_behind_the_labelled_ones() {
+    let labelled = load("glyphs", Split::Train).unwrap().take(30);
+    let more = load("glyphs:7", Split::Train).unwrap().take(20);
+    let both = labelled.with_pseudo_labelled(&more).unwrap();
+    assert_eq!((labelled.labelled(), both.labelled(), both.len()), (30, 30, 50));
+    assert_eq!(both.image(29), labelled.image(29));
+    assert_eq!((both.image(30), both.label(49)), (more.image(0), more.label(19)));
+    assert_eq!(both.subset(&[3, 40, 4]).labelled(), 2);
+    assert!(
+        both.note()
+            .unwrap()
+            .contains("20 pseudo-labelled images from Glyphs (seed 7)")
+    );
+    assert_ne!(both.fingerprint(), labelled.fingerprint());
+}
+
 #[test]
 fn all_layouts_of_cifar_10_hold_the_same_images() {
     let make = |files: &[(&str, Vec<u8>)]| {

@@ -54,21 +54,17 @@ fn one_step(device: &Device) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let recipe = preset("mnist-mart").unwrap();
     let mut pgd = recipe.attack.pgd(1.0);
     (pgd.steps, pgd.step_size) = (3, "0.025".parse().unwrap());
-    let tracked = model.tracked();
     let attacked = |images: Images| model.forward(images, Mode::Eval);
     let mut context = StepContext {
         attacked: &attacked,
         threat: &threat(),
         pgd: &pgd,
+        label_smoothing: 0.0,
+        epoch: 0,
         rng: &mut Rng::new(8),
     };
-    let mut mart = DefenceSpec::Mart {
-        lambda: 5.0,
-        form: Form::Paper,
-    }
-    .build();
-    let loss = mart.loss(&tracked, &batch, &mut context).unwrap();
-    let gradients = tracked.gradients(&mut loss.objective.backward()).unwrap();
+    let mut mart = DefenceSpec::mart(5.0, Form::Paper).build();
+    let (loss, gradients) = mart.gradients(&model, &batch, &mut context).unwrap();
     Sgd::default().step(&mut model, gradients, &recipe.optimiser, 0.05);
     let weights = model
         .parameters()

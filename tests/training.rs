@@ -12,10 +12,12 @@ use martlet::{
     compute::Device,
     control::Control,
     data::Dataset,
+    defences::{DefenceSpec, WeightPerturbation},
     engine::{self, Event, TrainError, TrainingData},
+    nn::StateValues,
     random::Rng,
-    recipe::{PRESETS, Recipe, preset},
-    runs::Run,
+    recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
+    runs::{Run, Slot, Values},
     shapes::ImageShape,
 };
 use serde_json::Value;
@@ -160,6 +162,164 @@ fn a_stopped_run_resumes_to_the_bit() {
         metrics(&folder.path().join("whole")),
         metrics(&folder.path().join("stopped"))
     );
+}
+
+/// Everything that remembers something between minibatches, and every defence with its usual numbers.
+fn recipes_with_a_memory() -> Vec<Recipe> {
+    let of = |spec: DefenceSpec| Recipe {
+        defence: spec,
+        ..quick()
+    };
+    let epsilon = quick().threat.epsilon;
+    let mut recipes: Vec<Recipe> = DefenceSpec::NAMES
+        .iter()
+        .map(|name| of(DefenceSpec::named(name, &epsilon).unwrap()))
+        .collect();
+    let mut everything = quick();
+    everything.label_smoothing = 0.1;
+    everything.weight_perturbation = Some(WeightPerturbation {
+        gamma: 0.005,
+        from_epoch: 1,
+    });
+    everything.average = Some(WeightAverage { decay: 0.99 });
+    everything.early_stop = Some(EarlyStop { patience: 5 });
+    recipes.push(everything.clone());
+    // BatchNorm's statistics are averaged too, and MMA's memory lies under the perturbed weights.
+    everything.network = "dynamic-cnn".parse().unwrap();
+    everything.defence = DefenceSpec::named("mma", &epsilon).unwrap();
+    recipes.push(everything.clone());
+    everything.data.unlabelled = Some(Unlabelled {
+        share: 0.25,
+        weight: 0.5,
+        ..Unlabelled::from_source("noise")
+    });
+    recipes.push(everything);
+    recipes
+}
+
+#[test]
+fn every_defence_resumes_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, mut recipe) in recipes_with_a_memory().into_iter().enumerate() {
+        (recipe.batch_size, recipe.attack.steps, recipe.log_every) = (16, 1, 1);
+        let mut data = data(GREY, 40);
+        if recipe.data.unlabelled.is_some() {
+            data.train = data.train.with_pseudo_labelled(&images(GREY, 24)).unwrap();
+        }
+        let [whole, stopped] = ["whole", "stopped"].map(|name| format!("{name}-{number}"));
+        let mut run = new_run(folder.path(), &whole, &recipe);
+        train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
+        let mut run = new_run(folder.path(), &stopped, &recipe);
+        // Inside both epochs; the second one has a smaller last minibatch behind it.
+        for stop_after in [1, 4] {
+            let control = Control::new();
+            let stop = control.clone();
+            train(&recipe, &data, &mut run, &control, &mut |event| {
+                if matches!(event, Event::Step(report) if report.total_steps >= stop_after) {
+                    stop.stop();
+                }
+            })
+            .unwrap();
+            run = Run::open(&folder.path().join(&stopped)).unwrap();
+        }
+        train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
+        assert_eq!(
+            metrics(&folder.path().join(&whole)),
+            metrics(&folder.path().join(&stopped)),
+            "{}",
+            recipe.summary()
+        );
+    }
+}
+
+/// The labelled set, a teacher that never sees the other images' labels, and MART, RST and UAT++ on both.
+#[test]
+fn pseudo_labels_of_a_natural_model_train_the_three_methods() {
+    let folder = tempfile::tempdir().unwrap();
+    let extra = folder.path().join("extra.npz");
+    let run = |text: String| {
+        let arguments: Vec<String> = text.split_whitespace().map(str::to_string).collect();
+        let output = martlet(&arguments).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}: {said}");
+        said
+    };
+    let runs = folder.path().display();
+    let common = format!("--device cpu --runs-dir {runs}");
+    let short = "--epochs 1 --limit-train 48 --held-out 20 --steps 1 --set evaluation.limit=10 --set evaluation.attacks=[\"natural\"]";
+    run(format!("train --recipe glyphs-natural --name teacher {short} {common}"));
+    let said = run(format!(
+        "data label teacher --images glyphs:7 --first 64 --out {} {common}",
+        extra.display()
+    ));
+    assert!(said.contains("64 images labelled"), "{said}");
+    for defence in ["mart", "trades", "uat"] {
+        run(format!(
+            "train --defence {defence} --name {defence} --unlabelled npz:{} --unlabelled-weight 0.5 {short} {common}",
+            extra.display()
+        ));
+        let events = metrics(&folder.path().join(defence));
+        // 16 labelled images in each minibatch of 32: three minibatches of the 48.
+        assert!(events.last().unwrap().contains("\"total_steps\":3"), "{events:?}");
+    }
+}
+
+#[test]
+fn an_average_is_what_is_kept_and_handed_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(GREY, 64);
+    let weights = |recipe: &Recipe, name: &str| {
+        let mut run = new_run(folder.path(), name, recipe);
+        let model = engine::train(recipe, &data, &mut run, &Device::cpu(), &Control::new(), &mut |_| {}).unwrap();
+        let kept = run.load(Slot::Last).unwrap().unwrap().weights["classifier.fc3.weight"].clone();
+        let state = model.state().unwrap();
+        let returned = &state
+            .iter()
+            .find(|entry| entry.name == "classifier.fc3.weight")
+            .unwrap()
+            .values;
+        match (returned, &kept.values) {
+            (StateValues::F32(returned), Values::F32(kept)) => assert_eq!(returned, kept),
+            other => panic!("{other:?}"),
+        }
+        kept
+    };
+    let mut recipe = quick();
+    let plain = weights(&recipe, "plain");
+    recipe.average = Some(WeightAverage { decay: 0.0 });
+    assert_eq!(
+        weights(&recipe, "decay-0"),
+        plain,
+        "with a decay of 0 the average is the weights"
+    );
+    recipe.average = Some(WeightAverage { decay: 0.9 });
+    assert_ne!(weights(&recipe, "decay-0.9"), plain);
+}
+
+#[test]
+fn patience_ends_a_run_once_and_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = quick();
+    recipe.epochs = 9;
+    // Nothing moves, so that no epoch after the first is better.
+    recipe.optimiser.learning_rate = 1e-12;
+    recipe.early_stop = Some(EarlyStop { patience: 2 });
+    let data = data(GREY, 16);
+    let mut run = new_run(folder.path(), "run", &recipe);
+    let mut ended = None;
+    train(&recipe, &data, &mut run, &Control::new(), &mut |event| {
+        if let Event::Finished(how) = event {
+            ended = Some(how.clone());
+        }
+    })
+    .unwrap();
+    let ended = ended.unwrap();
+    assert_eq!((ended.epochs, ended.early), (3, true));
+    drop(run);
+    let before = metrics(&folder.path().join("run"));
+    let mut again = Run::open(&folder.path().join("run")).unwrap();
+    train(&recipe, &data, &mut again, &Control::new(), &mut |_| {}).unwrap();
+    assert_eq!(metrics(&folder.path().join("run")), before);
 }
 
 #[test]

@@ -5,8 +5,19 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::terminal::{note, progress_bar, say, table};
-use crate::data::{self, Split};
+use super::{
+    DeviceOption, RunsDirOption, WrongUse,
+    model::ModelOptions,
+    open_device,
+    terminal::{note, progress_bar, say, table},
+};
+use crate::{
+    compute,
+    data::{self, NpzValues, Split},
+    losses,
+    nn::Mode,
+    shapes::ImageShape,
+};
 
 /// Arguments of `martlet data`.
 #[derive(clap::Args)]
@@ -26,14 +37,39 @@ enum DataCommand {
         /// The folder for its files.
         folder: PathBuf,
     },
+    /// Label images by a model, for training with unlabelled data: the first stage of RST and UAT++.
+    #[command(
+        after_help = "Example, all of it built in:\n  martlet train --recipe glyphs-natural --limit-train 500 --name teacher\n  martlet data label teacher --images glyphs:7 --out extra.npz\n  martlet train --recipe glyphs-mart --limit-train 500 --unlabelled npz:extra.npz"
+    )]
+    Label(Box<LabelArguments>),
     /// Read a data set whole and say what is in it.
     Show {
-        /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE.
+        /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE.
         source: String,
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `martlet data label`.
+#[derive(clap::Args)]
+struct LabelArguments {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// The images; labels that they may have are not looked at. A folder of pictures needs one folder more inside it.
+    #[arg(long, value_name = "SOURCE")]
+    images: String,
+    /// Label only the first so many.
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
+    /// The .npz file to write: `image`, `label`, and `confidence`, the probability of each label.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceOption,
+    #[command(flatten)]
+    runs_dir: RunsDirOption,
 }
 
 pub(super) fn run(arguments: DataArguments) -> Result<()> {
@@ -57,8 +93,65 @@ pub(super) fn run(arguments: DataArguments) -> Result<()> {
                 folder.display()
             ));
         }
+        DataCommand::Label(arguments) => label(&arguments)?,
         DataCommand::Show { source, json } => show(&source, json)?,
     }
+    Ok(())
+}
+
+/// Images of a pass.
+const LABELLED_AT_ONCE: usize = 128;
+
+fn label(arguments: &LabelArguments) -> Result<()> {
+    let (device, _) = open_device(&arguments.device.device, false)?;
+    let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
+    let images = data::load(&arguments.images, Split::Train)?;
+    let images = images.take(arguments.first.unwrap_or(usize::MAX));
+    if images.shape() != loaded.model.input() {
+        return Err(WrongUse(format!(
+            "--images: expected images of {}, as the model takes, got {}",
+            loaded.model.input(),
+            images.shape()
+        ))
+        .into());
+    }
+    let model = loaded.model.inference();
+    let (mut labels, mut confidence) = (Vec::new(), Vec::new());
+    let positions: Vec<usize> = (0..images.len()).collect();
+    for part in positions.chunks(LABELLED_AT_ONCE) {
+        let logits = model.forward(images.batch(part, &device).images, Mode::Eval);
+        let (strongest, class) = losses::probabilities(logits).max_dim_with_indices(1);
+        confidence.extend(compute::read(strongest)?);
+        labels.extend(compute::read_int(class)?);
+    }
+    let ImageShape {
+        channels,
+        height,
+        width,
+    } = images.shape();
+    // Channels last, as the published sets are.
+    let plane = height * width;
+    let pixels: Vec<u8> = positions
+        .iter()
+        .map(|position| images.image(*position))
+        .flat_map(|image| (0..plane).flat_map(move |i| (0..channels).map(move |c| image[c * plane + i])))
+        .collect();
+    let count = images.len();
+    let classes = [loaded.model.classes() as i64];
+    data::write_npz(
+        &arguments.out,
+        &[
+            ("image", &[count, height, width, channels], NpzValues::U8(&pixels)),
+            ("label", &[count], NpzValues::I64(&labels)),
+            ("confidence", &[count], NpzValues::F32(&confidence)),
+            ("classes", &[], NpzValues::I64(&classes)),
+        ],
+    )?;
+    let mean = confidence.iter().sum::<f32>() / count as f32;
+    note(format!(
+        "{count} images labelled, with a mean confidence of {mean:.3}: use them as --unlabelled npz:{}",
+        arguments.out.display()
+    ));
     Ok(())
 }
 

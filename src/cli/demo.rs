@@ -91,13 +91,7 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
     let (device, identity) = open_device(&arguments.device.device, false)?;
     let test = data::load("glyphs", Split::Test)?.take(TEST_EXAMPLES);
     let mut contestants = Vec::new();
-    for defence in [
-        DefenceSpec::Standard,
-        DefenceSpec::Mart {
-            lambda: 5.0,
-            form: Form::Paper,
-        },
-    ] {
+    for defence in [DefenceSpec::Standard, DefenceSpec::mart(5.0, Form::Paper)] {
         let name = defence.to_string();
         let recipe = recipe(defence, arguments.seed)?;
         let data = TrainingData::load(&recipe)?;

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 
 use super::WrongUse;
 use crate::{
-    defences::DefenceSpec,
+    defences::{DefenceSpec, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
-    recipe::{PRESETS, Recipe, preset},
+    recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
     threat::{Magnitude, Norm, Start},
 };
 
@@ -19,10 +19,10 @@ pub struct RecipeOptions {
     /// A built-in recipe or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// natural, standard, trades or mart.
+    /// natural, standard, alp, clp, trades, mma, dynamic, mart, uat, n-fgsm or free.
     #[arg(long)]
     pub defence: Option<String>,
-    /// MART's equations as the paper or as the released code has them.
+    /// MART's or MMA's equations as the paper or as the released code has them.
     #[arg(long, value_parser = ["paper", "released"])]
     pub form: Option<String>,
     /// The weight of the regulariser.
@@ -34,6 +34,13 @@ pub struct RecipeOptions {
     /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
+    /// Pseudo-labelled images beside the labelled ones: npz:FILE as `martlet data label` writes it, or
+    /// pseudo-labelled:FILE.
+    #[arg(long, value_name = "SOURCE")]
+    pub unlabelled: Option<String>,
+    /// γ, the weight of the pseudo-labelled images' loss.
+    #[arg(long, value_name = "GAMMA")]
+    pub unlabelled_weight: Option<f32>,
     /// Use only so many training examples.
     #[arg(long, value_name = "N")]
     pub limit_train: Option<usize>,
@@ -79,6 +86,18 @@ pub struct RecipeOptions {
     /// Epochs of natural training before the defence sets in.
     #[arg(long, value_name = "EPOCHS")]
     pub natural_warm_up: Option<usize>,
+    /// The share of each target that the cross-entropy gives to all classes evenly.
+    #[arg(long, value_name = "SHARE")]
+    pub label_smoothing: Option<f32>,
+    /// Adversarial weight perturbation round the defence: a layer's is so many times as long as its weights, such as 0.005.
+    #[arg(long, value_name = "GAMMA")]
+    pub awp: Option<f32>,
+    /// Evaluate and keep a moving average of the weights with this decay, such as 0.995.
+    #[arg(long, value_name = "DECAY")]
+    pub ema: Option<f64>,
+    /// End the run after so many epochs without a new best robust accuracy on the held-out examples.
+    #[arg(long, value_name = "EPOCHS")]
+    pub patience: Option<usize>,
     /// The largest norm of the whole gradient.
     #[arg(long, value_name = "NORM")]
     pub clip_gradient: Option<f64>,
@@ -115,6 +134,18 @@ impl RecipeOptions {
             ))
             .into());
         }
+        if let Some(unlabelled) = recipe
+            .data
+            .unlabelled
+            .as_ref()
+            .filter(|more| needs_a_place(&more.source))
+        {
+            return Err(WrongUse(format!(
+                "the recipe trains on unlabelled images too ({}): add --unlabelled pseudo-labelled:FILE, or npz:FILE as `martlet data label` writes it",
+                unlabelled.source
+            ))
+            .into());
+        }
         Ok(recipe)
     }
 
@@ -128,8 +159,11 @@ impl RecipeOptions {
                 "mnist" | "fashion-mnist" => "mnist",
                 _ => "cifar10",
             };
-            return preset(&format!("{family}-{defence}"))
-                .with_context(|| format!("--defence {defence}: expected natural, standard, trades or mart"));
+            // A defence without a preset of its own takes the family's numbers from Standard's.
+            let own = format!("{family}-{defence}");
+            let known = PRESETS.iter().any(|preset| preset.name == own);
+            let base = if known { own } else { format!("{family}-standard") };
+            return Ok(preset(&base)?);
         };
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
             let text = fs::read_to_string(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
@@ -145,29 +179,50 @@ impl RecipeOptions {
                 *field = value.clone();
             }
         }
-        if let Some(defence) = &self.defence {
-            recipe.defence = match defence.as_str() {
-                "natural" => DefenceSpec::Natural,
-                "standard" => DefenceSpec::Standard,
-                "trades" => DefenceSpec::Trades {
-                    lambda: recipe.defence.lambda().unwrap_or(4.0),
-                },
-                "mart" => DefenceSpec::Mart {
-                    lambda: recipe.defence.lambda().unwrap_or(5.0),
-                    form: match recipe.defence {
-                        DefenceSpec::Mart { form, .. } => form,
-                        _ => Form::Paper,
-                    },
-                },
-                other => {
-                    return Err(WrongUse(format!(
-                        "--defence: expected natural, standard, trades or mart, got {other}"
-                    ))
-                    .into());
-                }
-            };
+        if let Some(network) = &self.network {
+            recipe.network = Architecture::from_str(network)?;
         }
-        if let (Some(form), DefenceSpec::Mart { form: field, .. }) = (&self.form, &mut recipe.defence) {
+        put(&mut recipe.data.source, &self.dataset);
+        if let Some(source) = &self.unlabelled {
+            let unlabelled = recipe
+                .data
+                .unlabelled
+                .get_or_insert_with(|| Unlabelled::from_source(source));
+            unlabelled.source.clone_from(source);
+        }
+        if let Some(weight) = self.unlabelled_weight {
+            let Some(unlabelled) = &mut recipe.data.unlabelled else {
+                return Err(WrongUse("--unlabelled-weight: add --unlabelled SOURCE".into()).into());
+            };
+            unlabelled.weight = weight;
+        }
+        if self.limit_train.is_some() {
+            recipe.data.limit_train = self.limit_train;
+        }
+        put(&mut recipe.data.held_out, &self.held_out);
+        if let Some(epsilon) = &self.epsilon {
+            recipe.threat.epsilon = epsilon.clone();
+            // ε/4 is the paper's step; a step of its own keeps its own.
+            recipe.attack.step_size = epsilon.divided_by(4);
+            recipe.defence.follow(epsilon);
+        }
+        if let Some(norm) = &self.norm {
+            recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
+        }
+        if let Some(name) = self.defence.as_deref().filter(|name| *name != recipe.defence.name()) {
+            let kept = recipe.defence.lambda();
+            recipe.defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
+                let known = DefenceSpec::NAMES.join(", ");
+                WrongUse(format!("--defence: expected one of {known}, got {name}"))
+            })?;
+            if let Some(lambda) = kept {
+                recipe.defence.set_lambda(lambda);
+            }
+        }
+        if let Some(form) = &self.form {
+            let Some(field) = recipe.defence.form_mut() else {
+                return Err(WrongUse(format!("--form: {} has one form only", recipe.defence)).into());
+            };
             *field = if form == "released" {
                 Form::Released
             } else {
@@ -178,22 +233,6 @@ impl RecipeOptions {
             && !recipe.defence.set_lambda(lambda)
         {
             return Err(WrongUse(format!("--lambda: {} has no λ", recipe.defence)).into());
-        }
-        if let Some(network) = &self.network {
-            recipe.network = Architecture::from_str(network)?;
-        }
-        put(&mut recipe.data.source, &self.dataset);
-        if self.limit_train.is_some() {
-            recipe.data.limit_train = self.limit_train;
-        }
-        put(&mut recipe.data.held_out, &self.held_out);
-        if let Some(epsilon) = &self.epsilon {
-            recipe.threat.epsilon = epsilon.clone();
-            // ε/4 is the paper's step; a step of its own keeps its own.
-            recipe.attack.step_size = epsilon.divided_by(4);
-        }
-        if let Some(norm) = &self.norm {
-            recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
         }
         put(&mut recipe.attack.steps, &self.steps);
         put(&mut recipe.attack.step_size, &self.step_size);
@@ -214,6 +253,16 @@ impl RecipeOptions {
         put(&mut recipe.optimiser.weight_decay, &self.weight_decay);
         put(&mut recipe.warm_up.epsilon_epochs, &self.epsilon_warm_up);
         put(&mut recipe.warm_up.natural_epochs, &self.natural_warm_up);
+        put(&mut recipe.label_smoothing, &self.label_smoothing);
+        if let Some(gamma) = self.awp {
+            recipe.weight_perturbation = Some(WeightPerturbation { gamma, from_epoch: 0 });
+        }
+        if let Some(decay) = self.ema {
+            recipe.average = Some(WeightAverage { decay });
+        }
+        if let Some(patience) = self.patience {
+            recipe.early_stop = Some(EarlyStop { patience });
+        }
         if self.clip_gradient.is_some() {
             recipe.optimiser.clip_gradient = self.clip_gradient;
         }
@@ -307,6 +356,73 @@ mod tests {
         assert_eq!(
             (recipe.epochs, recipe.evaluation.limit, recipe.log_every),
             (3, Some(20), 2)
+        );
+    }
+
+    #[test]
+    fn every_defence_and_what_is_put_round_it_have_flags() {
+        for name in DefenceSpec::NAMES {
+            for dataset in ["glyphs", "mnist:DIR", "cifar10:DIR"] {
+                let recipe = RecipeOptions {
+                    defence: Some(name.into()),
+                    ..options(dataset)
+                }
+                .resolve()
+                .unwrap_or_else(|error| panic!("{name} on {dataset}: {error}"));
+                assert_eq!(recipe.defence.name(), name);
+            }
+        }
+        let recipe = RecipeOptions {
+            defence: Some("mma".into()),
+            form: Some("paper".into()),
+            awp: Some(0.01),
+            ema: Some(0.99),
+            patience: Some(3),
+            label_smoothing: Some(0.1),
+            set: vec!["weight_perturbation.from_epoch=2".into()],
+            ..options("cifar100:DIR")
+        }
+        .resolve()
+        .unwrap();
+        assert_eq!(recipe.defence.to_string(), "MMA (Table 1)");
+        assert!(
+            recipe
+                .summary()
+                .contains("AWP (γ = 0.01) + EMA (0.99) + label smoothing 0.1")
+        );
+        assert_eq!(recipe.weight_perturbation.unwrap().from_epoch, 2);
+        let recipe = RecipeOptions {
+            defence: Some("mma".into()),
+            epsilon: Some("0.1".parse().unwrap()),
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap();
+        assert!(recipe.defence.to_string().starts_with("MMA (margins up to 0.15"));
+        let error = RecipeOptions {
+            defence: Some("martt".into()),
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap_err();
+        assert!(error.to_string().contains("uat"), "{error}");
+    }
+
+    #[test]
+    fn ablations_are_fields() {
+        let recipe = RecipeOptions {
+            set: vec![
+                "defence.ablation.without_weight=true".into(),
+                "defence.ablation.classification=cross-entropy".into(),
+                "defence.ablation.inner=kl".into(),
+            ],
+            ..options("glyphs")
+        }
+        .resolve()
+        .unwrap();
+        assert_eq!(
+            recipe.defence.to_string(),
+            "MART (λ = 5, without 1 − p, CE, attack climbs KL)"
         );
     }
 

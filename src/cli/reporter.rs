@@ -64,10 +64,10 @@ impl Reporter {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
                 }
-                let how = if matches!(event, Event::Finished(_)) {
-                    "finished"
-                } else {
-                    "stopped"
+                let how = match event {
+                    Event::Finished(ended) if ended.early => "finished early, robust accuracy no longer rising,",
+                    Event::Finished(_) => "finished",
+                    _ => "stopped",
                 };
                 let best = match ended.best {
                     Some(best) => format!("; best epoch {} with {} robust", best.epoch, percent(best.accuracy)),

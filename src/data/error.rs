@@ -29,7 +29,7 @@ pub enum DataError {
     /// No kind of data set has this name.
     #[error(
         "no data set is called {given:?}; expected glyphs, glyphs:SEED, mnist:FOLDER, fashion-mnist:FOLDER, \
-         cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE"
+         cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE"
     )]
     UnknownSource {
         /// What was asked for.

@@ -12,6 +12,7 @@ pub mod glyphs;
 mod idx;
 mod npz;
 mod pickle;
+mod pseudo_labelled;
 
 use std::{path::Path, sync::Arc};
 
@@ -39,7 +40,8 @@ pub enum Split {
 /// Reads a data set.
 ///
 /// `source` is `glyphs`, `glyphs:SEED`, `mnist:FOLDER`, `fashion-mnist:FOLDER`, `cifar10:PATH`, `cifar100:PATH`,
-/// `folder:PATH` (a folder of images or a .zip of one) or `npz:FILE`.
+/// `folder:PATH` (a folder of images or a .zip of one), `npz:FILE`, or `pseudo-labelled:FILE` (a pickle of images that a
+/// model labelled).
 ///
 /// # Errors
 /// Where the name is unknown, a file is missing, or anything in a file is not as its format says.
@@ -63,6 +65,7 @@ pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
         "cifar100" => cifar::load(&cifar::CIFAR100, path?, split),
         "folder" => folder::load(path?, split),
         "npz" => npz::load(path?, split),
+        "pseudo-labelled" => pseudo_labelled::load(path?, split),
         _ => Err(unknown()),
     }
 }
@@ -84,6 +87,8 @@ struct Whole {
     images: Vec<u8>,
     labels: Vec<u16>,
     note: Option<String>,
+    /// How many examples, from the first, bear labels that are known rather than guessed; `None` for all.
+    labelled: Option<usize>,
 }
 
 impl Dataset {
@@ -131,7 +136,49 @@ impl Dataset {
             images,
             labels,
             note: None,
+            labelled: None,
         }))
+    }
+
+    /// This set with `more` behind it, whose labels are taken for a model's guesses: [`Dataset::labelled`] tells the two
+    /// apart.
+    ///
+    /// # Errors
+    /// [`DataError::Parts`] where `more` has images of another shape, or a label that names no class of this set.
+    pub fn with_pseudo_labelled(&self, more: &Dataset) -> Result<Dataset, DataError> {
+        let refuse = |expected: String, got: String| DataError::Parts {
+            expected,
+            got,
+            name: more.name().to_string(),
+        };
+        if more.shape() != self.shape() {
+            let expected = format!("images of {}, as {} has", self.shape(), self.name());
+            return Err(refuse(expected, more.shape().to_string()));
+        }
+        let both = || {
+            [self, more]
+                .into_iter()
+                .flat_map(|set| (0..set.len()).map(move |i| (set, i)))
+        };
+        let labels: Vec<u16> = both().map(|(set, i)| set.label(i) as u16).collect();
+        if let Some(label) = labels.iter().find(|label| usize::from(**label) >= self.classes()) {
+            let expected = format!("pseudo-labels in 0..{}, as {} has", self.classes(), self.name());
+            return Err(refuse(expected, format!("the label {label}")));
+        }
+        let mut images = Vec::with_capacity(labels.len() * self.shape().len());
+        both().for_each(|(set, i)| images.extend_from_slice(set.image(i)));
+        let notes = [self.note(), more.note()].into_iter().flatten().map(String::from);
+        let counted = format!("{} pseudo-labelled images from {}", more.len(), more.name());
+        Ok(Dataset::new(Whole {
+            name: self.name().to_string(),
+            shape: self.shape(),
+            class_names: self.class_names().to_vec(),
+            images,
+            labels,
+            note: None,
+            labelled: Some(self.len()),
+        })
+        .with_notes(notes.chain([counted]).collect()))
     }
 
     /// A set whose parts are known to fit.
@@ -178,6 +225,16 @@ impl Dataset {
     /// Whether there is no example.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The examples whose labels are known: those at positions from here on bear pseudo-labels. All of them but after
+    /// [`Dataset::with_pseudo_labelled`].
+    pub fn labelled(&self) -> usize {
+        let known = self.whole.labelled.unwrap_or(usize::MAX);
+        match &self.shown {
+            Some(shown) => shown.iter().filter(|index| **index < known).count(),
+            None => known.min(self.len()),
+        }
     }
 
     /// The pixels of the example at a position, C, H, W.
@@ -303,7 +360,7 @@ impl Dataset {
             width,
         } = self.shape();
         let data = TensorData::new(pixels, [positions.len(), channels, height, width]);
-        self.labelled(Tensor::from_data(data, device.tensors()), positions, device)
+        self.upload(Tensor::from_data(data, device.tensors()), positions, device)
     }
 
     /// The examples at `positions` on a device, pixels divided by 255, each cropped and mirrored at random.
@@ -320,7 +377,7 @@ impl Dataset {
         let placements = augmentation.placements(positions.len(), rng);
         let bytes = self.gather(positions);
         let images = augment::pad_crop_flip(&bytes, self.shape(), augmentation.pad, &placements, device);
-        self.labelled(images, positions, device)
+        self.upload(images, positions, device)
     }
 
     fn gather(&self, positions: &[usize]) -> Vec<u8> {
@@ -331,7 +388,7 @@ impl Dataset {
         bytes
     }
 
-    fn labelled(&self, images: Tensor<4>, positions: &[usize], device: &Device) -> Batch {
+    fn upload(&self, images: Tensor<4>, positions: &[usize], device: &Device) -> Batch {
         let labels: Vec<i64> = positions.iter().map(|position| self.label(*position) as i64).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [positions.len()]), device.tensors());
         Batch {

@@ -125,15 +125,20 @@ impl<'a> Pickle<'a> {
         value.map(|(_, value)| &self.objects[*value])
     }
 
-    /// The array of bytes under a key; `None` where there is none of that kind.
-    pub fn table(&self, key: &str) -> Option<ByteTable<'_>> {
+    /// The shape and the bytes of the array of bytes under a key; `None` where there is none of that kind.
+    pub fn byte_array(&self, key: &str) -> Option<(&[usize], &[u8])> {
         let Object::Array { shape, element, bytes } = self.entry(key)? else {
             return None;
         };
-        let (&[rows, columns], Object::ElementType { name: "u1", .. }) = (&shape[..], &self.objects[*element]) else {
-            return None;
-        };
-        let Object::Bytes(bytes) = &self.objects[*bytes] else {
+        match (&self.objects[*element], &self.objects[*bytes]) {
+            (Object::ElementType { name: "u1", .. }, Object::Bytes(bytes)) => Some((shape, bytes)),
+            _ => None,
+        }
+    }
+
+    /// The two-dimensional array of bytes under a key; `None` where there is none of that kind.
+    pub fn table(&self, key: &str) -> Option<ByteTable<'_>> {
+        let (&[rows, columns], bytes) = self.byte_array(key)? else {
             return None;
         };
         Some(ByteTable {

@@ -1,25 +1,46 @@
 //! Outer minimisation: how a defence turns a minibatch into the loss that the weights descend.
 //!
-//! A defence is one file with one `impl` of [`Defence`] and one line in [`DefenceSpec::build`].
+//! A defence is one file with one `impl` of [`Defence`] and one line in [`DefenceSpec::build`]. Most say only what
+//! their loss is; who climbs something else than the cross-entropy says how ([`Defence::perturb`]), and who moves
+//! weights or images around the backward pass says that ([`Defence::gradients`]).
 
+mod dynamic;
+mod free;
 mod mart;
+mod mma;
+mod n_fgsm;
 mod natural;
+mod pairing;
+mod semi_supervised;
+mod spec;
 mod standard;
 mod trades;
+mod uat;
+mod weight_perturbation;
 
-use std::fmt;
+use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    attacks::{AttackError, Pgd},
-    losses::Form,
-    nn::Model,
+    attacks::{AttackError, Pgd, maximise},
+    compute::{Device, DeviceError},
+    losses,
+    nn::{MissingGradient, Model, Named},
     random::Rng,
-    shapes::{Batch, Images, Logits, PerExample},
+    shapes::{Batch, Images, Labels, Logits, PerExample},
     threat::ThreatModel,
 };
+
+pub use dynamic::{criterion_at, first_order_stationarity};
+pub use mart::{Ablation, Classification, InnerObjective};
+pub use mma::{adaptive_attack, margin_along};
+pub use pairing::Pairing;
+pub use semi_supervised::SemiSupervised;
+pub use spec::DefenceSpec;
+pub use weight_perturbation::WeightPerturbation;
+
+use standard::Standard;
 
 /// What a defence sees of the step that it takes part in.
 pub struct StepContext<'a> {
@@ -29,14 +50,28 @@ pub struct StepContext<'a> {
     pub threat: &'a ThreatModel,
     /// The numbers of the inner maximisation.
     pub pgd: &'a Pgd,
+    /// The share of each target that the outer cross-entropy gives to all classes evenly.
+    pub label_smoothing: f32,
+    /// Epochs done.
+    pub epoch: usize,
     /// The run's generator.
     pub rng: &'a mut Rng,
 }
 
+impl StepContext<'_> {
+    /// The cross-entropy of the outer minimisation, with the recipe's label smoothing.
+    ///
+    /// # Shapes
+    /// `[N, K]`, `[N]` → `[N]`.
+    pub fn cross_entropy(&self, logits: Logits, labels: Labels) -> PerExample {
+        losses::smoothed_cross_entropy(logits, labels, self.label_smoothing)
+    }
+}
+
 /// A defence's verdict on a minibatch.
 pub struct Loss {
-    /// The scalar that the weights descend, `[1]`.
-    pub objective: Tensor<1>,
+    /// What the weights descend the mean of.
+    pub objective: PerExample,
     /// The terms that it is made of, each per example, under the names that curves carry.
     pub terms: Vec<(&'static str, PerExample)>,
     /// The outer pass over the natural images, where the defence makes one.
@@ -47,99 +82,93 @@ pub struct Loss {
     pub adversarial: Option<Images>,
 }
 
-/// A way of training.
+/// What a defence remembers from minibatch to minibatch, on the host, by name: a part of checkpoints.
+pub type Memory = BTreeMap<String, Vec<f32>>;
+
+/// Why a defence could not do its part of a step.
+#[derive(Debug, thiserror::Error)]
+pub enum DefenceError {
+    /// The inner maximisation failed.
+    #[error(transparent)]
+    Attack(#[from] AttackError),
+    /// A parameter got no gradient.
+    #[error(transparent)]
+    MissingGradient(#[from] MissingGradient),
+}
+
+/// A way of training: `min_θ Σ loss(θ, x, perturb(θ, x))`.
 pub trait Defence {
-    /// The loss of one minibatch.
+    /// Inner maximisation: the images that the loss is then taken on. Without a word of the defence's own, those that
+    /// climb the cross-entropy.
     ///
-    /// `model` records gradients of its weights and is in training; attacks go through `step.attacked`.
+    /// # Shapes
+    /// The result: `[N, C, H, W]`.
     ///
     /// # Errors
-    /// When the inner maximisation fails.
-    fn loss(&mut self, model: &Model, batch: &Batch, step: &mut StepContext) -> Result<Loss, AttackError>;
+    /// When the attack fails.
+    ///
+    /// # Source
+    /// Equation 10; Table 1 makes the images so for every method but TRADES and MMA.
+    fn perturb(&mut self, batch: &Batch, step: &mut StepContext) -> Result<Images, AttackError> {
+        climb_cross_entropy(batch, step)
+    }
+
+    /// Outer minimisation: the loss at `adversarial`.
+    ///
+    /// `model` records gradients of its weights and is in training. It need not be the model that was attacked: its
+    /// weights may have moved since.
+    fn loss(&mut self, model: &Model, batch: &Batch, adversarial: Images, step: &mut StepContext) -> Loss;
+
+    /// The loss of one minibatch and the gradients that the optimiser descends; `model` itself stays as it is, but for
+    /// its running statistics.
+    ///
+    /// # Errors
+    /// When the attack fails or a parameter gets no gradient.
+    fn gradients(
+        &mut self,
+        model: &Model,
+        batch: &Batch,
+        step: &mut StepContext,
+    ) -> Result<(Loss, Named), DefenceError> {
+        let adversarial = self.perturb(batch, step)?;
+        let tracked = model.tracked();
+        let loss = self.loss(&tracked, batch, adversarial, step);
+        let gradients = descent(&tracked, &loss)?;
+        Ok((loss, gradients))
+    }
+
+    /// How many times a minibatch is trained on before the next one comes.
+    fn replays(&self) -> usize {
+        1
+    }
+
+    /// What the next minibatch depends on beside the weights. A sync point where it is not empty.
+    ///
+    /// # Errors
+    /// When the device failed.
+    fn memory(&self) -> Result<Memory, DeviceError> {
+        Ok(Memory::new())
+    }
+
+    /// Takes up what [`Defence::memory`] gave.
+    fn recall(&mut self, _: Memory, _: &Device) {}
 }
 
-/// A defence with its numbers, as a recipe holds it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum DefenceSpec {
-    /// Cross-entropy on natural images: no defence at all.
-    Natural,
-    /// Cross-entropy on adversarial images (Madry et al., 2018).
-    Standard,
-    /// Natural cross-entropy plus λ·KL, the attack climbing the KL (Zhang et al., 2019).
-    Trades {
-        /// The weight of the KL term; its authors use 6, the MART paper 4.
-        lambda: f32,
-    },
-    /// Misclassification-aware adversarial training (the paper).
-    Mart {
-        /// The weight of the regulariser; the paper uses 5, in its ablations 6.
-        lambda: f32,
-        /// The paper's equations or the released code's.
-        form: Form,
-    },
+/// Equation 10.
+fn climb_cross_entropy(batch: &Batch, step: &mut StepContext) -> Result<Images, AttackError> {
+    let climb = |images| losses::cross_entropy((step.attacked)(images), batch.labels.clone());
+    maximise(&climb, &batch.images, step.threat, step.pgd, step.rng)
 }
 
-impl DefenceSpec {
-    /// The defence itself.
-    pub fn build(&self) -> Box<dyn Defence> {
-        match *self {
-            DefenceSpec::Natural => Box::new(natural::Natural),
-            DefenceSpec::Standard => Box::new(standard::Standard),
-            DefenceSpec::Trades { lambda } => Box::new(trades::Trades { lambda }),
-            DefenceSpec::Mart { lambda, form } => Box::new(mart::Mart { lambda, form }),
-        }
-    }
-
-    /// The name that a recipe uses.
-    pub fn name(&self) -> &'static str {
-        match self {
-            DefenceSpec::Natural => "natural",
-            DefenceSpec::Standard => "standard",
-            DefenceSpec::Trades { .. } => "trades",
-            DefenceSpec::Mart { .. } => "mart",
-        }
-    }
-
-    /// Whether an inner maximisation takes part.
-    pub fn attacks(&self) -> bool {
-        *self != DefenceSpec::Natural
-    }
-
-    /// λ, where the defence has one.
-    pub fn lambda(&self) -> Option<f32> {
-        match self {
-            DefenceSpec::Trades { lambda } | DefenceSpec::Mart { lambda, .. } => Some(*lambda),
-            _ => None,
-        }
-    }
-
-    /// Sets λ; `false` where the defence has none.
-    pub fn set_lambda(&mut self, value: f32) -> bool {
-        match self {
-            DefenceSpec::Trades { lambda } | DefenceSpec::Mart { lambda, .. } => {
-                *lambda = value;
-                true
-            }
-            _ => false,
-        }
-    }
+/// The gradients of the mean objective with respect to the weights of a tracked model.
+fn descent(tracked: &Model, loss: &Loss) -> Result<Named, MissingGradient> {
+    tracked.gradients(&mut loss.objective.clone().mean().backward())
 }
 
-impl fmt::Display for DefenceSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DefenceSpec::Natural => write!(f, "natural training"),
-            DefenceSpec::Standard => write!(f, "Standard"),
-            DefenceSpec::Trades { lambda } => write!(f, "TRADES (λ = {lambda})"),
-            DefenceSpec::Mart {
-                lambda,
-                form: Form::Paper,
-            } => write!(f, "MART (λ = {lambda})"),
-            DefenceSpec::Mart {
-                lambda,
-                form: Form::Released,
-            } => write!(f, "MART (λ = {lambda}, released code)"),
-        }
-    }
+/// Each image's value where its example's is, `[N]` → `[N, C, H, W]`.
+fn over_pixels(values: PerExample, images: &Images) -> Tensor<4> {
+    let [examples, channels, height, width] = images.dims();
+    values
+        .reshape([examples, 1, 1, 1])
+        .expand([examples, channels, height, width])
 }

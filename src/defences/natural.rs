@@ -3,24 +3,28 @@
 use super::{Defence, Loss, StepContext};
 use crate::{
     attacks::AttackError,
-    losses,
     nn::{Mode, Model},
-    shapes::Batch,
+    shapes::{Batch, Images},
 };
 
 pub(super) struct Natural;
 
 impl Defence for Natural {
+    /// Nothing is perturbed.
+    fn perturb(&mut self, batch: &Batch, _: &mut StepContext) -> Result<Images, AttackError> {
+        Ok(batch.images.clone())
+    }
+
     /// `CE(p(x), y)`.
-    fn loss(&mut self, model: &Model, batch: &Batch, _: &mut StepContext) -> Result<Loss, AttackError> {
+    fn loss(&mut self, model: &Model, batch: &Batch, _: Images, step: &mut StepContext) -> Loss {
         let logits = model.forward(batch.images.clone(), Mode::Train);
-        let loss = losses::cross_entropy(logits.clone(), batch.labels.clone());
-        Ok(Loss {
-            objective: loss.clone().mean(),
+        let loss = step.cross_entropy(logits.clone(), batch.labels.clone());
+        Loss {
+            objective: loss.clone(),
             terms: vec![("cross_entropy", loss)],
             natural_logits: Some(logits),
             adversarial_logits: None,
             adversarial: None,
-        })
+        }
     }
 }

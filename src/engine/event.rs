@@ -144,6 +144,9 @@ pub struct Ended {
     pub total_steps: usize,
     /// Best robust accuracy and its epoch, where one was evaluated.
     pub best: Option<Best>,
+    /// Whether the patience of the recipe's early stop has run out.
+    #[serde(default)]
+    pub early: bool,
     /// Where the time went.
     pub clock: Clock,
 }

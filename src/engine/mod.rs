@@ -15,13 +15,13 @@ use std::{
 use burn::tensor::Tensor;
 
 use crate::{
-    attacks::{AttackError, AttackSpec},
+    attacks::AttackSpec,
     compute::{self, Device, DeviceError},
     control::{Control, Next},
     data::{self, DataError, Dataset, Split},
-    defences::{Defence, DefenceSpec, Loss, StepContext},
+    defences::{Defence, DefenceError, DefenceSpec, Loss, StepContext},
     evaluation::{self, EvaluateError, EvaluationEvent, Suite},
-    nn::{MissingGradient, Mode, Model, ModelError, WeightsError},
+    nn::{Mode, Model, ModelError, WeightsError},
     random::Rng,
     recipe::Recipe,
     runs::{Checkpoint, Run, RunError, Slot},
@@ -33,7 +33,7 @@ pub use event::{Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, St
 pub use observer::{Adjustment, Examples, Observer};
 pub use sgd::Sgd;
 
-use progress::Progress;
+use progress::{Progress, Rest};
 
 /// Streams of the one seed, so that each purpose draws the same numbers whatever the others do.
 mod stream {
@@ -58,12 +58,9 @@ pub enum TrainError {
         /// Minibatch of the epoch, from 1.
         step: usize,
     },
-    /// A parameter got no gradient.
+    /// The inner maximisation failed, or a parameter got no gradient.
     #[error(transparent)]
-    MissingGradient(#[from] MissingGradient),
-    /// The inner maximisation failed.
-    #[error(transparent)]
-    Attack(#[from] AttackError),
+    Defence(#[from] DefenceError),
     /// The evaluation after an epoch failed.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
@@ -123,11 +120,18 @@ impl TrainingData {
             let (rest, held_out) = all.split_off(spec.held_out, recipe.seed);
             (rest.take(wanted), held_out, "held-out")
         };
-        if recipe.data.drop_last && train.len() < recipe.batch_size {
+        let train = match &spec.unlabelled {
+            None => train,
+            Some(unlabelled) => {
+                let more = data::load(&unlabelled.source, Split::Train)?;
+                train.with_pseudo_labelled(&more.take(unlabelled.limit.unwrap_or(usize::MAX)))?
+            }
+        };
+        let labelled_share = recipe.labelled_share(spec.unlabelled.is_some());
+        if recipe.data.drop_last && train.labelled() < labelled_share {
             return Err(TrainError::NoExamples(format!(
-                "{} examples make no whole minibatch of {}, and data.drop_last leaves out the rest",
-                train.len(),
-                recipe.batch_size
+                "{} examples make no whole minibatch of {labelled_share}, and data.drop_last leaves out the rest",
+                train.labelled(),
             )));
         }
         let limit = recipe.evaluation.limit.unwrap_or(usize::MAX);
@@ -156,7 +160,7 @@ pub fn train(
 ) -> Result<Model, TrainError> {
     let mut trainer = Trainer::open(recipe, data, run, device, control, observer)?;
     trainer.announce();
-    while trainer.progress.epoch < trainer.recipe.epochs {
+    while trainer.goes_on() {
         let order = trainer.order();
         while let Some(indices) = trainer.next_minibatch(&order) {
             trainer.show_model();
@@ -189,6 +193,24 @@ struct Told {
     adversarial: Option<Logits>,
 }
 
+/// The recipe's defence, and what stands in its place at the beginning.
+struct Defences {
+    /// Natural training in the first so many epochs.
+    warm_up: (usize, Box<dyn Defence>),
+    defence: Box<dyn Defence>,
+}
+
+impl Defences {
+    fn at(&mut self, epoch: usize) -> &mut dyn Defence {
+        let (epochs, natural) = &mut self.warm_up;
+        if epoch < *epochs {
+            &mut **natural
+        } else {
+            &mut *self.defence
+        }
+    }
+}
+
 /// The state of a session of training.
 struct Trainer<'a> {
     /// As the run was begun, with the adjustments since.
@@ -199,9 +221,10 @@ struct Trainer<'a> {
     control: &'a Control,
     observer: &'a mut dyn Observer,
     model: Model,
+    /// The moving average of the weights, where the recipe asks for one: what is evaluated, kept and handed back.
+    average: Option<Model>,
     sgd: Sgd,
-    defence: Box<dyn Defence>,
-    natural: Box<dyn Defence>,
+    defences: Defences,
     /// Everything else that a checkpoint holds.
     progress: Progress,
     /// Figures of the minibatches since the last read, still on the device; reading them is the sync point.
@@ -231,13 +254,23 @@ impl<'a> Trainer<'a> {
             &mut Rng::stream(recipe.seed, stream::WEIGHTS),
             device,
         )?;
+        let mut average = recipe.average.as_ref().map(|_| model.clone());
         let mut sgd = Sgd::default();
+        let mut defences = Defences {
+            warm_up: (recipe.warm_up.natural_epochs, DefenceSpec::Natural.build()),
+            defence: recipe.build_defence(data.train.labelled()),
+        };
         let checkpoint = run.resume()?;
         let progress = match &checkpoint {
             None => Progress::new(Rng::stream(recipe.seed, stream::STEPS)),
             Some(checkpoint) => {
-                progress::load_weights(&mut model, &checkpoint.weights)?;
-                sgd.velocity = progress::load_velocity(&checkpoint.optimiser, device);
+                let rest = Rest::from_arrays(&checkpoint.optimiser, device);
+                progress::load_weights(average.as_mut().unwrap_or(&mut model), &checkpoint.weights)?;
+                if let Some(trained) = &rest.trained {
+                    progress::load_weights(&mut model, trained)?;
+                }
+                sgd.velocity = rest.velocity;
+                defences.defence.recall(rest.memory, device);
                 Progress::from_json(&checkpoint.progress).map_err(TrainError::Progress)?
             }
         };
@@ -249,9 +282,9 @@ impl<'a> Trainer<'a> {
             control,
             observer,
             model,
+            average,
             sgd,
-            defence: recipe.defence.build(),
-            natural: DefenceSpec::Natural.build(),
+            defences,
             progress,
             unread: Vec::new(),
             unread_examples: Vec::new(),
@@ -297,20 +330,34 @@ impl<'a> Trainer<'a> {
         self.observer.event(&started);
     }
 
+    /// The labelled examples of a minibatch.
+    fn labelled_share(&self) -> usize {
+        let train = &self.data.train;
+        self.recipe.labelled_share(train.labelled() < train.len())
+    }
+
     fn steps_per_epoch(&self) -> usize {
-        let (examples, batch) = (self.data.train.len(), self.recipe.batch_size);
+        let (examples, share) = (self.data.train.labelled(), self.labelled_share());
         if self.recipe.data.drop_last {
-            examples / batch
+            examples / share
         } else {
-            examples.div_ceil(batch)
+            examples.div_ceil(share)
         }
     }
 
-    /// The order of this epoch's examples: a function of the seed and the epoch alone.
+    /// The order of this epoch's examples: a function of the seed and the epoch alone. Every labelled example comes once;
+    /// pseudo-labelled ones fill each minibatch up, drawn with replacement as in RST.
     fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.data.train.len()).collect();
-        Rng::stream(self.recipe.seed, stream::ORDER + self.progress.epoch as u64).shuffle(&mut order);
-        order
+        let (labelled, all, share) = (self.data.train.labelled(), self.data.train.len(), self.labelled_share());
+        let mut rng = Rng::stream(self.recipe.seed, stream::ORDER + self.progress.epoch as u64);
+        let mut order: Vec<usize> = (0..labelled).collect();
+        rng.shuffle(&mut order);
+        let mut mixed = Vec::with_capacity(order.len());
+        for part in order.chunks(share) {
+            mixed.extend(part);
+            mixed.extend((share..self.recipe.batch_size).map(|_| labelled + rng.below(all - labelled)));
+        }
+        mixed
     }
 
     /// The positions of the next minibatch; `None` at the end of the epoch.
@@ -323,12 +370,22 @@ impl<'a> Trainer<'a> {
         Some(order[first..last].to_vec())
     }
 
+    /// Whether another epoch follows.
+    fn goes_on(&self) -> bool {
+        self.progress.epoch < self.recipe.epochs && !self.is_out_of_patience()
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let best = self.progress.best;
+        best.is_some_and(|best| self.recipe.is_out_of_patience(self.progress.epoch, best.epoch))
+    }
+
     /// The moment of the run, in epochs.
     fn epochs_done(&self) -> f64 {
         self.progress.epoch as f64 + self.progress.step as f64 / self.steps_per_epoch() as f64
     }
 
-    /// One minibatch: inner maximisation, outer loss, backward, optimiser.
+    /// One minibatch, as often as the defence replays it.
     fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
         self.adjust()?;
         let recipe = &self.recipe;
@@ -340,35 +397,19 @@ impl<'a> Trainer<'a> {
         let within = self.progress.step as f64 / self.steps_per_epoch() as f64;
         let rate = recipe.optimiser.learning_rate * recipe.schedule.factor(self.progress.epoch, within, recipe.epochs);
 
-        self.model.seed_dropout(self.progress.rng.bits());
-        let tracked = self.model.tracked();
-        let model = &self.model;
-        let mode = recipe.attack.mode;
-        let attacked = move |images: Images| model.forward(images, mode);
-        let mut context = StepContext {
-            attacked: &attacked,
-            threat: &threat,
-            pgd: &recipe.attack.pgd(factor),
-            rng: &mut self.progress.rng,
-        };
-        let defence = if self.progress.epoch < recipe.warm_up.natural_epochs {
-            &mut self.natural
-        } else {
-            &mut self.defence
-        };
-        let loss = defence.loss(&tracked, batch, &mut context)?;
-
-        let mut gradients = tracked.gradients(&mut loss.objective.backward())?;
-        let norm = sgd::gradient_norm(&gradients);
-        if let (Some(largest), Some(norm)) = (recipe.optimiser.clip_gradient, &norm) {
-            gradients = sgd::clip(gradients, norm, largest);
+        for _ in 1..self.defences.at(self.progress.epoch).replays() {
+            self.descend(batch, &threat, factor, rate)?;
         }
-        self.sgd.step(&mut self.model, gradients, &recipe.optimiser, rate);
+        // The last replay's figures stand for the minibatch.
+        let (loss, norm) = self.descend(batch, &threat, factor, rate)?;
 
         self.progress.step += 1;
         self.progress.total_steps += 1;
         self.progress.learning_rate = rate;
         self.progress.epsilon = f64::from(threat.epsilon.value());
+        if let (Some(average), Some(spec)) = (&mut self.average, &self.recipe.average) {
+            average.average_in(&self.model, spec.decay_at(self.progress.total_steps));
+        }
         self.note(&loss, norm, batch);
         if self.progress.step.is_multiple_of(self.recipe.log_every) || self.progress.step == self.steps_per_epoch() {
             self.report()?;
@@ -376,10 +417,41 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// One move of the weights: inner maximisation, outer loss, backward, optimiser. Gives the loss and the length of the
+    /// gradient before it was clipped.
+    fn descend(
+        &mut self,
+        batch: &Batch,
+        threat: &ThreatModel,
+        factor: f64,
+        rate: f64,
+    ) -> Result<(Loss, Option<Tensor<1>>), TrainError> {
+        let recipe = &self.recipe;
+        self.model.seed_dropout(self.progress.rng.bits());
+        let (model, mode) = (&self.model, recipe.attack.mode);
+        let attacked = move |images: Images| model.forward(images, mode);
+        let mut context = StepContext {
+            attacked: &attacked,
+            threat,
+            pgd: &recipe.attack.pgd(factor),
+            label_smoothing: recipe.label_smoothing,
+            epoch: self.progress.epoch,
+            rng: &mut self.progress.rng,
+        };
+        let defence = self.defences.at(self.progress.epoch);
+        let (loss, mut gradients) = defence.gradients(model, batch, &mut context)?;
+        let norm = sgd::gradient_norm(&gradients);
+        if let (Some(largest), Some(norm)) = (recipe.optimiser.clip_gradient, &norm) {
+            gradients = sgd::clip(gradients, norm, largest);
+        }
+        self.sgd.step(&mut self.model, gradients, &recipe.optimiser, rate);
+        Ok((loss, norm))
+    }
+
     /// Queues the step's figures on the device, to be read together later.
     fn note(&mut self, loss: &Loss, norm: Option<Tensor<1>>, batch: &Batch) {
         let mut names = vec!["loss"];
-        let mut figures = vec![loss.objective.clone().inner().reshape([1])];
+        let mut figures = vec![loss.objective.clone().inner().mean()];
         for (name, values) in &loss.terms {
             names.push(name);
             figures.push(values.clone().inner().mean());
@@ -467,7 +539,7 @@ impl<'a> Trainer<'a> {
             return false;
         }
         if changed.defence != self.recipe.defence {
-            self.defence = changed.defence.build();
+            self.defences.defence = changed.build_defence(self.data.train.labelled());
         }
         self.recipe = changed;
         true
@@ -476,7 +548,8 @@ impl<'a> Trainer<'a> {
     /// Shows the model to whoever wants it; to a person who paused, always: there will be time to look at it.
     fn show_model(&mut self) {
         if self.observer.wants_model() || self.control.is_paused() {
-            self.observer.model(&self.model, self.progress.total_steps);
+            let shown = self.average.as_ref().unwrap_or(&self.model);
+            self.observer.model(shown, self.progress.total_steps);
         }
     }
 
@@ -587,7 +660,7 @@ impl<'a> Trainer<'a> {
             }
         };
         let evaluation = evaluation::evaluate(
-            &self.model,
+            self.average.as_ref().unwrap_or(&self.model),
             &self.data.evaluated,
             &suite,
             &self.recipe.threat,
@@ -623,9 +696,18 @@ impl<'a> Trainer<'a> {
     fn save(&mut self, slot: Slot) -> Result<(), TrainError> {
         self.read_figures()?;
         let began = Instant::now();
+        let (weights, trained) = match &self.average {
+            Some(average) => (progress::weights(average)?, Some(progress::weights(&self.model)?)),
+            None => (progress::weights(&self.model)?, None),
+        };
+        let rest = Rest {
+            velocity: self.sgd.velocity.clone(),
+            trained,
+            memory: self.defences.defence.memory()?,
+        };
         let checkpoint = Checkpoint {
-            weights: progress::weights(&self.model)?,
-            optimiser: progress::velocity(&self.sgd, &self.model)?,
+            weights,
+            optimiser: rest.into_arrays(&self.model)?,
             progress: self.progress.to_json(),
         };
         self.run.save(slot, &checkpoint)?;
@@ -654,6 +736,7 @@ impl<'a> Trainer<'a> {
             epochs: self.progress.epoch,
             total_steps: self.progress.total_steps,
             best: self.progress.best,
+            early: self.is_out_of_patience(),
             clock: self.clock(),
         }
     }
@@ -663,7 +746,7 @@ impl<'a> Trainer<'a> {
         self.save(Slot::Last)?;
         let ended = self.ended();
         self.tell(Event::Stopped(ended))?;
-        Ok(self.model)
+        Ok(self.average.unwrap_or(self.model))
     }
 
     /// The last epoch's checkpoint stands before this event: a run that is killed after it and resumed cuts the event
@@ -671,7 +754,7 @@ impl<'a> Trainer<'a> {
     fn finish(mut self) -> Result<Model, TrainError> {
         let ended = self.ended();
         self.tell(Event::Finished(ended))?;
-        Ok(self.model)
+        Ok(self.average.unwrap_or(self.model))
     }
 }
 

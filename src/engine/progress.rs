@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{Adjustment, Best, EpochReport, Sgd, TrainError};
+use super::{Adjustment, Best, EpochReport, TrainError};
 use crate::{
     compute::{self, Device},
+    defences::Memory,
     nn::{Model, Named, StateEntry, StateValues},
     random::{Rng, RngState},
     runs::{Array, Values},
@@ -235,38 +236,65 @@ pub(super) fn load_weights(model: &mut Model, weights: &BTreeMap<String, Array>)
     Ok(())
 }
 
-/// The velocities as a checkpoint keeps them.
-pub(super) fn velocity(sgd: &Sgd, model: &Model) -> Result<BTreeMap<String, Array>, TrainError> {
-    let shapes: BTreeMap<String, Vec<usize>> = model
-        .parameters()
-        .into_iter()
-        .map(|parameter| (parameter.name, parameter.shape))
-        .collect();
-    sgd.velocity
-        .iter()
-        .map(|(name, values)| {
-            let shape = shapes.get(name).cloned().unwrap_or_else(|| values.dims().to_vec());
-            Ok((
-                name.clone(),
-                Array {
-                    shape,
-                    values: Values::F32(compute::read(values.clone())?),
-                },
-            ))
-        })
-        .collect()
+/// What else training goes on from: a checkpoint's `optimiser` arrays. Velocities stand under their parameters' names,
+/// the others under a prefix.
+pub(super) struct Rest {
+    pub velocity: Named,
+    /// The weights that the optimiser moves, where a checkpoint's weights are their average.
+    pub trained: Option<BTreeMap<String, Array>>,
+    pub memory: Memory,
 }
 
-/// A checkpoint's velocities on the device.
-pub(super) fn load_velocity(stored: &BTreeMap<String, Array>, device: &Device) -> Named {
-    stored
-        .iter()
-        .filter_map(|(name, array)| match &array.values {
-            Values::F32(values) => {
-                let data = TensorData::new(values.clone(), [values.len()]);
-                Some((name.clone(), Tensor::from_data(data, device.tensors())))
+const TRAINED: &str = "trained/";
+const MEMORY: &str = "defence/";
+
+impl Rest {
+    pub fn into_arrays(self, model: &Model) -> Result<BTreeMap<String, Array>, TrainError> {
+        let shapes: BTreeMap<String, Vec<usize>> = model
+            .parameters()
+            .into_iter()
+            .map(|parameter| (parameter.name, parameter.shape))
+            .collect();
+        let mut arrays = BTreeMap::new();
+        for (name, values) in self.velocity {
+            let shape = shapes.get(&name).cloned().unwrap_or_else(|| values.dims().to_vec());
+            let values = Values::F32(compute::read(values)?);
+            arrays.insert(name, Array { shape, values });
+        }
+        for (name, array) in self.trained.into_iter().flatten() {
+            arrays.insert(format!("{TRAINED}{name}"), array);
+        }
+        for (name, values) in self.memory {
+            let shape = vec![values.len()];
+            let values = Values::F32(values);
+            arrays.insert(format!("{MEMORY}{name}"), Array { shape, values });
+        }
+        Ok(arrays)
+    }
+
+    pub fn from_arrays(arrays: &BTreeMap<String, Array>, device: &Device) -> Self {
+        let mut rest = Self {
+            velocity: Named::new(),
+            trained: None,
+            memory: Memory::new(),
+        };
+        for (name, array) in arrays {
+            match (name.strip_prefix(TRAINED), name.strip_prefix(MEMORY), &array.values) {
+                (Some(name), _, _) => {
+                    let trained = rest.trained.get_or_insert_default();
+                    trained.insert(name.to_string(), array.clone());
+                }
+                (_, Some(name), Values::F32(values)) => {
+                    rest.memory.insert(name.to_string(), values.clone());
+                }
+                (None, None, Values::F32(values)) => {
+                    let data = TensorData::new(values.clone(), [values.len()]);
+                    rest.velocity
+                        .insert(name.clone(), Tensor::from_data(data, device.tensors()));
+                }
+                (_, _, Values::I64(_)) => {}
             }
-            Values::I64(_) => None,
-        })
-        .collect()
+        }
+        rest
+    }
 }

@@ -261,6 +261,21 @@ impl Model {
         copy
     }
 
+    /// A copy with the parameters that `values` names in the place of its own. It shares the running statistics: a
+    /// training pass through it moves this model's.
+    pub fn with_parameters(&self, values: &Named) -> Self {
+        let mut copy = self.sharing_copy();
+        copy.set_parameters(values);
+        copy
+    }
+
+    /// Moves parameters and running statistics towards `other`'s: `w ← d·w + (1 − d)·w'`; counters become `other`'s.
+    pub fn average_in(&mut self, other: &Self, decay: f64) {
+        let mut list = ListTensors(Named::new(), BTreeMap::new());
+        other.sharing_copy().visit(&mut list);
+        self.visit(&mut Blend(list, decay));
+    }
+
     /// Takes the gradients of a tracked model's parameters out of a backward pass.
     ///
     /// # Errors
@@ -428,6 +443,44 @@ impl Visitor for ListParameters {
         });
     }
     fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
+}
+
+/// Parameters and running statistics, and the counters of batches seen.
+struct ListTensors(Named, BTreeMap<String, i64>);
+
+impl Visitor for ListTensors {
+    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
+        self.0.insert(name, flat(tensor.clone().inner()));
+    }
+    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
+        let running = norm.running().clone();
+        self.0.insert(format!("{name}.running_mean"), running.mean);
+        self.0.insert(format!("{name}.running_var"), running.variance);
+        self.1.insert(name.to_string(), running.batches);
+    }
+}
+
+struct Blend(ListTensors, f64);
+
+impl Blend {
+    fn blend<const D: usize>(&self, name: &str, tensor: &mut Tensor<D>) {
+        if let Some(other) = self.0.0.get(name) {
+            let other = other.clone().reshape(tensor.dims());
+            *tensor = tensor.clone() * self.1 + other * (1.0 - self.1);
+        }
+    }
+}
+
+impl Visitor for Blend {
+    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
+        self.blend(&name, tensor);
+    }
+    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
+        let mut running = norm.running();
+        self.blend(&format!("{name}.running_mean"), &mut running.mean);
+        self.blend(&format!("{name}.running_var"), &mut running.variance);
+        running.batches = self.0.1.get(name).copied().unwrap_or(running.batches);
+    }
 }
 
 struct SetParameters<'a>(&'a Named);

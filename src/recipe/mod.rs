@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     attacks::{AttackSpec, Keep, Pgd},
     data::Augmentation,
-    defences::DefenceSpec,
+    defences::{Defence, DefenceSpec, SemiSupervised, WeightPerturbation},
     nn::{Architecture, Mode},
     threat::{Magnitude, Start, ThreatModel},
 };
@@ -46,6 +46,18 @@ pub struct Recipe {
     /// How a run starts gently.
     #[serde(default)]
     pub warm_up: WarmUp,
+    /// The share of each target that the outer cross-entropy gives to all classes evenly.
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// Adversarial weight perturbation round the defence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_perturbation: Option<WeightPerturbation>,
+    /// A moving average of the weights, which is then what is evaluated and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<WeightAverage>,
+    /// When robust overfitting ends the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStop>,
     /// What is measured after each epoch.
     pub evaluation: EpochEvaluation,
     /// Minibatches between two reports; reading them waits for the device.
@@ -82,6 +94,47 @@ pub struct DataSpec {
     /// Leave the last minibatch out where it is smaller than the others.
     #[serde(default)]
     pub drop_last: bool,
+    /// Pseudo-labelled images beside the labelled ones (section 3.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<Unlabelled>,
+}
+
+/// Images without labels of their own, labelled by a natural model: `martlet data label` makes such a set, and
+/// published ones are read as they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unlabelled {
+    /// The source, such as `npz:FILE` or `pseudo-labelled:FILE`.
+    pub source: String,
+    /// Use only so many of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Their share of each minibatch; RST takes half and half. An epoch is still one pass over the labelled images.
+    #[serde(default = "default_share")]
+    pub share: f64,
+    /// γ, the weight of their loss.
+    #[serde(default = "default_weight")]
+    pub weight: f32,
+}
+
+impl Unlabelled {
+    /// All of a source, half of each minibatch, with the weight of the labelled images.
+    pub fn from_source(source: &str) -> Self {
+        Self {
+            source: source.to_string(),
+            limit: None,
+            share: default_share(),
+            weight: default_weight(),
+        }
+    }
+}
+
+fn default_share() -> f64 {
+    0.5
+}
+
+fn default_weight() -> f32 {
+    1.0
 }
 
 /// The inner maximisation of training.
@@ -151,6 +204,31 @@ pub struct WarmUp {
     /// Epochs of natural training before the defence sets in.
     #[serde(default)]
     pub natural_epochs: usize,
+}
+
+/// An exponential moving average of weights and running statistics: `w̄ ← d·w̄ + (1 − d)·w` after each minibatch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightAverage {
+    /// d: 0.995 to 0.999 for runs of many epochs.
+    pub decay: f64,
+}
+
+impl WeightAverage {
+    /// The decay after so many minibatches: `min(d, (1 + t)/(10 + t))`, so that a short run is not held at its first
+    /// weights.
+    pub fn decay_at(&self, minibatches: usize) -> f64 {
+        let t = minibatches as f64;
+        self.decay.min((1.0 + t) / (10.0 + t))
+    }
+}
+
+/// Robust accuracy on held-out examples falls again while training goes on (Rice et al., 2020): the run may end then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStop {
+    /// Epochs without a new best robust accuracy after which the run ends.
+    pub patience: usize,
 }
 
 /// What is measured after each epoch.
@@ -269,12 +347,62 @@ impl Recipe {
             "at least 1",
             "0".into(),
         )?;
-        if let Some(lambda) = self.defence.lambda() {
+        if let Some((name, expected, got)) = self.defence.fault() {
+            field(false, name, expected, got)?;
+        }
+        // Free hands out one backward pass of its own; what is put round a defence needs the pass to itself.
+        let alone = matches!(self.defence, DefenceSpec::Free { .. });
+        if let Some(Unlabelled { share, weight, .. }) = self.data.unlabelled {
             field(
-                lambda >= 0.0 && lambda.is_finite(),
-                "defence.lambda",
-                "at least 0",
-                lambda.to_string(),
+                share > 0.0 && share < 1.0 && self.labelled_share(true) < self.batch_size,
+                "data.unlabelled.share",
+                "above 0 and below 1, so that each minibatch has images of both kinds",
+                format!("{share} of {}", self.batch_size),
+            )?;
+            field(
+                weight > 0.0 && weight.is_finite(),
+                "data.unlabelled.weight",
+                "a number above 0",
+                weight.to_string(),
+            )?;
+            field(!alone, "data.unlabelled", "none beside the defence free", "some".into())?;
+        }
+        let smoothing = self.label_smoothing;
+        field(
+            (0.0..1.0).contains(&smoothing),
+            "label_smoothing",
+            "at least 0 and below 1",
+            smoothing.to_string(),
+        )?;
+        if let Some(WeightPerturbation { gamma, .. }) = self.weight_perturbation {
+            field(
+                gamma > 0.0 && gamma < 1.0,
+                "weight_perturbation.gamma",
+                "above 0 and below 1",
+                gamma.to_string(),
+            )?;
+            field(
+                !alone,
+                "weight_perturbation",
+                "none beside the defence free",
+                format!("gamma = {gamma}"),
+            )?;
+        }
+        if let Some(WeightAverage { decay }) = self.average {
+            field(
+                (0.0..1.0).contains(&decay),
+                "average.decay",
+                "at least 0 and below 1",
+                decay.to_string(),
+            )?;
+        }
+        if let Some(EarlyStop { patience }) = self.early_stop {
+            field(patience > 0, "early_stop.patience", "at least 1", "0".into())?;
+            field(
+                self.data.held_out > 0,
+                "data.held_out",
+                "at least 1 beside early_stop, or the test set would decide when to stop",
+                "0".into(),
             )?;
         }
         let warm = self.warm_up.epsilon_epochs;
@@ -309,6 +437,40 @@ impl Recipe {
         self.schedule.validate()
     }
 
+    /// The defence, with what the recipe puts round it. `labelled` is the number of training examples with known labels,
+    /// which stand before the others.
+    pub fn build_defence(&self, labelled: usize) -> Box<dyn Defence> {
+        let mut defence = self.defence.build();
+        if let Some(Unlabelled { weight, .. }) = self.data.unlabelled {
+            defence = Box::new(SemiSupervised {
+                inner: defence,
+                labelled,
+                weight,
+            });
+        }
+        match &self.weight_perturbation {
+            Some(perturbation) => perturbation.around(defence),
+            None => defence,
+        }
+    }
+
+    /// The labelled examples of a minibatch, where the data `has_unlabelled` ones too; those fill up the rest.
+    pub fn labelled_share(&self, has_unlabelled: bool) -> usize {
+        match &self.data.unlabelled {
+            Some(Unlabelled { share, .. }) if has_unlabelled => {
+                (((1.0 - share) * self.batch_size as f64).round() as usize).max(1)
+            }
+            _ => self.batch_size,
+        }
+    }
+
+    /// Whether the run has gone on for the whole patience of its early stop since its best epoch.
+    pub fn is_out_of_patience(&self, epochs_done: usize, best_epoch: usize) -> bool {
+        self.early_stop
+            .as_ref()
+            .is_some_and(|stop| epochs_done >= best_epoch + stop.patience)
+    }
+
     /// The share of full epsilon at a moment of the run, counted in epochs.
     pub fn epsilon_factor(&self, epochs_done: f64) -> f64 {
         let adversarial = (epochs_done - self.warm_up.natural_epochs as f64).max(0.0);
@@ -319,11 +481,31 @@ impl Recipe {
         }
     }
 
+    /// What is put round the defence, each after a plus.
+    fn extras(&self) -> String {
+        let mut text = String::new();
+        if let Some(WeightPerturbation { gamma, .. }) = &self.weight_perturbation {
+            text += &format!(" + AWP (γ = {gamma})");
+        }
+        if let Some(WeightAverage { decay }) = &self.average {
+            text += &format!(" + EMA ({decay})");
+        }
+        if self.label_smoothing > 0.0 {
+            text += &format!(" + label smoothing {}", self.label_smoothing);
+        }
+        if let Some(Unlabelled { source, weight, .. }) = &self.data.unlabelled {
+            let kind = source.split(':').next().unwrap_or_default();
+            text += &format!(" + unlabelled {kind} (γ = {weight})");
+        }
+        text
+    }
+
     /// One line that says what is trained, for lists and reports.
     pub fn summary(&self) -> String {
         format!(
-            "{} · {} · {} · {} · PGD-{} × {} · {} epochs · seed {}",
+            "{}{} · {} · {} · {} · PGD-{} × {} · {} epochs · seed {}",
             self.defence,
+            self.extras(),
             self.network,
             self.data.source.split(':').next().unwrap_or_default(),
             self.threat,

@@ -1,9 +1,12 @@
 //! The recipes that come with Martlet. Each states only what differs from its base, and why.
 
-use super::{DataSpec, Decay, EpochEvaluation, Optimiser, Recipe, RecipeError, Schedule, TrainingAttack, WarmUp};
+use super::{
+    DataSpec, Decay, EarlyStop, EpochEvaluation, Optimiser, Recipe, RecipeError, Schedule, TrainingAttack, Unlabelled,
+    WarmUp, WeightAverage,
+};
 use crate::{
     data::Augmentation,
-    defences::DefenceSpec,
+    defences::{DefenceSpec, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
     threat::{Magnitude, Norm, Start, ThreatModel},
@@ -41,14 +44,8 @@ pub fn preset(name: &str) -> Result<Recipe, RecipeError> {
         })
 }
 
-const MART: DefenceSpec = DefenceSpec::Mart {
-    lambda: 5.0,
-    form: Form::Paper,
-};
-const MART_RELEASED: DefenceSpec = DefenceSpec::Mart {
-    lambda: 5.0,
-    form: Form::Released,
-};
+const MART: DefenceSpec = DefenceSpec::mart(5.0, Form::Paper);
+const MART_RELEASED: DefenceSpec = DefenceSpec::mart(5.0, Form::Released);
 
 /// Every built-in recipe.
 pub const PRESETS: &[Preset] = &[
@@ -73,6 +70,46 @@ pub const PRESETS: &[Preset] = &[
         make: || glyphs(DefenceSpec::Natural),
     },
     Preset {
+        name: "glyphs-alp",
+        about: "adversarial logit pairing on the built-in characters, λ 1 on probabilities",
+        make: || glyphs(named("alp", "0.15")),
+    },
+    Preset {
+        name: "glyphs-clp",
+        about: "clean logit pairing on the built-in characters, λ 1 on probabilities",
+        make: || glyphs(named("clp", "0.15")),
+    },
+    Preset {
+        name: "glyphs-mma",
+        about: "max-margin training on the built-in characters, margins up to 1.5 ε",
+        make: || glyphs(named("mma", "0.15")),
+    },
+    Preset {
+        name: "glyphs-dynamic",
+        about: "Dynamic on the built-in characters, its criterion at 0 after 8 of 10 epochs",
+        make: || glyphs(dynamic(8)),
+    },
+    Preset {
+        name: "glyphs-uat",
+        about: "UAT++'s loss on the built-in characters",
+        make: || glyphs(named("uat", "0.15")),
+    },
+    Preset {
+        name: "glyphs-n-fgsm",
+        about: "N-FGSM on the built-in characters: one step from a noisy start, a fifth of the cost",
+        make: || glyphs(named("n-fgsm", "0.15")),
+    },
+    Preset {
+        name: "glyphs-free",
+        about: "Free on the built-in characters: 20 epochs' worth of steps in 5 passes over the images",
+        make: glyphs_free,
+    },
+    Preset {
+        name: "glyphs-mart-awp",
+        about: "MART with adversarial weight perturbation, averaged weights and an early stop, on the built-in characters",
+        make: || against_overfitting(glyphs(MART)),
+    },
+    Preset {
         name: "mnist-mart",
         about: "MART on MNIST: small-cnn, ε warmed up so that it leaves the start",
         make: || mnist(MART),
@@ -91,6 +128,16 @@ pub const PRESETS: &[Preset] = &[
         name: "mnist-natural",
         about: "no defence, on MNIST",
         make: || mnist(DefenceSpec::Natural),
+    },
+    Preset {
+        name: "mnist-mma",
+        about: "MMA on MNIST with the max margin of section 4.2, 0.45, otherwise as mnist-mart",
+        make: || mnist(named("mma", "0.3")),
+    },
+    Preset {
+        name: "mnist-dynamic",
+        about: "Dynamic on MNIST with c_max 0.5, at 0 after 8 of 10 epochs, otherwise as mnist-mart",
+        make: || mnist(dynamic(8)),
     },
     Preset {
         name: "mnist-mart-paper",
@@ -128,6 +175,31 @@ pub const PRESETS: &[Preset] = &[
         make: || trades(cifar10_paper(DefenceSpec::Trades { lambda: 4.0 })),
     },
     Preset {
+        name: "cifar10-mma",
+        about: "MMA on CIFAR-10 as the MART paper compares it: max margin 12/255, first radius 0.005",
+        make: cifar10_mma,
+    },
+    Preset {
+        name: "cifar10-dynamic",
+        about: "Dynamic on CIFAR-10 as the MART paper compares it: c_max 0.5, at 0 after 100 epochs",
+        make: || cifar10_paper(dynamic(100)),
+    },
+    Preset {
+        name: "cifar10-mart-awp",
+        about: "MART on CIFAR-10 as in Table 2, with adversarial weight perturbation, averaged weights and an early stop",
+        make: || against_overfitting(cifar10_paper(MART)),
+    },
+    Preset {
+        name: "cifar10-rst",
+        about: "RST on CIFAR-10 with WRN-28-10 and 500K pseudo-labelled images, as its authors run it: half and half, λ 6",
+        make: || cifar10_semi_supervised(DefenceSpec::Trades { lambda: 6.0 }),
+    },
+    Preset {
+        name: "cifar10-mart-rst",
+        about: "MART on CIFAR-10 with WRN-28-10 and 500K pseudo-labelled images, the setting of RST (Table 5b)",
+        make: || cifar10_semi_supervised(MART),
+    },
+    Preset {
         name: "cifar10-natural",
         about: "no defence, on CIFAR-10",
         make: || cifar10_paper(DefenceSpec::Natural),
@@ -137,6 +209,31 @@ pub const PRESETS: &[Preset] = &[
 fn magnitude(text: &str) -> Magnitude {
     // Presets are constants, and a test builds every one of them.
     text.parse().unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// A defence with its usual numbers at that epsilon.
+fn named(defence: &str, epsilon: &str) -> DefenceSpec {
+    // Presets are constants, and a test builds every one of them.
+    DefenceSpec::named(defence, &magnitude(epsilon)).unwrap_or_else(|| unreachable!("{defence}"))
+}
+
+/// c_max as in section 4.2; the criterion should reach 0 some time before the run ends.
+fn dynamic(control_epochs: usize) -> DefenceSpec {
+    DefenceSpec::Dynamic {
+        max_criterion: 0.5,
+        control_epochs,
+    }
+}
+
+/// What came after the paper against robust overfitting, which costs a long run some eight points.
+fn against_overfitting(mut recipe: Recipe) -> Recipe {
+    recipe.weight_perturbation = Some(WeightPerturbation {
+        gamma: 0.005,
+        from_epoch: recipe.warm_up.epsilon_epochs.ceil() as usize,
+    });
+    recipe.average = Some(WeightAverage { decay: 0.995 });
+    recipe.early_stop = Some(EarlyStop { patience: 20 });
+    recipe
 }
 
 fn linf(epsilon: &str) -> ThreatModel {
@@ -182,6 +279,7 @@ fn mnist(defence: DefenceSpec) -> Recipe {
             held_out: 1_000,
             augmentation: Augmentation::default(),
             drop_last: false,
+            unlabelled: None,
         },
         defence,
         threat: linf("0.3"),
@@ -201,6 +299,10 @@ fn mnist(defence: DefenceSpec) -> Recipe {
             epsilon_epochs: 1.5,
             natural_epochs: 0,
         },
+        label_smoothing: 0.0,
+        weight_perturbation: None,
+        average: None,
+        early_stop: None,
         evaluation: evaluation(&["natural", "fgsm", "pgd-20"], 500),
         log_every: 10,
         checkpoint_seconds: 5.0,
@@ -232,6 +334,12 @@ fn glyphs(defence: DefenceSpec) -> Recipe {
     recipe
 }
 
+fn glyphs_free() -> Recipe {
+    let mut recipe = glyphs(DefenceSpec::Free { replays: 4 });
+    recipe.epochs = 5;
+    recipe
+}
+
 fn cifar10_paper(defence: DefenceSpec) -> Recipe {
     Recipe {
         network: Architecture::ResNet18,
@@ -244,6 +352,7 @@ fn cifar10_paper(defence: DefenceSpec) -> Recipe {
             held_out: 1_000,
             augmentation: Augmentation { pad: 4, flip: true },
             drop_last: false,
+            unlabelled: None,
         },
         defence,
         threat: linf("8/255"),
@@ -261,17 +370,42 @@ fn cifar10_paper(defence: DefenceSpec) -> Recipe {
             gamma: 0.1,
         },
         warm_up: WarmUp::default(),
+        label_smoothing: 0.0,
+        weight_perturbation: None,
+        average: None,
+        early_stop: None,
         evaluation: evaluation(&["natural", "fgsm", "pgd-20"], 1_000),
         log_every: 10,
         checkpoint_seconds: 5.0,
     }
 }
 
+fn cifar10_mma() -> Recipe {
+    cifar10_paper(DefenceSpec::Mma {
+        form: Form::Released,
+        max_margin: magnitude("12/255"),
+        min_epsilon: magnitude("0.005"),
+    })
+}
+
+/// Carmon et al. 2019: 128 + 128 images, cosine, Nesterov, weight decay 5e-4, ε 0.031, 10 steps of 0.007.
+fn cifar10_semi_supervised(defence: DefenceSpec) -> Recipe {
+    let mut recipe = trades(cifar10_paper(defence));
+    recipe.network = Architecture::WideResNet { depth: 28, width: 10 };
+    recipe.epochs = 200;
+    recipe.batch_size = 256;
+    recipe.data.unlabelled = Some(Unlabelled::from_source("pseudo-labelled"));
+    recipe.threat = linf("0.031");
+    recipe.attack.step_size = magnitude("0.007");
+    recipe.optimiser.learning_rate = 0.1;
+    recipe.optimiser.nesterov = true;
+    recipe.optimiser.weight_decay = 5e-4;
+    recipe.schedule = Schedule::Cosine;
+    recipe
+}
+
 fn cifar10_ablation() -> Recipe {
-    let mut recipe = cifar10_paper(DefenceSpec::Mart {
-        lambda: 6.0,
-        form: Form::Paper,
-    });
+    let mut recipe = cifar10_paper(DefenceSpec::mart(6.0, Form::Paper));
     recipe.optimiser.learning_rate = 0.1;
     recipe.optimiser.weight_decay = 2e-4;
     recipe
@@ -296,10 +430,7 @@ fn cifar10_released() -> Recipe {
 fn cifar10_released_wide() -> Recipe {
     let mut recipe = cifar10_released();
     recipe.network = Architecture::WideResNet { depth: 34, width: 10 };
-    recipe.defence = DefenceSpec::Mart {
-        lambda: 6.0,
-        form: Form::Released,
-    };
+    recipe.defence = DefenceSpec::mart(6.0, Form::Released);
     recipe.epochs = 90;
     recipe.optimiser.learning_rate = 0.1;
     recipe.optimiser.weight_decay = 7e-4;
@@ -323,6 +454,43 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{}: {error}", preset.name));
             assert_eq!(Recipe::from_toml(&recipe.to_toml()).unwrap(), recipe, "{}", preset.name);
         }
+    }
+
+    #[test]
+    fn every_defence_survives_being_written_and_names_its_faults() {
+        let epsilon = magnitude("0.3");
+        for name in DefenceSpec::NAMES {
+            let recipe = glyphs(DefenceSpec::named(name, &epsilon).unwrap());
+            assert_eq!(recipe.defence.name(), name);
+            recipe.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(Recipe::from_toml(&recipe.to_toml()).unwrap(), recipe, "{name}");
+        }
+        for (given, wrong, field) in [
+            ("replays = 4", "replays = 0", "defence.replays"),
+            ("noise = 2.0", "noise = -1.0", "defence.noise"),
+            ("max_criterion = 0.5", "max_criterion = -0.5", "defence.max_criterion"),
+            ("min_epsilon = \"0.15/3\"", "min_epsilon = 0.5", "defence.min_epsilon"),
+            ("gamma = 0.005", "gamma = 0.0", "weight_perturbation.gamma"),
+            ("decay = 0.995", "decay = 1.0", "average.decay"),
+            ("patience = 20", "patience = 0", "early_stop.patience"),
+            ("label_smoothing = 0.0", "label_smoothing = 1.0", "label_smoothing"),
+        ] {
+            let texts = PRESETS.iter().map(|preset| preset.recipe().to_toml());
+            let text = texts.into_iter().find(|text| text.contains(given));
+            let text = text.unwrap_or_else(|| panic!("no preset says {given}"));
+            let error = Recipe::from_toml(&text.replace(given, wrong)).unwrap_err().to_string();
+            assert!(error.contains(field), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn recipes_from_before_the_ablations_are_read() {
+        let text = preset("mnist-mart").unwrap().to_toml();
+        assert!(!text.contains("ablation"), "{text}");
+        let older = text.replace("label_smoothing = 0.0\n", "");
+        assert_eq!(Recipe::from_toml(&older).unwrap(), preset("mnist-mart").unwrap());
+        let ablated = text.replace("lambda = 5.0", "lambda = 5.0\nablation = { without_kl = true }");
+        assert!(Recipe::from_toml(&ablated).unwrap().summary().contains("without KL"));
     }
 
     #[test]

@@ -174,7 +174,7 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
         by_accuracy.sort_by(|a, b| b.1.total_cmp(a.1));
         let figures: Vec<String> = by_accuracy
             .iter()
-            .map(|(attack, accuracy)| format!("{attack} {:.1} %", 100.0 * accuracy))
+            .map(|(attack, accuracy)| format!("{attack} {:.1} %", 100.0 * **accuracy))
             .collect();
         ui.label(figures.join(" · ")).on_hover_text(format!(
             "Accuracy after epoch {} on {} {} examples, ε = {}",
@@ -247,12 +247,9 @@ fn live_ui(ui: &mut Ui, state: &mut State) {
         ui.end_row();
         let name = ui.label("Evaluate every");
         let mut every = recipe.evaluation.every;
+        let suffix = if every == 1 { " epoch" } else { " epochs" };
         let field = ui
-            .add(
-                DragValue::new(&mut every)
-                    .range(1..=1_000)
-                    .suffix(if every == 1 { " epoch" } else { " epochs" }),
-            )
+            .add(DragValue::new(&mut every).range(1..=1_000).suffix(suffix))
             .labelled_by(name.id);
         if field.changed() {
             changes.push(Adjustment::EvaluateEvery(every));
@@ -463,7 +460,8 @@ fn in_words(state: &State) -> String {
 
 fn defence_ui(ui: &mut Ui, state: &mut State) {
     let name = ui.label("Defence");
-    choose_defence_ui(ui, "defence", &mut state.settings.recipe.defence, name.id);
+    let epsilon = state.settings.recipe.threat.epsilon.clone();
+    choose_defence_ui(ui, "defence", &mut state.settings.recipe.defence, &epsilon, name.id);
     ui.end_row();
     let name = ui
         .label("Beside it")
@@ -472,54 +470,51 @@ fn defence_ui(ui: &mut Ui, state: &mut State) {
     ui.vertical(|ui| {
         if ui.checkbox(&mut has, "a second defence").changed() {
             let standard = state.settings.recipe.defence == DefenceSpec::Standard;
-            state.settings.beside = has.then_some(if standard { mart() } else { DefenceSpec::Standard });
+            state.settings.beside = has.then_some(if standard {
+                DefenceSpec::mart(5.0, Form::Paper)
+            } else {
+                DefenceSpec::Standard
+            });
         }
         if let Some(beside) = &mut state.settings.beside {
-            choose_defence_ui(ui, "beside", beside, name.id);
+            choose_defence_ui(ui, "beside", beside, &epsilon, name.id);
         }
     });
     ui.end_row();
 }
 
-fn mart() -> DefenceSpec {
-    DefenceSpec::Mart {
-        lambda: 5.0,
-        form: Form::Paper,
-    }
-}
+/// Defences by the name that a recipe gives them.
+const DEFENCES: [(&str, &str, &str); 11] = [
+    ("mart", "MART", "Misclassification-aware adversarial training (Wang et al., 2020)"),
+    ("standard", "Standard", "Cross-entropy on adversarial images (Madry et al., 2018)"),
+    ("trades", "TRADES", "Natural cross-entropy plus λ·KL (Zhang et al., 2019)"),
+    ("natural", "None", "Natural training: no defence at all"),
+    ("alp", "ALP", "Adversarial logit pairing (Kannan et al., 2018)"),
+    ("clp", "CLP", "Clean logit pairing (Kannan et al., 2018)"),
+    ("mma", "MMA", "Max-margin adversarial training (Ding et al., 2020)"),
+    ("dynamic", "Dynamic", "The attack's convergence controlled by FOSC (Wang et al., 2019)"),
+    ("uat", "UAT++", "For unlabelled images too (Uesato et al., 2019)"),
+    ("n-fgsm", "N-FGSM", "One noisy step: cheap (de Jorge et al., 2022)"),
+    ("free", "Free", "Each gradient used for weights and image: cheap (Shafahi et al., 2019)"),
+];
 
-fn choose_defence_ui(ui: &mut Ui, id: &str, defence: &mut DefenceSpec, name: egui::Id) {
-    let choices = [
-        (
-            mart(),
-            "MART",
-            "Misclassification-aware adversarial training (Wang et al., 2020)",
-        ),
-        (
-            DefenceSpec::Standard,
-            "Standard",
-            "Cross-entropy on adversarial images (Madry et al., 2018)",
-        ),
-        (
-            DefenceSpec::Trades { lambda: 4.0 },
-            "TRADES",
-            "Natural cross-entropy plus λ·KL (Zhang et al., 2019)",
-        ),
-        (DefenceSpec::Natural, "None", "Natural training: no defence at all"),
-    ];
+fn choose_defence_ui(ui: &mut Ui, id: &str, defence: &mut DefenceSpec, epsilon: &Magnitude, name: egui::Id) {
     ui.horizontal(|ui| {
-        let shown = choices
+        let shown = DEFENCES
             .iter()
-            .find(|(own, _, _)| own.name() == defence.name())
+            .find(|(own, _, _)| *own == defence.name())
             .map_or_else(|| defence.to_string(), |(_, text, _)| (*text).to_string());
         ComboBox::from_id_salt(id)
             .selected_text(shown)
             .width(100.0)
             .show_ui(ui, |ui| {
-                for (own, text, about) in choices {
-                    let chosen = own.name() == defence.name();
-                    if ui.selectable_label(chosen, text).on_hover_text(about).clicked() && !chosen {
-                        *defence = own;
+                for (own, text, about) in DEFENCES {
+                    let chosen = own == defence.name();
+                    if ui.selectable_label(chosen, text).on_hover_text(about).clicked()
+                        && !chosen
+                        && let Some(named) = DefenceSpec::named(own, epsilon)
+                    {
+                        *defence = named;
                     }
                 }
             })
