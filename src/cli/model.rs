@@ -170,7 +170,7 @@ fn without_test_split(error: DataError, recipe: Option<&Recipe>) -> anyhow::Erro
     let way_out = if held_out > 0 {
         format!("add --split held-out for the {held_out} examples that the run held out")
     } else {
-        "add --split train to attack the images themselves, or name another --dataset".to_string()
+        "add --split train to take the images that are there, or name another --dataset".to_string()
     };
     wrong(&format!(
         "expected test images, got {got}; {way_out}: {}",
@@ -181,4 +181,34 @@ fn without_test_split(error: DataError, recipe: Option<&Recipe>) -> anyhow::Erro
 
 fn wrong(text: &str) -> WrongUse {
     WrongUse(text.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::recipe::preset;
+
+    #[test]
+    fn data_without_test_images_name_the_way_out() {
+        let error = || DataError::NoTestSplit {
+            got: "one set".into(),
+            path: "one.npz".into(),
+        };
+        let mut recipe = preset("mnist-mart").unwrap();
+        recipe.data.held_out = 0;
+        for recipe in [None, Some(&recipe)] {
+            let said = without_test_split(error(), recipe);
+            assert!(
+                said.is::<WrongUse>() && said.to_string().contains("--split train"),
+                "{said}"
+            );
+        }
+        recipe.data.held_out = 500;
+        let said = without_test_split(error(), Some(&recipe)).to_string();
+        assert!(
+            said.contains("--split held-out for the 500") && said.ends_with("one.npz"),
+            "{said}"
+        );
+    }
 }
