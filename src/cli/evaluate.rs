@@ -26,7 +26,8 @@ use crate::{
 pub struct EvaluateArguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS.
+    /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, autoattack,
+    /// autoattack-fast; transfer- before one of them.
     #[arg(long, value_delimiter = ',', default_value = "natural,fgsm,pgd-20,cw-20")]
     attacks: Vec<String>,
     #[command(flatten)]
@@ -70,14 +71,18 @@ impl AttackNumbers {
     /// The attack called `name` with these numbers.
     pub fn attack(&self, name: &str) -> Result<AttackSpec> {
         let mut attack = AttackSpec::from_str(name.trim()).map_err(|error| super::WrongUse(error.to_string()))?;
-        if attack.steps > 1 {
-            if self.step_size.is_some() {
-                attack.step_size.clone_from(&self.step_size);
+        let mut begins_anew = !attack.is_natural() && attack.components().is_empty();
+        if let Some(ascent) = attack.ascent_mut() {
+            begins_anew = ascent.steps > 1;
+            if begins_anew && self.step_size.is_some() {
+                ascent.step_size.clone_from(&self.step_size);
             }
-            attack.restarts = self.restarts.max(1);
+            if let (Some(kappa), Objective::CarliniWagner { kappa: own }) = (self.kappa, &mut ascent.objective) {
+                *own = kappa;
+            }
         }
-        if let (Some(kappa), Some(Objective::CarliniWagner { kappa: own })) = (self.kappa, &mut attack.objective) {
-            *own = kappa;
+        if begins_anew {
+            attack.restarts = self.restarts.max(1);
         }
         Ok(attack)
     }
@@ -136,17 +141,9 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
 /// The result as a person reads it: every figure with its N, and every warning.
 pub fn report(evaluation: &Evaluation) -> String {
     let mut rows = vec![
-        [
-            "attack",
-            "accuracy",
-            "95 % interval",
-            "steps",
-            "step size",
-            "starts",
-            "κ",
-        ]
-        .map(str::to_string)
-        .to_vec(),
+        ["attack", "accuracy", "95 % interval", "settings"]
+            .map(str::to_string)
+            .to_vec(),
     ];
     let interval = |standing: &crate::evaluation::Standing| {
         format!(
@@ -160,18 +157,11 @@ pub fn report(evaluation: &Evaluation) -> String {
             attack.name.clone(),
             percent(attack.accuracy()),
             interval(&attack.standing),
-            if attack.steps > 0 {
-                attack.steps.to_string()
-            } else {
+            if attack.method.is_whole() {
                 String::new()
-            },
-            attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default(),
-            if attack.steps > 0 {
-                attack.restarts.to_string()
             } else {
-                String::new()
+                attack.settings.clone()
             },
-            attack.kappa.map(|kappa| kappa.to_string()).unwrap_or_default(),
         ]);
     }
     rows.push(vec![
