@@ -454,7 +454,7 @@ fn a_page_leaves_nothing_out_that_a_figure_depends_on() {
         "N = 40",
         "ε = 8/255",
         "8/255/10",
-        ">50<",
+        "κ = 50",
         "90.0 %",
         "45.0 %",
         "JPEG copy",

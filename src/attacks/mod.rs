@@ -80,7 +80,7 @@ pub trait Attack {
 }
 
 /// What a forward and a backward pass cost, in forward passes.
-const GRADIENT_COST: usize = 3;
+pub const GRADIENT_COST: usize = 3;
 
 /// The wrong classes that targeted attacks of the standard suite try, the likeliest first; K − 1 where there are fewer.
 ///

@@ -126,6 +126,8 @@ impl Spsa {
         let (rngs, current) = (&mut climb.rngs, &climb.current);
         let directions = (0..self.samples).map(|_| signs(rngs, current));
         let gradient = estimate_gradient(&objective, current, directions, self.delta.value());
+        let not_finite = gradient.clone().is_finite().bool_not();
+        let gradient = gradient.mask_fill(not_finite, 0.0);
         climb.mean = climb.mean.clone() * BETA_1 + gradient.clone() * (1.0 - BETA_1);
         climb.square = climb.square.clone() * BETA_2 + gradient.powi_scalar(2) * (1.0 - BETA_2);
         let mean = climb.mean.clone() / (1.0 - BETA_1.powi(step));

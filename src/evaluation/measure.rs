@@ -1,6 +1,9 @@
 //! The loop over attacks, restarts and minibatches, which measures every image anew.
 
-use std::time::Instant;
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
 
 use burn::tensor::Tensor;
 
@@ -9,7 +12,7 @@ use super::{
     Suite, TransferComparison, Warning, probes, record::Ledger,
 };
 use crate::{
-    attacks::{Attack, AttackError, AttackSpec, Method, Natural},
+    attacks::{Attack, AttackError, AttackSpec, GRADIENT_COST, Method, Natural},
     compute::{self, Device},
     control::{Control, Next},
     data::Dataset,
@@ -73,6 +76,9 @@ fn rows(suite: &Suite) -> Vec<Row<'_>> {
     rows
 }
 
+/// While a minibatch is under way its progress is told this far apart.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(500);
+
 /// Everything that the loops share.
 pub(super) struct Measurement<'a> {
     pub(super) subject: &'a Subject<'a>,
@@ -81,7 +87,7 @@ pub(super) struct Measurement<'a> {
     pub(super) threat: &'a ThreatModel,
     pub(super) device: &'a Device,
     control: &'a Control,
-    on_event: &'a mut dyn FnMut(EvaluationEvent),
+    on_event: RefCell<&'a mut dyn FnMut(EvaluationEvent)>,
     began: Instant,
     /// Work done and still to do, in forward passes of one example; guesses at what is to do only fall.
     work_done: usize,
@@ -142,7 +148,7 @@ impl<'a> Measurement<'a> {
             threat,
             device,
             control,
-            on_event,
+            on_event: RefCell::new(on_event),
             began: Instant::now(),
             work_done: 0,
             work_left: 0,
@@ -165,7 +171,7 @@ impl<'a> Measurement<'a> {
         let work: usize = rows.iter().map(Row::work).sum();
         self.work_left = n * (1 + work) + probes::cost_of_all(self.suite);
         let names = rows.iter().map(|row| row.name.clone());
-        (self.on_event)(EvaluationEvent::Started {
+        self.tell(EvaluationEvent::Started {
             examples: n,
             attacks: [natural.name.clone()].into_iter().chain(names).collect(),
         });
@@ -328,7 +334,15 @@ impl<'a> Measurement<'a> {
             let mut rng = Rng::stream(self.suite.seed, stream_of(&spec.name, restart));
             for chunk in standing.chunks(self.suite.batch_size.max(1)) {
                 self.wait(&row.name)?;
-                let answers = self.attacked(&spec, self.threat, chunk, &mut rng)?;
+                let (passes, told) = (Cell::new(0), Cell::new(Instant::now()));
+                let on_pass = |work| {
+                    passes.set(passes.get() + work);
+                    if told.get().elapsed() > BETWEEN_EVENTS {
+                        told.set(Instant::now());
+                        self.tell_progress(&tally, passes.get().min(chunk.len() * pass));
+                    }
+                };
+                let answers = self.attacked(&spec, self.threat, chunk, &mut rng, &on_pass)?;
                 let mut fallen = 0;
                 for (prediction, position) in answers.predictions().zip(chunk) {
                     let robust = prediction == self.dataset.label(*position);
@@ -348,19 +362,41 @@ impl<'a> Measurement<'a> {
     }
 
     /// One minibatch under one attack, measured anew: the model's answers.
+    ///
+    /// `on_pass` is told the work of each pass that the attack makes. Thousands of passes may lie between two minibatches, so
+    /// a stop is heeded within: from then on the attack sees no model, ends soon, and what it gives is thrown away.
     pub(super) fn attacked(
         &self,
         spec: &AttackSpec,
         threat: &ThreatModel,
         positions: &[usize],
         rng: &mut Rng,
+        on_pass: &dyn Fn(usize),
     ) -> Result<Answers, EvaluateError> {
         let batch = self.dataset.batch(positions, self.device);
-        let seen = match &self.subject.surrogate {
+        let attacked = match &self.subject.surrogate {
             Some(surrogate) if spec.needs_surrogate() => surrogate.attacked,
             _ => self.subject.attacked,
         };
-        let adversarial = spec.perturb(seen, &batch, threat, rng)?;
+        let classes = Cell::new(None);
+        let seen = |images: Images| {
+            let examples = images.dims()[0];
+            if let (true, Some(classes)) = (self.control.is_stopped(), classes.get()) {
+                let nothing: Logits = images.flatten::<2>(1, 3).sum_dim(1) * 0.0;
+                return nothing.expand([examples, classes]);
+            }
+            on_pass(examples * if images.is_autodiff() { GRADIENT_COST } else { 1 });
+            let logits = attacked(images);
+            classes.set(Some(logits.dims()[1]));
+            logits
+        };
+        let adversarial = spec.perturb(&seen, &batch, threat, rng);
+        if self.control.is_stopped() {
+            return Err(EvaluateError::Stopped {
+                attack: spec.name.clone(),
+            });
+        }
+        let adversarial = adversarial?;
         self.answers_within(threat, &batch.images, &adversarial, positions, &spec.name)
     }
 
@@ -443,18 +479,28 @@ impl<'a> Measurement<'a> {
     fn progress(&mut self, tally: &Tally, work: usize) {
         self.work_done += work;
         self.work_left = self.work_left.saturating_sub(work);
-        (self.on_event)(EvaluationEvent::Progress {
+        self.tell_progress(tally, 0);
+    }
+
+    /// Tells where the evaluation stands with so much work done on a minibatch that is under way.
+    fn tell_progress(&self, tally: &Tally, under_way: usize) {
+        let all = (self.work_done + self.work_left).max(1);
+        self.tell(EvaluationEvent::Progress {
             attack: tally.name.to_string(),
             done: tally.done,
             of: tally.of,
             standing: tally.standing,
-            fraction: self.work_done as f64 / (self.work_done + self.work_left).max(1) as f64,
+            fraction: (self.work_done + under_way).min(all) as f64 / all as f64,
             seconds: self.began.elapsed().as_secs_f64(),
         });
     }
 
+    fn tell(&self, event: EvaluationEvent) {
+        (self.on_event.borrow_mut())(event);
+    }
+
     fn warn(&mut self, warning: Warning) {
-        (self.on_event)(EvaluationEvent::Warning(warning.clone()));
+        self.tell(EvaluationEvent::Warning(warning.clone()));
         self.warnings.push(warning);
     }
 
@@ -462,7 +508,7 @@ impl<'a> Measurement<'a> {
         let correct = outcomes.iter().filter(|outcome| outcome.robust).count();
         let standing = Standing::of(correct, outcomes.len());
         let result = AttackResult::new(name, spec, self.threat, standing, seconds);
-        (self.on_event)(EvaluationEvent::AttackFinished(result.clone()));
+        self.tell(EvaluationEvent::AttackFinished(result.clone()));
         result
     }
 }

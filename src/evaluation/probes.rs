@@ -523,7 +523,7 @@ fn fooled(
     let (mut fooled, mut done) = (0, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(name)?;
-        let answers = measurement.attacked(&spec, &threat, chunk, &mut rng)?;
+        let answers = measurement.attacked(&spec, &threat, chunk, &mut rng, &|_| {})?;
         let wrong = answers.predictions().zip(chunk);
         fooled += wrong
             .filter(|(prediction, position)| *prediction != measurement.dataset.label(**position))
