@@ -489,7 +489,7 @@ fn the_strong_attacks_find_what_there_is_on_a_linear_model() {
             ("apgd-ce", 0.5),
             ("apgd-dlr-t", 0.02),
             ("fab-t", 0.02),
-            ("square", 0.25),
+            ("square", if norm == Norm::Linf { 0.1 } else { 0.4 }),
             ("autoattack", 0.02),
         ] {
             let found = spec(name).perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
@@ -666,7 +666,7 @@ fn apgd_takes_the_steps_of_the_reference() {
                 let expected = numbers(&run["every_sixth"][done / 6]);
                 for (found, expected) in read(climb.current.clone()).unwrap().iter().zip(expected) {
                     assert!(
-                        (found - expected).abs() < 2e-5,
+                        (found - expected).abs() < 1e-4,
                         "{what}, step {done}: {found}, expected {expected}"
                     );
                 }
@@ -674,7 +674,7 @@ fn apgd_takes_the_steps_of_the_reference() {
         }
         for (found, expected) in read(climb.best_value).unwrap().iter().zip(numbers(&run["best_value"])) {
             assert!(
-                (found - expected).abs() < 1e-5,
+                (found - expected).abs() < 1e-4 * expected.abs().max(1.0),
                 "{what}: best {found}, expected {expected}"
             );
         }

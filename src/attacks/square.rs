@@ -42,7 +42,8 @@ const TINY: f32 = 1e-12;
 ///
 /// # Source
 /// Andriushchenko et al. 2020, Algorithms 1 to 3. Each example draws its own windows, where the authors' code
-/// draws one for the whole batch. `queries` counts what comes after the start.
+/// draws one for the whole batch, and windows reach the last row and column, as the paper has it, which the code leaves
+/// out. `queries` counts what comes after the start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Square {
     /// Proposals for each example.
@@ -160,7 +161,7 @@ impl Search {
     /// The upper left corner of a window an example.
     fn corners(&mut self, side: usize) -> Vec<(usize, usize)> {
         let [_, _, height, width] = self.natural.dims();
-        let draw = |rng: &mut Rng| (rng.below(height - side), rng.below(width - side));
+        let draw = |rng: &mut Rng| (rng.below(height - side + 1), rng.below(width - side + 1));
         self.rngs.iter_mut().map(draw).collect()
     }
 }
