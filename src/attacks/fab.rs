@@ -311,9 +311,9 @@ mod tests {
         let excess: PerExample = Tensor::from_data(TensorData::new(excesses.clone(), [examples]), device.tensors());
         for norm in [Norm::Linf, Norm::L2] {
             let found = read(way_to_plane(&images(&points), &images(&normals), &excess, norm)).unwrap();
-            for row in 0..examples {
+            for (row, excess) in excesses.iter().enumerate() {
                 let of = row * pixels..(row + 1) * pixels;
-                let expected = by_bisection(&points[of.clone()], &normals[of.clone()], excesses[row], norm);
+                let expected = by_bisection(&points[of.clone()], &normals[of.clone()], *excess, norm);
                 for (found, expected) in found[of].iter().zip(expected) {
                     assert!(
                         (f64::from(*found) - expected).abs() < 1e-4,
