@@ -302,7 +302,7 @@ impl Recipe {
         for name in &self.evaluation.attacks {
             let attack = AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
                 field: "evaluation.attacks",
-                expected: "natural, fgsm, pgd-STEPS or cw-STEPS",
+                expected: "an attack, such as natural, fgsm, pgd-20, cw-20 or autoattack-fast",
                 got: error.to_string(),
             })?;
             field(
