@@ -204,6 +204,14 @@ pub fn soft_logit_margin(logits: Logits, labels: Labels) -> PerExample {
     log_sum_exp(others) - at(logits, labels)
 }
 
+/// By how much one class leads another: `z_a − z_b`.
+///
+/// # Shapes
+/// `[N, K]`, `[N]`, `[N]` → `[N]`.
+pub fn lead(logits: Logits, ahead: Labels, behind: Labels) -> PerExample {
+    at(logits.clone(), ahead) - at(logits, behind)
+}
+
 /// The objective of CW∞: `−max(z_y − max_{k≠y} z_k, −κ)`.
 ///
 /// In this form its gradient is alive on correctly classified examples for every κ ≥ 0; it stops once a wrong class
@@ -272,6 +280,5 @@ pub fn dlr(logits: Logits, labels: Labels) -> PerExample {
 /// Croce and Hein 2020, equation 7.
 pub fn dlr_targeted(logits: Logits, labels: Labels, targets: Labels) -> PerExample {
     let ranked = strongest(&logits, 4);
-    let lead = at(logits.clone(), labels) - at(logits, targets);
-    lead.neg() / (ranked[0].clone() - (ranked[2].clone() + ranked[3].clone()) * 0.5 + 1e-12)
+    lead(logits, targets, labels) / (ranked[0].clone() - (ranked[2].clone() + ranked[3].clone()) * 0.5 + 1e-12)
 }

@@ -1,6 +1,6 @@
 //! The tensors that everything speaks in, every shape documented once.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
 /// A minibatch of images, `[N, C, H, W]`, pixels in `[0, 1]`.
 pub type Images = Tensor<4>;
@@ -65,4 +65,20 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
+
+    /// The examples at `rows` of this batch, in that order.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let chosen = row_numbers(rows, &self.images);
+        Self {
+            images: self.images.clone().select(0, chosen.clone()),
+            labels: self.labels.clone().select(0, chosen),
+            indices: rows.iter().map(|row| self.indices[*row]).collect(),
+        }
+    }
+}
+
+/// Rows as a tensor on the device of `images`, to select with.
+pub fn row_numbers(rows: &[usize], images: &Images) -> Tensor<1, Int> {
+    let numbers: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
+    Tensor::from_data(TensorData::new(numbers, [rows.len()]), &images.device())
 }

@@ -267,6 +267,52 @@ impl ThreatModel {
         }
     }
 
+    /// A point drawn on the boundary of each example's ball, clipped to the pixel box: `x + ε·t/‖t‖`, with t uniform in
+    /// the cube for L∞ and standard normal for L2.
+    ///
+    /// Each example draws from its own generator, so that its point does not depend on the rest of the batch.
+    ///
+    /// # Shapes
+    /// `natural` and the result: `[N, C, H, W]`; N generators.
+    ///
+    /// # Source
+    /// Croce and Hein 2020, the start of APGD in the authors' code.
+    pub fn on_boundary(&self, natural: &Images, rngs: &mut [Rng]) -> Images {
+        let [examples, channels, height, width] = natural.dims();
+        let dimension = channels * height * width;
+        let mut values = Vec::with_capacity(examples * dimension);
+        for rng in rngs {
+            values.extend((0..dimension).map(|_| match self.norm {
+                Norm::Linf => rng.uniform(-1.0, 1.0),
+                Norm::L2 => rng.normal(),
+            }));
+        }
+        let drawn = Tensor::from_data(TensorData::new(values, natural.dims()), &natural.device());
+        let length = self.length(&drawn).clamp_min(TINY).reshape([examples, 1, 1, 1]);
+        (natural.clone() + drawn / length * self.epsilon.value()).clamp(0.0, 1.0)
+    }
+
+    /// The unit step along which a linear function with this gradient grows most: `sign(g)` for L∞, `g/‖g‖₂` for L2;
+    /// 0 where the gradient is 0 or no number.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` → `[N, C, H, W]`.
+    pub fn direction(&self, gradient: Images) -> Images {
+        let not_finite = gradient.clone().is_finite().bool_not();
+        let gradient = gradient.mask_fill(not_finite, 0.0);
+        match self.norm {
+            Norm::Linf => gradient.sign(),
+            Norm::L2 => {
+                // Divided by the largest element first: the squares of small gradients would vanish.
+                let examples = gradient.dims()[0];
+                let largest = gradient.clone().abs().max_dims(&[1, 2, 3]).clamp_min(f32::MIN_POSITIVE);
+                let scaled = gradient / largest;
+                let length = self.length(&scaled).clamp_min(TINY);
+                scaled / length.reshape([examples, 1, 1, 1])
+            }
+        }
+    }
+
     /// One step of projected gradient ascent.
     ///
     /// L∞: `clip(clamp(x + η·sign(g), x₀ − ε, x₀ + ε), 0, 1)`. L2: `x + η·g/‖g‖₂`, projected onto the ball and clipped.
@@ -291,8 +337,16 @@ impl ThreatModel {
     ///
     /// # Shapes
     /// `[N, C, H, W]`, `[N, C, H, W]` → `[N]`.
-    pub fn distance(&self, natural: &Images, image: &Images) -> Tensor<1> {
-        self.norm.length(image.clone() - natural.clone())
+    pub fn distance(&self, natural: &Images, image: &Images) -> PerExample {
+        self.length(&(image.clone() - natural.clone()))
+    }
+
+    /// How long each perturbation is in this norm.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` → `[N]`.
+    pub fn length(&self, perturbation: &Images) -> PerExample {
+        self.norm.length(perturbation.clone())
     }
 
     /// What rounding in 32 bits may add to a distance: a few units in the last place of 1.

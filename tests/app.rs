@@ -76,7 +76,10 @@ fn until(window: &mut Window, what: &str, holds: impl Fn(&App) -> bool) {
             window.step();
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(240), "waited in vain until {what}");
+        assert!(
+            began.elapsed() < Duration::from_secs(240),
+            "waited in vain until {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -121,7 +124,14 @@ fn one_click_on_start_draws_curves_and_pause_step_and_stop_obey() {
     std::thread::sleep(Duration::from_millis(1_500));
     let steps = |window: &mut Window| {
         window.step();
-        app(window).state().current().unwrap().last.as_ref().unwrap().total_steps
+        app(window)
+            .state()
+            .current()
+            .unwrap()
+            .last
+            .as_ref()
+            .unwrap()
+            .total_steps
     };
     let held = steps(&mut window);
     std::thread::sleep(Duration::from_millis(500));
@@ -140,7 +150,9 @@ fn one_click_on_start_draws_curves_and_pause_step_and_stop_obey() {
     app(&mut window).apply(Command::Resume(run));
     until(&mut window, "the resumed run goes further", |app| {
         let shown = app.state().current();
-        shown.and_then(|shown| shown.last.as_ref()).is_some_and(|last| last.total_steps > held + 1)
+        shown
+            .and_then(|shown| shown.last.as_ref())
+            .is_some_and(|last| last.total_steps > held + 1)
     });
 }
 
@@ -153,7 +165,9 @@ fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
         for view in VIEWS {
             app(&mut window).apply(Command::Show(view));
             match view {
-                "Perturbation" => until(&mut window, "the attack is shown", |app| app.state().lab.finding.is_some()),
+                "Perturbation" => until(&mut window, "the attack is shown", |app| {
+                    app.state().lab.finding.is_some()
+                }),
                 "Runs" => until(&mut window, "runs are listed", |app| {
                     app.state().runs.as_ref().is_ok_and(|runs| !runs.is_empty())
                 }),
@@ -184,10 +198,16 @@ fn commands_are_found_by_name_and_given_by_key() {
     window.step();
     window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::K);
     window.run_steps(2);
-    assert!(window.query_by_label("Reset the layout").is_some(), "the palette does not open");
+    assert!(
+        window.query_by_label("Reset the layout").is_some(),
+        "the palette does not open"
+    );
     window.event(egui::Event::Text("robust".to_string()));
     window.run_steps(2);
-    assert!(window.query_by_label("Reset the layout").is_none(), "typing does not narrow the list");
+    assert!(
+        window.query_by_label("Reset the layout").is_none(),
+        "typing does not narrow the list"
+    );
     window.key_press(egui::Key::Enter);
     window.run_steps(3);
     assert!(
@@ -196,7 +216,10 @@ fn commands_are_found_by_name_and_given_by_key() {
     );
     window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::Num6);
     window.run_steps(3);
-    assert!(window.query_by_label_contains("Another folder").is_some(), "the key of Runs does nothing");
+    assert!(
+        window.query_by_label_contains("Another folder").is_some(),
+        "the key of Runs does nothing"
+    );
 }
 
 #[test]
@@ -224,10 +247,15 @@ fn what_goes_wrong_is_said_and_nothing_panics() {
     }
     app(&mut window).apply(Command::Select(folder.path().join("gone")));
     window.run_steps(2);
-    assert!(window.query_all_by_label_contains("gone").next().is_some(), "a run that is gone is not told");
+    assert!(
+        window.query_all_by_label_contains("gone").next().is_some(),
+        "a run that is gone is not told"
+    );
     app(&mut window).apply(Command::Select(first_run()));
     app(&mut window).apply(Command::Show("Perturbation"));
-    until(&mut window, "the checkpoint is loaded", |app| app.state().lab.finding.is_some());
+    until(&mut window, "the checkpoint is loaded", |app| {
+        app.state().lab.finding.is_some()
+    });
     app(&mut window).apply(Command::Open(bad));
     window.run_steps(2);
     assert!(window.query_by_label_contains("PNG or JPEG").is_some());
@@ -248,7 +276,15 @@ fn a_device_that_does_not_open_leaves_the_window_alive() {
         window.step();
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert!(window.get_by_label("Start").accesskit_node().is_disabled().then_some(()).is_none(), "Start stays dead");
+    assert!(
+        window
+            .get_by_label("Start")
+            .accesskit_node()
+            .is_disabled()
+            .then_some(())
+            .is_none(),
+        "Start stays dead"
+    );
 }
 
 #[test]

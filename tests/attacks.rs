@@ -4,7 +4,10 @@ use std::cell::Cell;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use martlet::{
-    attacks::{Aim, Attack, AttackError, AttackSpec, Keep, Objective, Pgd, maximise},
+    attacks::{
+        Aim, Apgd, ApgdObjective, Ascent, Attack, AttackError, AttackSpec, Keep, Method, Objective, Pgd,
+        estimate_gradient, maximise,
+    },
     compute::{Device, read},
     losses,
     random::Rng,
@@ -59,38 +62,69 @@ fn threat(norm: Norm, epsilon: &str) -> ThreatModel {
     }
 }
 
-/// Every attack there is, under its name.
-fn attacks() -> Vec<(String, AttackSpec)> {
-    let spec = |name: &str| name.parse::<AttackSpec>().unwrap();
-    let cw = |kappa| AttackSpec {
-        objective: Some(Objective::CarliniWagner { kappa }),
-        ..spec("cw-5")
-    };
+fn spec(name: &str) -> AttackSpec {
+    name.parse().unwrap()
+}
+
+/// An ascent with some of its numbers changed.
+fn ascent(name: &str, change: impl FnOnce(&mut Ascent)) -> AttackSpec {
+    let mut attack = spec(name);
+    change(attack.ascent_mut().unwrap());
+    attack
+}
+
+/// Every ascent there is, under its name.
+fn ascents() -> Vec<(String, AttackSpec)> {
+    let cw = |kappa| ascent("cw-5", |cw| cw.objective = Objective::CarliniWagner { kappa });
+    let mut targeted_cw = cw(0.0);
+    targeted_cw.ascent_mut().unwrap().aim = Aim::Target(2);
     let mut table = vec![
-        ("natural".to_string(), spec("natural")),
         ("fgsm".to_string(), spec("fgsm")),
         ("pgd-20".to_string(), spec("pgd-20")),
         ("cw, kappa 0".to_string(), cw(0.0)),
         ("cw, kappa 50".to_string(), cw(50.0)),
         (
             "targeted pgd".to_string(),
-            AttackSpec {
-                aim: Aim::Target(2),
-                ..spec("pgd-5")
-            },
+            ascent("pgd-5", |pgd| pgd.aim = Aim::Target(2)),
         ),
-        (
-            "targeted cw".to_string(),
-            AttackSpec {
-                aim: Aim::Target(2),
-                ..cw(0.0)
-            },
-        ),
+        ("targeted cw".to_string(), targeted_cw),
     ];
     for start in [Start::Natural, Start::Uniform, Start::Gaussian] {
-        table.push((format!("pgd-5 from {start:?}"), AttackSpec { start, ..spec("pgd-5") }));
+        table.push((
+            format!("pgd-5 from {start:?}"),
+            ascent("pgd-5", |pgd| pgd.start = start),
+        ));
     }
     table
+}
+
+/// The attacks of one piece that are no plain ascent, with few steps.
+const OTHERS: [&str; 10] = [
+    "natural",
+    "apgd-ce-20",
+    "apgd-dlr-20",
+    "apgd-dlr-t-10",
+    "fab-t-10",
+    "square-60",
+    "spsa-3",
+    "transfer-pgd-5",
+    "transfer-apgd-ce-10",
+    "transfer-square-10",
+];
+
+/// Every attack of one piece, under its name.
+fn pieces() -> Vec<(String, AttackSpec)> {
+    let others = OTHERS.map(|name| (name.to_string(), spec(name)));
+    ascents().into_iter().chain(others).collect()
+}
+
+/// Every attack there is, under its name: the pieces, and two of them in turn.
+fn attacks() -> Vec<(String, AttackSpec)> {
+    let mut in_turn = spec("autoattack-fast");
+    if let Method::InTurn(all) = &mut in_turn.method {
+        all.attacks = ["apgd-ce-5", "apgd-dlr-t-5", "fab-t-5", "square-20"].map(spec).to_vec();
+    }
+    pieces().into_iter().chain([("in turn".to_string(), in_turn)]).collect()
 }
 
 /// Every way to run the inner maximisation.
@@ -156,9 +190,9 @@ fn attacks_raise_what_they_climb() {
     };
     for norm in [Norm::Linf, Norm::L2] {
         let threat = threat(norm, if norm == Norm::Linf { "0.1" } else { "0.6" });
-        for (name, attack) in attacks().into_iter().filter(|(_, attack)| attack.objective.is_some()) {
+        for (name, attack) in ascents() {
             let adversarial = attack.perturb(&network, &batch, &threat, &mut Rng::new(1)).unwrap();
-            match attack.aim {
+            match attack.ascent().unwrap().aim {
                 Aim::Untargeted => {
                     let [before, after] = [&batch.images, &adversarial].map(|x| mean(x.clone(), batch.labels.clone()));
                     assert!(
@@ -249,11 +283,15 @@ fn the_same_seed_gives_the_same_images() {
             let threat = threat(norm, "0.2");
             let images = |seed| read(attack.perturb(&network, &batch, &threat, &mut Rng::new(seed)).unwrap()).unwrap();
             assert_eq!(images(3), images(3), "{name}");
-            let random = attack.objective.is_some() && attack.start != Start::Natural;
+            let same = match &attack.method {
+                Method::Natural(_) | Method::Fab(_) => true,
+                Method::Pgd(ascent) => ascent.start == Start::Natural,
+                _ => false,
+            };
             assert_eq!(
-                images(3) != images(4),
-                random,
-                "{name}: the seed matters where the start is random, and only there"
+                images(3) == images(4),
+                same,
+                "{name}: the seed matters where the attack draws, and only there"
             );
         }
     }
@@ -264,7 +302,7 @@ fn the_batch_changes_nothing() {
     let (network, batch) = (network(), batch());
     for norm in [Norm::Linf, Norm::L2] {
         let threat = threat(norm, "0.1");
-        for (name, attack) in attacks() {
+        for (name, attack) in pieces() {
             // One generator for all: examples take their starts from it in order, however they are grouped.
             let together = attack.perturb(&network, &batch, &threat, &mut Rng::new(1)).unwrap();
             let mut rng = Rng::new(1);
@@ -315,17 +353,14 @@ fn on_a_linear_model_the_optimum_is_reached() {
         let optimum = batch.images.clone() + direction(norm).expand([3, 1, SIDE, SIDE]) * 0.25;
         for name in ["fgsm", "pgd-10", "pgd-40", "cw-20"] {
             let mut attack: AttackSpec = name.parse().unwrap();
-            if norm == Norm::L2 && attack.start != Start::Natural {
+            let from_natural = attack.ascent().unwrap().start == Start::Natural;
+            if norm == Norm::L2 && !from_natural {
                 // Along one direction only a step much longer than the ball cancels a random start.
-                attack.step_size = Some("50".parse().unwrap());
+                attack.ascent_mut().unwrap().step_size = Some("50".parse().unwrap());
             }
             let found = attack.perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
             let apart = read((found - optimum.clone()).abs().max()).unwrap()[0];
-            let tolerance = if norm == Norm::Linf || attack.start == Start::Natural {
-                1e-6
-            } else {
-                3e-3
-            };
+            let tolerance = if norm == Norm::Linf || from_natural { 1e-6 } else { 3e-3 };
             assert!(apart < tolerance, "{name}, {threat}: {apart} from the closed form");
         }
     }
@@ -340,12 +375,11 @@ fn cw_stops_at_kappa_and_is_alive_before() {
     };
     let threat = threat(Norm::Linf, "0.5");
     let lead = |kappa| {
-        let attack = AttackSpec {
-            objective: Some(Objective::CarliniWagner { kappa }),
-            step_size: Some("0.01".parse().unwrap()),
-            start: Start::Natural,
-            ..AttackSpec::from_name("cw-50")
-        };
+        let attack = ascent("cw-50", |cw| {
+            cw.objective = Objective::CarliniWagner { kappa };
+            cw.step_size = Some("0.01".parse().unwrap());
+            cw.start = Start::Natural;
+        });
         let found = attack.perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
         read(losses::margin(logits(found), batch.labels.clone())).unwrap()[0]
     };
@@ -355,22 +389,14 @@ fn cw_stops_at_kappa_and_is_alive_before() {
     assert!(lead(50.0) > 3.0);
 }
 
-trait FromName {
-    fn from_name(name: &str) -> Self;
-}
-
-impl FromName for AttackSpec {
-    fn from_name(name: &str) -> Self {
-        name.parse().unwrap()
-    }
-}
-
 #[test]
 fn a_model_that_detaches_its_input_is_an_error() {
     let (network, batch) = (network(), batch());
     let detached = |images: Images| network(images.detach());
     let constant = |images: Images| network(images.inner());
-    for (name, attack) in attacks().into_iter().filter(|(_, attack)| attack.objective.is_some()) {
+    let needs_gradient =
+        |attack: &AttackSpec| matches!(attack.method, Method::Pgd(_) | Method::Apgd(_) | Method::Fab(_));
+    for (name, attack) in attacks().into_iter().filter(|(_, attack)| needs_gradient(attack)) {
         for logits in [&detached as &dyn Fn(Images) -> Logits, &constant] {
             let found = attack.perturb(logits, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1));
             assert!(matches!(found, Err(AttackError::MissingGradient)), "{name}");
@@ -385,11 +411,13 @@ fn a_gradient_that_is_no_number_moves_nothing() {
         let nan: Logits = (images.clone().flatten::<2>(1, 3).sum_dim(1) * 0.0 - 1.0).sqrt();
         network(images) + nan
     };
-    let attack: AttackSpec = "pgd-5".parse().unwrap();
-    let found = attack
-        .perturb(&poisoned, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1))
-        .unwrap();
-    assert_inside("pgd-5 on NaN", &threat(Norm::Linf, "0.1"), &batch.images, found);
+    for norm in [Norm::Linf, Norm::L2] {
+        for (name, attack) in attacks() {
+            let threat = threat(norm, "0.1");
+            let found = attack.perturb(&poisoned, &batch, &threat, &mut Rng::new(1)).unwrap();
+            assert_inside(&format!("{name} on NaN"), &threat, &batch.images, found);
+        }
+    }
 }
 
 #[test]
@@ -402,11 +430,286 @@ fn an_attack_makes_no_pass_too_many_and_asks_for_the_image_gradient_alone() {
         assert!(images.is_autodiff() && images.is_require_grad());
         network(images)
     };
-    for (name, attack) in attacks() {
+    for (name, attack) in ascents() {
         passes.set(0);
         attack
             .perturb(&counted, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1))
             .unwrap();
-        assert_eq!(passes.get(), attack.steps, "{name}");
+        assert_eq!(passes.get(), attack.ascent().unwrap().steps, "{name}");
+    }
+}
+
+/// The share of the batch that the model still answers as labelled.
+fn standing(network: &dyn Fn(Images) -> Logits, batch: &Batch, images: Images) -> Vec<bool> {
+    let right = network(images)
+        .inner()
+        .argmax(1)
+        .reshape([batch.len()])
+        .equal(batch.labels.clone());
+    read(right.float()).unwrap().iter().map(|right| *right != 0.0).collect()
+}
+
+#[test]
+fn the_strong_attacks_find_what_there_is_on_a_linear_model() {
+    // Four classes with linear logits: the distance to the nearest boundary has a closed form while the box does not bind.
+    let weights = matrix(&mut Rng::new(31), PIXELS, 4) * 0.3;
+    let mut rng = Rng::new(32);
+    let values: Vec<f32> = (0..40 * PIXELS).map(|_| rng.uniform(0.4, 0.6)).collect();
+    let images: Images = Tensor::from_data(TensorData::new(values, [40, 1, SIDE, SIDE]), Device::cpu().tensors());
+    let logits = |images: Images| images.flatten::<2>(1, 3).matmul(weights.clone());
+    let batch = Batch {
+        labels: logits(images.clone()).argmax(1).reshape([40]),
+        images,
+        indices: (0..40).collect(),
+    };
+    let [answers, columns] = [logits(batch.images.clone()), weights.clone()].map(|tensor| read(tensor).unwrap());
+    let labels = martlet::compute::read_int(batch.labels.clone()).unwrap();
+    for norm in [Norm::Linf, Norm::L2] {
+        let nearest: Vec<f32> = (0..40)
+            .map(|row| {
+                let label = labels[row] as usize;
+                let other = (0..4).filter(|class| *class != label).map(|class| {
+                    let gap = answers[row * 4 + label] - answers[row * 4 + class];
+                    let slopes = (0..PIXELS).map(|pixel| columns[pixel * 4 + label] - columns[pixel * 4 + class]);
+                    let size = match norm {
+                        Norm::Linf => slopes.map(f32::abs).sum::<f32>(),
+                        Norm::L2 => slopes.map(|slope| slope * slope).sum::<f32>().sqrt(),
+                    };
+                    gap / size
+                });
+                other.fold(f32::MAX, f32::min)
+            })
+            .collect();
+        let mut sorted = nearest.clone();
+        sorted.sort_by(f32::total_cmp);
+        let epsilon = (sorted[19] + sorted[20]) / 2.0;
+        let threat = threat(norm, &epsilon.to_string());
+        for (name, slack) in [
+            // Cross-entropy may climb towards another class than the nearest.
+            ("apgd-ce", 0.5),
+            ("apgd-dlr-t", 0.02),
+            ("fab-t", 0.02),
+            ("square", if norm == Norm::Linf { 0.1 } else { 0.4 }),
+            ("autoattack", 0.02),
+        ] {
+            let found = spec(name).perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
+            assert_inside(name, &threat, &batch.images, found.clone());
+            for (row, stands) in standing(&logits, &batch, found).into_iter().enumerate() {
+                let due = nearest[row];
+                if stands {
+                    assert!(
+                        due > epsilon * (1.0 - slack),
+                        "{name}, {threat}: {row} stands with a boundary at {due}"
+                    );
+                } else {
+                    assert!(
+                        due < epsilon * 1.001,
+                        "{name}, {threat}: {row} fell with a boundary at {due}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attacks_repair_nothing_and_autoattack_is_no_weaker_than_its_parts() {
+    let (network, batch) = (network(), batch());
+    for norm in [Norm::Linf, Norm::L2] {
+        let threat = threat(norm, if norm == Norm::Linf { "0.06" } else { "0.35" });
+        let fallen = |name: &str| {
+            let found = spec(name).perturb(&network, &batch, &threat, &mut Rng::new(3)).unwrap();
+            let left = standing(&network, &batch, found);
+            left.iter().filter(|stands| !**stands).count()
+        };
+        let whole = fallen("autoattack");
+        for part in ["apgd-ce", "apgd-dlr-t", "fab-t", "square", "spsa-20", "apgd-dlr"] {
+            let part = fallen(part);
+            assert!(part <= whole, "{norm}: {part} against {whole}");
+        }
+        assert!(whole > 0, "{norm}: the radius is too small to tell anything");
+    }
+}
+
+#[test]
+fn with_few_classes_targeted_attacks_try_what_there_is() {
+    for classes in [2, 3] {
+        let weights = matrix(&mut Rng::new(41), PIXELS, classes);
+        let logits = |images: Images| (images.flatten::<2>(1, 3) - 0.5).matmul(weights.clone());
+        let mut batch = batch();
+        batch.labels = logits(batch.images.clone()).argmax(1).reshape([EXAMPLES]);
+        for name in ["apgd-dlr", "apgd-dlr-t", "fab-t"] {
+            let found = spec(name)
+                .perturb(&logits, &batch, &threat(Norm::Linf, "0.5"), &mut Rng::new(1))
+                .unwrap();
+            let left = standing(&logits, &batch, found);
+            assert!(
+                left.iter().all(|stands| !stands),
+                "{name} with {classes} classes: {left:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn names_and_numbers_survive_json() {
+    for (name, attack) in attacks() {
+        let json = serde_json::to_value(&attack).unwrap();
+        assert!(json["method"].is_string(), "{name}: {json}");
+        let back: AttackSpec = serde_json::from_value(json).unwrap();
+        assert_eq!(back, attack, "{name}");
+    }
+    let spsa = serde_json::to_value(spec("spsa")).unwrap();
+    assert_eq!(
+        (spsa["samples"].as_u64(), spsa["steps"].as_u64()),
+        (Some(128), Some(100))
+    );
+    assert_eq!(
+        (spsa["delta"].as_str(), spsa["learning_rate"].as_str()),
+        (Some("0.01"), Some("0.01"))
+    );
+    for wrong in [
+        "apgd",
+        "apgd-ce-0",
+        "square-",
+        "fab",
+        "transfer-",
+        "transfer-natural",
+        "transfer-transfer-fgsm",
+        "autoattack-10",
+    ] {
+        assert!(wrong.parse::<AttackSpec>().is_err(), "{wrong}");
+    }
+}
+
+/// A list of numbers of the reference file.
+fn numbers(json: &serde_json::Value) -> Vec<f32> {
+    let values = json.as_array().unwrap().iter();
+    values.map(|value| value.as_f64().unwrap() as f32).collect()
+}
+
+fn whole(json: &serde_json::Value) -> usize {
+    json.as_u64().unwrap() as usize
+}
+
+/// `tests/golden/attacks.json`, written by `attacks.py` beside it: its network and its batch.
+fn golden() -> (serde_json::Value, impl Fn(Images) -> Logits, Batch) {
+    let file = format!("{}/tests/golden/attacks.json", env!("CARGO_MANIFEST_DIR"));
+    let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let (examples, side) = (whole(&golden["examples"]), whole(&golden["side"]));
+    let (hidden, classes) = (whole(&golden["hidden"]), whole(&golden["classes"]));
+    let tensor = |name: &str, shape: [usize; 2]| -> Tensor<2> {
+        Tensor::from_data(TensorData::new(numbers(&golden[name]), shape), Device::cpu().tensors())
+    };
+    let first = tensor("first", [side * side, hidden]);
+    let second = tensor("second", [hidden, classes]);
+    let images = tensor("images", [examples, side * side]).reshape([examples, 1, side, side]);
+    let labels = numbers(&golden["labels"]).iter().map(|label| *label as i64).collect();
+    let batch = Batch {
+        labels: integers(labels),
+        images,
+        indices: (0..examples).collect(),
+    };
+    let network = move |images: Images| {
+        (images.flatten(1, 3) - 0.5)
+            .matmul(first.clone())
+            .tanh()
+            .matmul(second.clone())
+    };
+    (golden, network, batch)
+}
+
+fn integers(values: Vec<i64>) -> Tensor<1, Int> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), Device::cpu().tensors())
+}
+
+#[test]
+fn apgd_takes_the_steps_of_the_reference() {
+    let (golden, network, batch) = golden();
+    let targets = integers(numbers(&golden["targets"]).iter().map(|class| *class as i64).collect());
+    for run in golden["runs"].as_array().unwrap() {
+        let norm = if run["norm"] == "l2" { Norm::L2 } else { Norm::Linf };
+        let targeted = run["objective"] == "targeted-dlr";
+        let apgd = Apgd {
+            objective: if targeted {
+                ApgdObjective::TargetedDlr { targets: 1 }
+            } else {
+                ApgdObjective::CrossEntropy
+            },
+            steps: whole(&golden["steps"]),
+            rho: 0.75,
+            stop_when_fooled: false,
+        };
+        let marks: Vec<usize> = numbers(&golden["checkpoints"])
+            .iter()
+            .map(|mark| *mark as usize)
+            .collect();
+        assert_eq!(apgd.checkpoints(), marks);
+        let threat = threat(norm, &run["epsilon"].to_string());
+        let start = TensorData::new(numbers(&run["start"]), batch.images.dims());
+        let start = Tensor::from_data(start, Device::cpu().tensors());
+        let goals = targeted.then(|| targets.clone());
+        let mut climb = apgd.begin(&network, &batch, goals, start, &threat).unwrap();
+        let what = format!("{norm}, {}", run["objective"]);
+        for done in 0..apgd.steps {
+            apgd.advance(&network, &mut climb, done, &threat).unwrap();
+            let step_sizes = read(climb.step_size.clone()).unwrap();
+            let expected = numbers(&run["step_sizes"][done]);
+            for (found, expected) in step_sizes.iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{what}, step {done}: step sizes {step_sizes:?}, expected {expected:?}"
+                );
+            }
+            if (done + 1) % 6 == 0 {
+                let expected = numbers(&run["every_sixth"][done / 6]);
+                for (found, expected) in read(climb.current.clone()).unwrap().iter().zip(expected) {
+                    assert!(
+                        (found - expected).abs() < 1e-4,
+                        "{what}, step {done}: {found}, expected {expected}"
+                    );
+                }
+            }
+        }
+        for (found, expected) in read(climb.best_value).unwrap().iter().zip(numbers(&run["best_value"])) {
+            // A ratio whose denominator is small enlarges rounding.
+            assert!(
+                (found - expected).abs() < 2e-3 * expected.abs().max(1.0),
+                "{what}: best {found}, expected {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn apgd_looks_at_its_step_where_the_paper_says() {
+    let marks = |name: &str| match spec(name).method {
+        Method::Apgd(apgd) => apgd.checkpoints(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(marks("apgd-ce"), [22, 41, 57, 70, 80, 87, 93, 99]);
+    assert_eq!(marks("apgd-ce-50"), [11, 21, 29, 35, 40, 44, 47]);
+    assert_eq!(marks("apgd-ce-5"), [2, 3, 4]);
+    assert!(marks("apgd-ce-1").is_empty());
+}
+
+#[test]
+fn spsa_estimates_as_the_reference_does() {
+    let (golden, network, batch) = golden();
+    let spsa = &golden["spsa"];
+    let images = |values: &serde_json::Value| -> Images {
+        Tensor::from_data(
+            TensorData::new(numbers(values), batch.images.dims()),
+            Device::cpu().tensors(),
+        )
+    };
+    let directions = spsa["directions"].as_array().unwrap().iter().map(images);
+    let margin = |images: Images| losses::margin(network(images), batch.labels.clone());
+    let delta = spsa["delta"].as_f64().unwrap() as f32;
+    let found = read(estimate_gradient(&margin, &batch.images, directions, delta)).unwrap();
+    for (found, expected) in found.iter().zip(numbers(&spsa["gradient"])) {
+        // Differences of logits near 1 over 0.02: rounding is enlarged fifty times.
+        assert!((found - expected).abs() < 1e-4, "{found}, expected {expected}");
     }
 }

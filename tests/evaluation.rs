@@ -9,7 +9,8 @@ use martlet::{
     control::Control,
     data::Dataset,
     evaluation::{
-        EvaluateError, Evaluation, EvaluationEvent, Interval, Subject, Suite, Warning, evaluate, evaluate_function,
+        CurveEvent, CurvePoint, EvaluateError, Evaluation, EvaluationEvent, Examination, Interval, Record, Resume,
+        Subject, Suite, Surrogate, Warning, evaluate, evaluate_function, robustness_curve,
     },
     nn::{Architecture, Mode, Model, weights},
     random::Rng,
@@ -89,6 +90,7 @@ fn run(
         description: "a test".into(),
         logits,
         attacked: logits,
+        surrogate: None,
     };
     evaluate_function(
         &subject,
@@ -217,6 +219,7 @@ fn restarts_never_raise_accuracy_and_attack_only_what_stands() {
             description: String::new(),
             logits: &network,
             attacked: &attacked,
+            surrogate: None,
         };
         let suite = Suite {
             attacks: vec![spec],
@@ -273,6 +276,7 @@ fn progress_only_rises_and_ends_at_the_whole() {
         description: String::new(),
         logits: &network,
         attacked: &network,
+        surrogate: None,
     };
     let mut note = |event| match event {
         EvaluationEvent::Started { examples, attacks } => {
@@ -319,6 +323,7 @@ fn a_stopped_evaluation_is_no_result() {
         description: String::new(),
         logits: &network,
         attacked: &network,
+        surrogate: None,
     };
     let mut finished = 0;
     let mut note = |event| {
@@ -373,7 +378,8 @@ fn json_has_the_agreed_shape_and_reads_back() {
     assert_eq!(pgd["objective"], "cross-entropy");
     assert_eq!(pgd["accuracy"], json["accuracy"]["pgd-20"]);
     assert!(pgd["correct"].is_u64() && pgd["interval"]["low"].is_f64() && pgd["seconds"].is_f64());
-    assert!(json["attacks"][0]["step_size"].is_null());
+    assert_eq!(pgd["settings"], "20 steps of 8/255/10");
+    assert_eq!(json["attacks"][0]["method"], "natural");
     let small = json["warnings"]
         .as_array()
         .unwrap()
@@ -393,7 +399,7 @@ fn json_has_the_agreed_shape_and_reads_back() {
     );
     assert_eq!(kinds(&read), kinds(&found));
     for (read, found) in read.attacks.iter().zip(&found.attacks) {
-        assert_eq!((&read.name, &read.step_size), (&found.name, &found.step_size));
+        assert_eq!((&read.name, &read.method), (&found.name, &found.method));
         assert_eq!(read.standing.correct, found.standing.correct);
         assert!((read.accuracy() - found.accuracy()).abs() < 1e-12);
     }
@@ -504,7 +510,9 @@ fn a_model_that_does_not_fit_the_data_is_refused() {
 
 // Warnings: each is provoked once, and a sound model has none of those that speak of masked gradients.
 
-const OF_MASKED_GRADIENTS: [&str; 8] = [
+const OF_MASKED_GRADIENTS: [&str; 10] = [
+    "gradient-free-stronger-than-gradient",
+    "fab-stronger-than-apgd",
     "fgsm-stronger-than-pgd",
     "noise-stronger-than-gradient",
     "success-not-rising-with-epsilon",
@@ -640,14 +648,12 @@ fn fgsm_that_beats_pgd_is_said() {
 
 #[test]
 fn steps_that_still_help_are_said() {
-    let short = AttackSpec {
-        step_size: Some("0.002".parse().unwrap()),
-        .."pgd-5".parse().unwrap()
+    let stepping = |name: &str| {
+        let mut attack: AttackSpec = name.parse().unwrap();
+        attack.ascent_mut().unwrap().step_size = Some("0.002".parse().unwrap());
+        attack
     };
-    let long = AttackSpec {
-        step_size: Some("0.002".parse().unwrap()),
-        .."pgd-80".parse().unwrap()
-    };
+    let (short, long) = (stepping("pgd-5"), stepping("pgd-80"));
     let suite = Suite {
         attacks: vec![short, long],
         ..suite("natural")
@@ -738,4 +744,383 @@ fn an_unusual_radius_is_said_and_the_caller_can_add() {
             .count(),
         1
     );
+}
+
+#[test]
+fn in_turn_the_fallen_are_spared_and_each_part_has_its_figure() {
+    let network = network();
+    let dataset = dataset(90);
+    let suite = suite("pgd-10,autoattack-fast");
+    let seen = Cell::new(0);
+    let attacked = |images: Images| {
+        seen.set(seen.get() + images.dims()[0]);
+        network(images)
+    };
+    let subject = Subject {
+        description: String::new(),
+        logits: &network,
+        attacked: &attacked,
+        surrogate: None,
+    };
+    let threat = threat("0.05");
+    let (mut finished, mut last) = (Vec::new(), 0.0);
+    let mut note = |event| match event {
+        EvaluationEvent::AttackFinished(result) => finished.push(result.name),
+        EvaluationEvent::Progress { fraction, .. } => {
+            assert!(fraction >= last, "{fraction} after {last}");
+            last = fraction;
+        }
+        _ => {}
+    };
+    let found = evaluate_function(
+        &subject,
+        &dataset,
+        &suite,
+        &threat,
+        &Device::cpu(),
+        &Control::new(),
+        &mut note,
+    )
+    .unwrap();
+    let names = [
+        "natural",
+        "pgd-10",
+        "autoattack-fast/apgd-ce-50",
+        "autoattack-fast/apgd-dlr-t-20",
+        "autoattack-fast/fab-t-10",
+        "autoattack-fast/square-500",
+        "autoattack-fast",
+    ];
+    assert_eq!(finished, names);
+    assert!(last > 0.999, "{last}");
+    let left: Vec<usize> = found.attacks.iter().map(|attack| attack.standing.correct).collect();
+    assert!(left[2..].is_sorted_by(|a, b| a >= b), "{left:?}");
+    assert_eq!(left[5], left[6]);
+    assert_eq!(found.worst_case.correct, left[1].min(left[6]));
+    assert!(left[2] > 0 && left[2] < 80, "some fall and some stand: {left:?}");
+    // What fell to the first part keeps its fate in the next ones.
+    for example in found.examples.iter().filter(|example| !example.attacks[2].robust) {
+        assert!(
+            example.attacks[3..]
+                .iter()
+                .all(|outcome| *outcome == example.attacks[2])
+        );
+    }
+    // The first part's figure is that of the attack alone, and no less is seen of it than its work.
+    let alone = run(&network, &dataset, &self::suite("apgd-ce-50"), &threat).unwrap();
+    assert_eq!(alone.attacks[1].standing.correct, left[2]);
+    assert!(!kinds(&found).contains(&"no-strong-attack-in-suite"));
+    assert!(
+        found.attacks[6]
+            .settings
+            .contains("fab-t-10 (towards 9 classes, 10 steps each")
+    );
+    assert!(found.attacks[5].settings.contains("500 queries"));
+    let json = found.to_json(true).unwrap();
+    let read: Evaluation = serde_json::from_str(&json).unwrap();
+    assert_eq!(read.attacks[6].method, found.attacks[6].method);
+}
+
+#[test]
+fn nothing_is_attacked_in_a_ball_without_room() {
+    let network = network();
+    let never = |images: Images| -> Logits { panic!("{:?} attacked at ε = 0", images.dims()) };
+    let subject = Subject {
+        description: String::new(),
+        logits: &network,
+        attacked: &never,
+        surrogate: None,
+    };
+    let found = evaluate_function(
+        &subject,
+        &dataset(20),
+        &suite("fgsm,pgd-5,autoattack"),
+        &threat("0"),
+        &Device::cpu(),
+        &Control::new(),
+        &mut |_| {},
+    )
+    .unwrap();
+    assert!(
+        found
+            .attacks
+            .iter()
+            .all(|attack| attack.accuracy() == found.natural_accuracy())
+    );
+}
+
+#[test]
+fn square_finds_what_masked_gradients_hide() {
+    // The answer is that of a coarsely rounded image; the gradient is that of a faint ripple which points nowhere useful.
+    let network = network();
+    let masked = |images: Images| {
+        let rounded = network((images.clone().inner() * 12.0).round() / 12.0);
+        let ripple: Logits = (images.flatten::<2>(1, 3) * 300.0)
+            .sin()
+            .slice([0..rounded.dims()[0], 0..CLASSES])
+            * 1e-4;
+        rounded + ripple
+    };
+    let found = run(
+        &masked,
+        &dataset(120),
+        &suite("pgd-10,apgd-ce-30,apgd-dlr-t-10,square-500"),
+        &threat("0.08"),
+    )
+    .unwrap();
+    assert!(
+        kinds(&found).contains(&"gradient-free-stronger-than-gradient"),
+        "{:?}",
+        found.accuracy
+    );
+    assert!(found.accuracy.get("square-500") < found.accuracy.get("apgd-ce-30"));
+}
+
+#[test]
+fn saturated_logits_mask_cross_entropy_and_nothing_else() {
+    let network = network();
+    // Far beyond what the softmax tells apart: cross-entropy is flat, logits are not.
+    let saturated = |images: Images| network(images) * 1e4;
+    let threat = threat("0.05");
+    let found = run(
+        &saturated,
+        &dataset(120),
+        &suite("apgd-ce-30,fab-t-10,square-500"),
+        &threat,
+    )
+    .unwrap();
+    let seen = kinds(&found);
+    assert!(
+        seen.contains(&"fab-stronger-than-apgd"),
+        "{:?} {seen:?}",
+        found.accuracy
+    );
+    // The targeted ratio does not depend on the scale.
+    let [scaled, plain] = [&saturated as &dyn Fn(Images) -> Logits, &network].map(|logits| {
+        let found = run(logits, &dataset(120), &suite("apgd-dlr-t-20"), &threat).unwrap();
+        found.attacks[1].standing.correct
+    });
+    assert!(scaled.abs_diff(plain) <= 1, "{scaled} and {plain}");
+}
+
+#[test]
+fn a_pgd_that_is_far_above_autoattack_is_said() {
+    let network = network();
+    let saturated = |images: Images| network(images) * 1e4;
+    let found = run(
+        &saturated,
+        &dataset(120),
+        &suite("pgd-10,autoattack-fast"),
+        &threat("0.05"),
+    )
+    .unwrap();
+    assert!(
+        kinds(&found).contains(&"pgd-far-above-autoattack"),
+        "{:?}",
+        found.accuracy
+    );
+    let sound = run(
+        &network,
+        &dataset(120),
+        &suite("pgd-20,autoattack-fast"),
+        &threat("0.02"),
+    )
+    .unwrap();
+    assert!(
+        !kinds(&sound).contains(&"pgd-far-above-autoattack"),
+        "{:?}",
+        sound.accuracy
+    );
+    for kind in kinds(&sound) {
+        assert!(!OF_MASKED_GRADIENTS.contains(&kind), "{:?}", sound.warnings);
+    }
+}
+
+#[test]
+fn transfer_is_crafted_on_the_surrogate_and_compared_example_by_example() {
+    let network = network();
+    let mut rng = Rng::new(77);
+    let noise = matrix(&mut rng, PIXELS, CLASSES) * 0.4;
+    // A relative of the model: near enough to transfer to some extent.
+    let relative = |images: Images| network(images.clone()) + images.flatten::<2>(1, 3).matmul(noise.clone());
+    let subject = |surrogate| Subject {
+        description: String::new(),
+        logits: &network,
+        attacked: &network,
+        surrogate,
+    };
+    let mut suite = suite("transfer-pgd-10");
+    suite.add_white_boxes();
+    let run = |subject: &Subject| {
+        evaluate_function(
+            subject,
+            &dataset(90),
+            &suite,
+            &threat("0.03"),
+            &Device::cpu(),
+            &Control::new(),
+            &mut |_| {},
+        )
+    };
+    let surrogate = Surrogate {
+        description: "a relative".into(),
+        attacked: &relative,
+    };
+    let found = run(&subject(Some(surrogate))).unwrap();
+    let names: Vec<&str> = found.attacks.iter().map(|attack| attack.name.as_str()).collect();
+    assert_eq!(names, ["natural", "pgd-10", "transfer-pgd-10"]);
+    assert_eq!(found.surrogate.as_deref(), Some("a relative"));
+    let [comparison] = found.transfers.as_slice() else {
+        panic!("{:?}", found.transfers);
+    };
+    let all = comparison.both + comparison.only_white_box + comparison.only_transfer + comparison.neither;
+    assert_eq!(all, found.attacks[0].standing.correct);
+    assert_eq!(
+        comparison.neither + comparison.only_transfer,
+        found.attacks[1].standing.correct
+    );
+    assert_eq!(
+        comparison.neither + comparison.only_white_box,
+        found.attacks[2].standing.correct
+    );
+    assert!(comparison.both > 0 && comparison.only_white_box > 0, "{comparison:?}");
+
+    let missing = run(&subject(None));
+    assert!(matches!(missing, Err(EvaluateError::NoSurrogate { .. })));
+
+    // Where the model hides its gradient, the relative's leads better.
+    let masked = |images: Images| {
+        let value = network(images.clone().inner());
+        let slope: Logits = images.flatten::<2>(1, 3).slice([0..value.dims()[0], 0..CLASSES]);
+        value + (slope.clone() - slope.inner()) * 1e-3
+    };
+    let hidden = Subject {
+        description: String::new(),
+        logits: &masked,
+        attacked: &masked,
+        surrogate: Some(Surrogate {
+            description: "a relative".into(),
+            attacked: &relative,
+        }),
+    };
+    let found = run(&hidden).unwrap();
+    assert!(
+        kinds(&found).contains(&"transfer-stronger-than-white-box"),
+        "{:?}",
+        found.accuracy
+    );
+}
+
+#[test]
+fn a_curve_tells_its_points_as_they_come_and_falls() {
+    let (model, dataset) = wide_resnet_case();
+    let suite = Suite {
+        batch_size: 8,
+        ..suite("natural,fgsm,pgd-5")
+    };
+    let threats = ["0", "0.002", "0.01"].map(threat);
+    let (mut points, mut inside) = (Vec::new(), 0);
+    let mut note = |event| match event {
+        CurveEvent::Point { position, of, point } => {
+            assert_eq!((position, of), (points.len(), 3));
+            points.push(point);
+        }
+        CurveEvent::Evaluating { position, epsilon, .. } => {
+            assert_eq!(position, points.len());
+            assert_eq!(epsilon, threats[position].epsilon);
+            inside += 1;
+        }
+    };
+    let device = Device::cpu();
+    let found = robustness_curve(&model, &dataset, &suite, &threats, &device, &Control::new(), &mut note).unwrap();
+    assert_eq!((found.len(), points.len()), (3, 3));
+    assert!(inside > 10);
+    for (evaluation, point) in found.iter().zip(&points) {
+        assert_eq!(point, &CurvePoint::from(evaluation));
+    }
+    let accuracies: Vec<f64> = points.iter().map(|point| point.worst_case.accuracy).collect();
+    assert_eq!(accuracies[0], found[0].natural_accuracy());
+    assert!(
+        accuracies.is_sorted_by(|a, b| a >= b) && accuracies[2] < accuracies[0],
+        "{accuracies:?}"
+    );
+    assert!(
+        robustness_curve(&model, &dataset, &suite, &[], &device, &Control::new(), &mut |_| {})
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_stopped_evaluation_goes_on_from_its_record_and_from_no_other() {
+    let (model, dataset) = wide_resnet_case();
+    let suite = Suite {
+        batch_size: 8,
+        ..suite("natural,fgsm,pgd-5,cw-5")
+    };
+    let (device, threat) = (Device::cpu(), threat("0.002"));
+    let whole = evaluate(&model, &dataset, &suite, &threat, &device, &Control::new(), &mut |_| {}).unwrap();
+
+    let control = Control::new();
+    let kept = std::cell::RefCell::new(None);
+    let mut keep = |record: &Record| {
+        *kept.borrow_mut() = Some(record.clone());
+        Ok(())
+    };
+    let mut stop_after_fgsm = |event| {
+        if matches!(&event, EvaluationEvent::AttackFinished(result) if result.name == "fgsm") {
+            control.stop();
+        }
+    };
+    let stopped = Examination::new(&model, &dataset, &suite, &threat, &device)
+        .with_resume(Resume {
+            record: None,
+            keep: &mut keep,
+        })
+        .run(&control, &mut stop_after_fgsm);
+    assert!(matches!(stopped, Err(EvaluateError::Stopped { .. })));
+    let text = serde_json::to_string(&kept.take().unwrap()).unwrap();
+    let record = || Some(serde_json::from_str::<Record>(&text).unwrap());
+
+    let mut worked = Vec::new();
+    let resumed = Examination::new(&model, &dataset, &suite, &threat, &device)
+        .with_resume(Resume {
+            record: record(),
+            keep: &mut |_| Ok(()),
+        })
+        .run(&Control::new(), &mut |event| {
+            if let EvaluationEvent::Progress { attack, .. } = event {
+                worked.push(attack);
+            }
+        })
+        .unwrap();
+    assert!(
+        !worked.contains(&"fgsm".to_string()) && worked.contains(&"pgd-5".to_string()),
+        "{worked:?}"
+    );
+    assert_eq!(resumed.examples, whole.examples);
+
+    let other_suite = Suite {
+        seed: 9,
+        ..suite.clone()
+    };
+    let other = Examination::new(&model, &dataset, &other_suite, &threat, &device)
+        .with_resume(Resume {
+            record: record(),
+            keep: &mut |_| Ok(()),
+        })
+        .run(&Control::new(), &mut |_| {});
+    let error = other.unwrap_err();
+    assert!(error.to_string().contains("the seed differs"), "{error}");
+    let shorter = dataset.take(10);
+    let other = Examination::new(&model, &shorter, &suite, &threat, &device)
+        .with_resume(Resume {
+            record: record(),
+            keep: &mut |_| Ok(()),
+        })
+        .run(&Control::new(), &mut |_| {});
+    assert!(matches!(
+        other,
+        Err(EvaluateError::OtherEvaluation { what: "the examples" })
+    ));
 }

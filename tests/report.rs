@@ -310,18 +310,7 @@ fn evaluation(left: &[(&str, usize)]) -> Evaluation {
         .iter()
         .map(|(name, correct)| {
             let spec: AttackSpec = name.parse().unwrap();
-            AttackResult {
-                name: name.to_string(),
-                steps: spec.steps,
-                step_size: spec.objective.map(|_| spec.step_size(&threat)),
-                start: spec.start,
-                restarts: 1,
-                kappa: spec.kappa(),
-                objective: spec.objective,
-                aim: spec.aim,
-                standing: standing(*correct, n),
-                seconds: 1.0,
-            }
+            AttackResult::new(name, &spec, &threat, standing(*correct, n), 1.0)
         })
         .collect();
     let worst = left.iter().map(|(_, correct)| *correct).min().unwrap();
@@ -348,6 +337,9 @@ fn evaluation(left: &[(&str, usize)]) -> Evaluation {
         attacks,
         worst_case: standing(worst, n),
         warnings: vec![Warning::SmallSample { n, half_width: 0.15 }],
+        surrogate: None,
+        transfers: Vec::new(),
+        curve: Vec::new(),
         seconds: 2.0,
         examples: (0..n)
             .map(|index| ExampleResult {
@@ -462,7 +454,7 @@ fn a_page_leaves_nothing_out_that_a_figure_depends_on() {
         "N = 40",
         "ε = 8/255",
         "8/255/10",
-        ">50<",
+        "κ = 50",
         "90.0 %",
         "45.0 %",
         "JPEG copy",

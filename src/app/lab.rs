@@ -380,8 +380,8 @@ fn find(request: &Request) -> anyhow::Result<Finding> {
         norm: wish.norm,
         epsilon,
     };
-    if let Some(target) = wish.target {
-        attack.aim = Aim::Target(target);
+    if let (Some(target), Some(ascent)) = (wish.target, attack.ascent_mut()) {
+        ascent.aim = Aim::Target(target);
     }
     let traces = request
         .subjects

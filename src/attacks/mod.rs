@@ -1,6 +1,16 @@
-//! Inner maximisation: attacks as small values that see a function from images to logits, and nothing else.
+//! Inner maximisation and evaluation: attacks as small values that see a function from images to logits, and nothing else.
+//!
+//! An attack is one file with its numbers, its names and its loop, and one line in each table of [`Method`].
 
+mod apgd;
+mod autoattack;
+mod fab;
+mod natural;
 mod pgd;
+mod spsa;
+mod square;
+mod standing;
+mod transfer;
 
 use std::{fmt, str::FromStr};
 
@@ -8,13 +18,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     compute::DeviceError,
-    losses,
     random::Rng,
     shapes::{Batch, Images, Logits},
-    threat::{Magnitude, Norm, Start, ThreatModel},
+    threat::ThreatModel,
 };
 
-pub use pgd::{Keep, Pgd, maximise, value_and_gradient};
+pub use apgd::{Apgd, ApgdObjective, Climb};
+pub use autoattack::InTurn;
+pub use fab::Fab;
+pub use natural::Natural;
+pub use pgd::{Aim, Ascent, DEFAULT_KAPPA, Keep, Objective, Pgd, maximise, value_and_gradient};
+pub use spsa::{Spsa, estimate_gradient};
+pub use square::Square;
+pub use transfer::Transfer;
 
 /// Why an attack could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -55,115 +71,189 @@ pub trait Attack {
         threat: &ThreatModel,
         rng: &mut Rng,
     ) -> Result<Images, AttackError>;
+
+    /// Its numbers under `threat`, as a person reads them; empty where it has none.
+    fn settings(&self, threat: &ThreatModel) -> String;
+
+    /// The work that it does on one example that withstands it, in forward passes.
+    fn passes(&self) -> usize;
 }
 
-/// What a gradient attack climbs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Objective {
-    /// [`losses::cross_entropy`].
-    CrossEntropy,
-    /// [`losses::carlini_wagner`] with its κ.
-    CarliniWagner {
-        /// The lead of a wrong class at which the objective stops.
-        kappa: f32,
-    },
+/// What a forward and a backward pass cost, in forward passes.
+pub const GRADIENT_COST: usize = 3;
+
+/// The wrong classes that targeted attacks of the standard suite try, the likeliest first; K − 1 where there are fewer.
+///
+/// # Source
+/// AutoAttack's reference code, `n_target_classes`.
+const TARGETS: usize = 9;
+
+/// Each attack with its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "kebab-case")]
+pub enum Method {
+    /// No attack.
+    Natural(Natural),
+    /// Projected gradient ascent: FGSM, PGD, CW∞.
+    Pgd(Ascent),
+    /// PGD that sets its own step size.
+    Apgd(Apgd),
+    /// The fast adaptive boundary attack, targeted.
+    Fab(Fab),
+    /// Random search in squares, without gradients.
+    Square(Square),
+    /// Gradients estimated from the function's values.
+    Spsa(Spsa),
+    /// Crafted on another model.
+    Transfer(Transfer),
+    /// One attack after another, each on what still stands.
+    InTurn(InTurn),
 }
 
-/// κ where a person gives none. The paper's was never published; at 50 the objective does not stop early on
-/// unnormalised logits, as in the code that its baselines share.
-pub const DEFAULT_KAPPA: f32 = 50.0;
+/// How an attack reads its own name; `None` where the name is another's.
+type Named = fn(&str) -> Option<Method>;
 
-/// Which class an attack drives towards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Aim {
-    /// Any wrong class.
-    Untargeted,
-    /// One class: the attack climbs towards it. Success still means an answer other than the true class.
-    Target(usize),
+/// Every attack's way to read its name.
+const NAMED: [Named; 8] = [
+    natural::named,
+    pgd::named,
+    apgd::named,
+    fab::named,
+    square::named,
+    spsa::named,
+    transfer::named,
+    autoattack::named,
+];
+
+impl Method {
+    /// Whether it is attacks in turn, each of which has a result of its own.
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Self::InTurn(_))
+    }
+
+    /// The attack behind the method.
+    fn attack(&self) -> &dyn Attack {
+        match self {
+            Self::Natural(attack) => attack,
+            Self::Pgd(attack) => attack,
+            Self::Apgd(attack) => attack,
+            Self::Fab(attack) => attack,
+            Self::Square(attack) => attack,
+            Self::Spsa(attack) => attack,
+            Self::Transfer(attack) => attack,
+            Self::InTurn(attack) => attack,
+        }
+    }
 }
 
 /// An attack of a suite, with every number that its result depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttackSpec {
-    /// How it was asked for: `natural`, `fgsm`, `pgd-20`, `cw-20`.
+    /// How it was asked for: `natural`, `fgsm`, `pgd-20`, `apgd-ce`, `autoattack`.
     pub name: String,
-    /// What it climbs; `None` leaves the images as they are.
-    pub objective: Option<Objective>,
-    /// Any wrong class, or one.
-    pub aim: Aim,
-    /// Gradient steps.
-    pub steps: usize,
-    /// The length of a step; `None` follows the paper: ε for FGSM, ε/10 from 20 steps on, ε/4 below.
-    pub step_size: Option<Magnitude>,
-    /// Where it starts.
-    pub start: Start,
+    /// What it does, with its numbers.
+    #[serde(flatten)]
+    pub method: Method,
     /// How many times it starts anew; an example is robust only if it withstands all of them.
     pub restarts: usize,
 }
 
 impl AttackSpec {
-    /// The step that this attack takes under `threat`.
-    pub fn step_size(&self, threat: &ThreatModel) -> Magnitude {
-        if let Some(step_size) = &self.step_size {
-            return step_size.clone();
+    /// Whether it leaves the images as they are.
+    pub fn is_natural(&self) -> bool {
+        matches!(self.method, Method::Natural(_))
+    }
+
+    /// The ascent, where it is FGSM, PGD or CW∞.
+    pub fn ascent(&self) -> Option<&Ascent> {
+        match &self.method {
+            Method::Pgd(ascent) => Some(ascent),
+            _ => None,
         }
-        match (threat.norm, self.steps) {
-            (_, 0 | 1) => threat.epsilon.clone(),
-            (Norm::Linf, 2..20) => threat.epsilon.divided_by(4),
-            (Norm::Linf, _) => threat.epsilon.divided_by(10),
-            // 2.5·ε/steps reaches the boundary from any start in the ball (Madry et al., 2018).
-            (Norm::L2, steps) => threat.epsilon.scaled((2.5 / steps as f64).min(0.999)),
+    }
+
+    /// The ascent, to change its numbers.
+    pub fn ascent_mut(&mut self) -> Option<&mut Ascent> {
+        match &mut self.method {
+            Method::Pgd(ascent) => Some(ascent),
+            Method::Transfer(transfer) => transfer.attack.ascent_mut(),
+            _ => None,
         }
     }
 
     /// κ, where the objective has one.
     pub fn kappa(&self) -> Option<f32> {
-        match self.objective {
-            Some(Objective::CarliniWagner { kappa }) => Some(kappa),
-            _ => None,
+        self.ascent().and_then(Ascent::kappa)
+    }
+
+    /// The attacks that it runs in turn, each on what still stands; none for an attack of one piece.
+    pub fn components(&self) -> &[AttackSpec] {
+        match &self.method {
+            Method::InTurn(in_turn) => &in_turn.attacks,
+            _ => &[],
         }
+    }
+
+    /// Whether it is crafted on a surrogate: then the function that [`Attack::perturb`] gets is the surrogate's.
+    pub fn needs_surrogate(&self) -> bool {
+        matches!(self.method, Method::Transfer(_)) || self.components().iter().any(Self::needs_surrogate)
+    }
+
+    /// It with every number that follows from the threat model filled in.
+    pub fn under(&self, threat: &ThreatModel) -> Self {
+        let mut filled = self.clone();
+        if let Some(ascent) = filled.ascent_mut() {
+            ascent.step_size = Some(ascent.step_size(threat));
+        }
+        filled
+    }
+
+    /// It as it begins its `restart`-th time, counted from 0: what starts at the natural image once starts at random after.
+    pub fn restarted(&self, restart: usize) -> Self {
+        let mut again = self.clone();
+        if let (Method::Fab(fab), 1..) = (&mut again.method, restart) {
+            fab.random_start = true;
+        }
+        again
     }
 }
 
 /// A name that is no attack.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown attack {0:?}; expected natural, fgsm, pgd-STEPS, or cw-STEPS, such as pgd-20")]
+#[error(
+    "unknown attack {0:?}; expected natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, \
+     autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20"
+)]
 pub struct UnknownAttack(String);
 
 impl FromStr for AttackSpec {
     type Err = UnknownAttack;
     fn from_str(name: &str) -> Result<Self, UnknownAttack> {
-        let unknown = || UnknownAttack(name.to_string());
-        let steps_after = |prefix: &str| -> Option<usize> {
-            let steps = name.strip_prefix(prefix)?.parse().ok()?;
-            (1..=100_000).contains(&steps).then_some(steps)
-        };
-        let (objective, steps, start) = if name == "natural" {
-            (None, 0, Start::Natural)
-        } else if name == "fgsm" {
-            (Some(Objective::CrossEntropy), 1, Start::Natural)
-        } else if let Some(steps) = steps_after("pgd-") {
-            (Some(Objective::CrossEntropy), steps, Start::Uniform)
-        } else if let Some(steps) = steps_after("cw-") {
-            (
-                Some(Objective::CarliniWagner { kappa: DEFAULT_KAPPA }),
-                steps,
-                Start::Uniform,
-            )
-        } else {
-            return Err(unknown());
-        };
+        let method = NAMED.iter().find_map(|named| named(name));
         Ok(Self {
             name: name.to_string(),
-            objective,
-            aim: Aim::Untargeted,
-            steps,
-            step_size: None,
-            start,
+            method: method.ok_or_else(|| UnknownAttack(name.to_string()))?,
             restarts: 1,
         })
+    }
+}
+
+/// The number after `name-`, or `default` where the name stands alone.
+fn counted(text: &str, name: &str, default: usize) -> Option<usize> {
+    let rest = text.strip_prefix(name)?;
+    if rest.is_empty() {
+        return Some(default);
+    }
+    let count = rest.strip_prefix('-')?.parse().ok()?;
+    (1..=100_000).contains(&count).then_some(count)
+}
+
+/// `1 step`, `20 steps`.
+fn steps_text(steps: usize) -> String {
+    if steps == 1 {
+        "1 step".to_string()
+    } else {
+        format!("{steps} steps")
     }
 }
 
@@ -181,35 +271,19 @@ impl Attack for AttackSpec {
         threat: &ThreatModel,
         rng: &mut Rng,
     ) -> Result<Images, AttackError> {
-        let Some(objective) = self.objective else {
-            return Ok(batch.images.clone());
-        };
-        let labels = match self.aim {
-            Aim::Untargeted => batch.labels.clone(),
-            Aim::Target(class) => batch.labels.zeros_like().add_scalar(class as i64),
-        };
-        let climb = |images: Images| {
-            let value = match objective {
-                Objective::CrossEntropy => losses::cross_entropy(logits(images), labels.clone()),
-                Objective::CarliniWagner { kappa } if self.aim == Aim::Untargeted => {
-                    losses::carlini_wagner(logits(images), labels.clone(), kappa)
-                }
-                // Driving to a class: the class's lead over the others grows until it is κ.
-                Objective::CarliniWagner { kappa } => losses::margin(logits(images), labels.clone()).clamp_min(-kappa),
-            };
-            if self.aim == Aim::Untargeted {
-                value
-            } else {
-                value.neg()
-            }
-        };
-        let pgd = Pgd {
-            steps: self.steps,
-            step_size: self.step_size(threat),
-            start: self.start,
-            restarts: 1,
-            keep: Keep::Last,
-        };
-        maximise(&climb, &batch.images, threat, &pgd, rng)
+        self.method.attack().perturb(logits, batch, threat, rng)
+    }
+
+    fn settings(&self, threat: &ThreatModel) -> String {
+        let settings = self.method.attack().settings(threat);
+        if self.restarts > 1 {
+            format!("{settings}, {} starts", self.restarts)
+        } else {
+            settings
+        }
+    }
+
+    fn passes(&self) -> usize {
+        self.restarts.max(1) * (self.method.attack().passes() + 1)
     }
 }

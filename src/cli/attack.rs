@@ -30,7 +30,7 @@ use crate::{
 pub struct AttackArguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// fgsm, pgd-STEPS or cw-STEPS.
+    /// Any attack of `martlet evaluate`.
     #[arg(long, default_value = "pgd-20")]
     attack: String,
     #[command(flatten)]
@@ -60,6 +60,10 @@ const ENLARGED: u32 = 6;
 
 pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     let mut attack = arguments.numbers.attack(&arguments.attack)?;
+    if attack.needs_surrogate() {
+        let wrong = format!("{} needs a surrogate, which `martlet evaluate` takes", attack.name);
+        return Err(WrongUse(wrong).into());
+    }
     arguments.model.limit.get_or_insert(DEFAULT_LIMIT);
     let (device, _) = open_device(&arguments.device.device, false)?;
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
@@ -72,7 +76,11 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
             );
             return Err(WrongUse(wrong).into());
         }
-        attack.aim = Aim::Target(target);
+        let Some(ascent) = attack.ascent_mut() else {
+            let wrong = format!("--target: expected fgsm, pgd-STEPS or cw-STEPS, got {}", attack.name);
+            return Err(WrongUse(wrong).into());
+        };
+        ascent.aim = Aim::Target(target);
     }
     let batch = dataset.batch(&(0..dataset.len()).collect::<Vec<_>>(), &device);
     let logits = |images| loaded.model.forward(images, Mode::Eval);
@@ -149,12 +157,10 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
         say(table(&rows));
         let right = (0..dataset.len()).filter(|i| before[*i] == labels[*i]);
         let fooled = right.clone().filter(|i| after[*i] != labels[*i]).count();
-        let kappa = attack.kappa().map(|kappa| format!(", κ = {kappa}")).unwrap_or_default();
         note(format!(
-            "{} with {} steps of {}{kappa}, {threat}: {fooled} of {} correctly classified images fooled; pictures and adversarial.npz in {}",
+            "{} with {}, {threat}: {fooled} of {} correctly classified images fooled; pictures and adversarial.npz in {}",
             attack.name,
-            attack.steps,
-            attack.step_size(threat),
+            attack.settings(threat),
             right.count(),
             arguments.out.display()
         ));

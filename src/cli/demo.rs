@@ -318,7 +318,7 @@ fn tell(first: &Contestant, second: &Contestant, verdict: &[String]) {
     ]);
     say(format!("\n{}", table(&rows)));
     let evaluation = &first.evaluation;
-    let kappa = evaluation.attacks.iter().find_map(|attack| attack.kappa);
+    let kappa = evaluation.attacks.iter().find_map(|attack| attack.kappa());
     say(format!(
         "N = {} test characters, {} ε = {}; in brackets 95 % intervals, differences in percentage points{}",
         evaluation.n,

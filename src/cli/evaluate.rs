@@ -1,6 +1,9 @@
 //! `martlet evaluate`.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -13,24 +16,38 @@ use super::{
 };
 use crate::{
     attacks::{AttackSpec, Objective},
-    evaluation::{Evaluation, EvaluationEvent, Suite, Warning, evaluate},
+    control::Control,
+    evaluation::{CurveEvent, CurvePoint, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite, Warning},
     runs::write_atomic,
-    threat::Magnitude,
+    threat::{Magnitude, ThreatModel},
 };
 
 /// Arguments of `martlet evaluate`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet evaluate runs/mnist-mart-1\n  martlet evaluate weights.pt --network resnet-18 --dataset cifar10:DIR --epsilon 8/255 --attacks natural,pgd-20\n  martlet evaluate runs/mnist-mart-1 --json - | jq .accuracy"
+    after_help = "Examples:\n  martlet evaluate runs/mnist-mart-1\n  martlet evaluate weights.pt --network resnet-18 --dataset cifar10:DIR --epsilon 8/255 --attacks natural,pgd-20\n  martlet evaluate runs/mnist-mart-1 --json - | jq .accuracy\n  martlet evaluate runs/mnist-mart-1 --attacks natural,pgd-20,autoattack --resume-file mart.state\n  martlet evaluate runs/mnist-mart-1 --attacks pgd-20 --epsilons 0,0.1,0.2,0.3\n  martlet evaluate runs/mnist-mart-1 --surrogate runs/mnist-standard-1 --attacks transfer-fgsm,transfer-pgd-20"
 )]
 pub struct EvaluateArguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS.
+    /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, autoattack,
+    /// autoattack-fast; transfer- before one of them.
     #[arg(long, value_delimiter = ',', default_value = "natural,fgsm,pgd-20,cw-20")]
     attacks: Vec<String>,
     #[command(flatten)]
     numbers: AttackNumbers,
+    /// The model that transfer attacks are crafted on: a run, or a file of weights.
+    #[arg(long, value_name = "RUN|FILE")]
+    surrogate: Option<PathBuf>,
+    /// The surrogate's network; a run knows its own.
+    #[arg(long, value_name = "NETWORK", requires = "surrogate")]
+    surrogate_network: Option<String>,
+    /// Several radii, such as 0,2/255,4/255,8/255: the suite at each of them.
+    #[arg(long, value_delimiter = ',', value_name = "EPSILONS")]
+    epsilons: Vec<Magnitude>,
+    /// Keep finished attacks in this file, and go on from it where it is there.
+    #[arg(long, value_name = "FILE")]
+    resume_file: Option<PathBuf>,
     /// The seed of the random starts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,14 +87,18 @@ impl AttackNumbers {
     /// The attack called `name` with these numbers.
     pub fn attack(&self, name: &str) -> Result<AttackSpec> {
         let mut attack = AttackSpec::from_str(name.trim()).map_err(|error| super::WrongUse(error.to_string()))?;
-        if attack.steps > 1 {
-            if self.step_size.is_some() {
-                attack.step_size.clone_from(&self.step_size);
+        let mut begins_anew = !attack.is_natural() && attack.components().is_empty();
+        if let Some(ascent) = attack.ascent_mut() {
+            begins_anew = ascent.steps > 1;
+            if begins_anew && self.step_size.is_some() {
+                ascent.step_size.clone_from(&self.step_size);
             }
-            attack.restarts = self.restarts.max(1);
+            if let (Some(kappa), Objective::CarliniWagner { kappa: own }) = (self.kappa, &mut ascent.objective) {
+                *own = kappa;
+            }
         }
-        if let (Some(kappa), Some(Objective::CarliniWagner { kappa: own })) = (self.kappa, &mut attack.objective) {
-            *own = kappa;
+        if begins_anew {
+            attack.restarts = self.restarts.max(1);
         }
         Ok(attack)
     }
@@ -91,22 +112,54 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut suite = Suite::new(attacks);
     (suite.batch_size, suite.seed, suite.probes) = (arguments.batch_size, arguments.seed, !arguments.no_probes);
+    suite.add_white_boxes();
+    if arguments.surrogate.is_none()
+        && let Some(attack) = suite.attacks.iter().find(|attack| attack.needs_surrogate())
+    {
+        return Err(super::WrongUse(format!("{} is crafted on another model: add --surrogate", attack.name)).into());
+    }
     let control = stop_on_interrupt();
     let to_stdout = arguments.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
     let (device, _) = open_device(&arguments.device.device, false)?;
-    let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
+    let runs_dir = &arguments.runs_dir.runs_dir;
+    let loaded = arguments.model.load(runs_dir, &device)?;
+    let surrogate = arguments.surrogate.as_ref().map(|path| {
+        let network = arguments.surrogate_network.as_ref();
+        let other = arguments
+            .model
+            .load_other(path, network, runs_dir, &loaded.dataset, &device);
+        other.with_context(|| format!("the surrogate cannot be loaded: {}", path.display()))
+    });
+    let surrogate = surrogate.transpose()?;
+
+    let mut examination = Examination::new(&loaded.model, &loaded.dataset, &suite, &loaded.threat, &device);
+    if let (Some(other), Some(path)) = (&surrogate, &arguments.surrogate) {
+        examination = examination.with_surrogate(path.display().to_string(), other);
+    }
+    let mut keep = |record: &Record| match &arguments.resume_file {
+        Some(path) => write_atomic(path, &serde_json::to_vec(record)?).map_err(std::io::Error::other),
+        None => Ok(()),
+    };
+    if let Some(path) = &arguments.resume_file {
+        let record = known_record(path)?;
+        if record.is_some() {
+            note(format!("going on from {}", path.display()));
+        }
+        let keep = &mut keep;
+        examination = examination.with_resume(Resume { record, keep });
+    }
     let mut progress = Progress::new();
-    let mut evaluation = evaluate(
-        &loaded.model,
-        &loaded.dataset,
-        &suite,
-        &loaded.threat,
-        &device,
-        &control,
-        &mut |event| {
-            progress.tell(event);
-        },
-    )?;
+    let mut evaluation = if arguments.epsilons.is_empty() {
+        examination.run(&control, &mut |event| progress.tell(event))?
+    } else {
+        curve(
+            examination,
+            &arguments.epsilons,
+            &loaded.threat,
+            &control,
+            &mut progress,
+        )?
+    };
     progress.finish();
     evaluation.dataset.split = Some(arguments.model.split.clone());
     if loaded.chosen_on_this_split {
@@ -133,20 +186,76 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     Ok(())
 }
 
+/// The record of an evaluation that was stopped, where there is one.
+fn known_record(path: &Path) -> Result<Option<Record>> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let record = serde_json::from_slice(&bytes);
+            record.map(Some).with_context(|| {
+                format!(
+                    "expected the record of a stopped evaluation; name another file, or remove this one: {}",
+                    path.display()
+                )
+            })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("the record cannot be read: {}", path.display())),
+    }
+}
+
+/// The suite at several radii. The result is that at the model's own ε, or else at the largest, with the whole curve.
+fn curve(
+    examination: Examination,
+    epsilons: &[Magnitude],
+    own: &ThreatModel,
+    control: &Control,
+    progress: &mut Progress,
+) -> Result<Evaluation> {
+    let mut threats: Vec<ThreatModel> = epsilons
+        .iter()
+        .map(|epsilon| ThreatModel {
+            norm: own.norm,
+            epsilon: epsilon.clone(),
+        })
+        .collect();
+    let radius = |threat: &ThreatModel| threat.epsilon.value();
+    threats.sort_by(|a, b| radius(a).total_cmp(&radius(b)));
+    threats.dedup_by(|a, b| radius(a) == radius(b));
+    let mut points = examination.curve(&threats, control, &mut |event| match event {
+        CurveEvent::Evaluating { event, .. } => progress.tell(event),
+        CurveEvent::Point { position, of, point } => {
+            let worst = percent(point.worst_case.accuracy);
+            note(format!(
+                "ε = {} ({} of {of}): worst case {worst}",
+                point.epsilon,
+                position + 1
+            ));
+        }
+    })?;
+    let whole = points.iter().map(CurvePoint::from).collect();
+    let headline = threats.iter().position(|threat| radius(threat) == radius(own));
+    let mut evaluation = points.swap_remove(headline.unwrap_or(points.len() - 1));
+    evaluation.curve = whole;
+    Ok(evaluation)
+}
+
+/// Accuracy against ε as a table: a row for each radius, a column for each attack.
+fn curve_table(curve: &[CurvePoint]) -> Option<String> {
+    let names = curve.first()?.accuracy.0.iter().map(|(name, _)| name.clone());
+    let mut rows = vec![["ε".to_string()].into_iter().chain(names).collect::<Vec<_>>()];
+    for point in curve {
+        let figures = point.accuracy.0.iter().map(|(_, accuracy)| percent(*accuracy));
+        rows.push([point.epsilon.to_string()].into_iter().chain(figures).collect());
+    }
+    Some(table(&rows))
+}
+
 /// The result as a person reads it: every figure with its N, and every warning.
 pub fn report(evaluation: &Evaluation) -> String {
     let mut rows = vec![
-        [
-            "attack",
-            "accuracy",
-            "95 % interval",
-            "steps",
-            "step size",
-            "starts",
-            "κ",
-        ]
-        .map(str::to_string)
-        .to_vec(),
+        ["attack", "accuracy", "95 % interval", "settings"]
+            .map(str::to_string)
+            .to_vec(),
     ];
     let interval = |standing: &crate::evaluation::Standing| {
         format!(
@@ -160,18 +269,11 @@ pub fn report(evaluation: &Evaluation) -> String {
             attack.name.clone(),
             percent(attack.accuracy()),
             interval(&attack.standing),
-            if attack.steps > 0 {
-                attack.steps.to_string()
-            } else {
+            if attack.method.is_whole() {
                 String::new()
-            },
-            attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default(),
-            if attack.steps > 0 {
-                attack.restarts.to_string()
             } else {
-                String::new()
+                attack.settings.clone()
             },
-            attack.kappa.map(|kappa| kappa.to_string()).unwrap_or_default(),
         ]);
     }
     rows.push(vec![
@@ -193,6 +295,25 @@ pub fn report(evaluation: &Evaluation) -> String {
         evaluation.device,
         duration(evaluation.seconds)
     );
+    for comparison in &evaluation.transfers {
+        text += &format!(
+            "\n{} beside {}: both fooled {}, only {} {}, only {} {}, neither {}",
+            comparison.transfer,
+            comparison.white_box,
+            comparison.both,
+            comparison.transfer,
+            comparison.only_transfer,
+            comparison.white_box,
+            comparison.only_white_box,
+            comparison.neither
+        );
+    }
+    if let Some(surrogate) = &evaluation.surrogate {
+        text += &format!("\nsurrogate: {surrogate}");
+    }
+    if let Some(curve) = curve_table(&evaluation.curve) {
+        text += &format!("\n\n{curve}");
+    }
     if let Some(remark) = &data.note {
         text += &format!("\ndata: {remark}");
     }

@@ -65,21 +65,13 @@ impl ModelOptions {
     /// Loads what the options name.
     pub fn load(&self, runs_dir: &Path, device: &Device) -> Result<Loaded> {
         let run = self.open_run(runs_dir)?;
-        let recipe = match &run {
-            Some(run) => Some(Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")?),
-            None => None,
-        };
+        let recipe = self.recipe_of(run.as_ref())?;
         let source = match (&self.dataset, &recipe) {
             (Some(source), _) => source.clone(),
             (None, Some(recipe)) => recipe.data.source.clone(),
             (None, None) => return Err(wrong("weights alone do not say what they classify: add --dataset").into()),
         };
         let dataset = self.dataset_of(&source, recipe.as_ref())?;
-        let architecture = match (&self.network, &recipe) {
-            (Some(name), _) => Architecture::from_str(name)?,
-            (None, Some(recipe)) => recipe.network,
-            (None, None) => return Err(wrong("weights alone do not say whose they are: add --network").into()),
-        };
         let epsilon = match (&self.epsilon, &recipe) {
             (Some(epsilon), _) => epsilon.clone(),
             (None, Some(recipe)) => recipe.threat.epsilon.clone(),
@@ -90,7 +82,52 @@ impl ModelOptions {
             (None, Some(recipe)) => recipe.threat.norm,
             _ => Norm::Linf,
         };
-        let weights_file = match &run {
+        let model = self.load_model(run.as_ref(), recipe.as_ref(), &dataset, device)?;
+        let on_test = recipe.is_some_and(|recipe| recipe.data.held_out == 0);
+        let chosen_on_this_split = run.is_some()
+            && self.checkpoint == "best"
+            && (self.split == "held-out" || (self.split == "test" && on_test));
+        Ok(Loaded {
+            model,
+            dataset,
+            threat: ThreatModel { norm, epsilon },
+            run,
+            chosen_on_this_split,
+        })
+    }
+
+    /// Loads only the model that `path` names, in the same checkpoint: another one on the same examples.
+    pub fn load_other(
+        &self,
+        path: &Path,
+        network: Option<&String>,
+        runs_dir: &Path,
+        dataset: &Dataset,
+        device: &Device,
+    ) -> Result<Model> {
+        let other = Self {
+            path: path.to_path_buf(),
+            network: network.cloned(),
+            ..self.clone()
+        };
+        let run = other.open_run(runs_dir)?;
+        let recipe = other.recipe_of(run.as_ref())?;
+        other.load_model(run.as_ref(), recipe.as_ref(), dataset, device)
+    }
+
+    fn load_model(
+        &self,
+        run: Option<&Run>,
+        recipe: Option<&Recipe>,
+        dataset: &Dataset,
+        device: &Device,
+    ) -> Result<Model> {
+        let architecture = match (&self.network, recipe) {
+            (Some(name), _) => Architecture::from_str(name)?,
+            (None, Some(recipe)) => recipe.network,
+            (None, None) => return Err(wrong("weights alone do not say whose they are: add --network").into()),
+        };
+        let weights_file = match run {
             None => self.path.clone(),
             Some(run) => {
                 let slot = if self.checkpoint == "last" {
@@ -119,17 +156,12 @@ impl ModelOptions {
         if report.has_remarks() {
             note(&report);
         }
-        let on_test = recipe.is_some_and(|recipe| recipe.data.held_out == 0);
-        let chosen_on_this_split = run.is_some()
-            && self.checkpoint == "best"
-            && (self.split == "held-out" || (self.split == "test" && on_test));
-        Ok(Loaded {
-            model,
-            dataset,
-            threat: ThreatModel { norm, epsilon },
-            run,
-            chosen_on_this_split,
-        })
+        Ok(model)
+    }
+
+    fn recipe_of(&self, run: Option<&Run>) -> Result<Option<Recipe>> {
+        let recipe = run.map(|run| Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged"));
+        recipe.transpose()
     }
 
     fn open_run(&self, runs_dir: &Path) -> Result<Option<Run>> {

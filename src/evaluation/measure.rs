@@ -1,21 +1,24 @@
 //! The loop over attacks, restarts and minibatches, which measures every image anew.
 
-use std::time::Instant;
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
 
 use burn::tensor::Tensor;
 
 use super::{
     Accuracies, AttackResult, EvaluateError, Evaluation, EvaluationEvent, Examined, ExampleResult, Outcome, Standing,
-    Suite, Warning, probes,
+    Suite, TransferComparison, Warning, probes, record::Ledger,
 };
 use crate::{
-    attacks::{Aim, Attack, AttackError, AttackSpec},
+    attacks::{Attack, AttackError, AttackSpec, GRADIENT_COST, Method, Natural},
     compute::{self, Device},
     control::{Control, Next},
     data::Dataset,
     random::Rng,
     shapes::{Images, Logits},
-    threat::{Start, ThreatModel},
+    threat::ThreatModel,
 };
 
 /// What is evaluated: a function from images to logits, in two forms.
@@ -26,10 +29,55 @@ pub struct Subject<'a> {
     pub logits: &'a dyn Fn(Images) -> Logits,
     /// The function that attacks take gradients through: the same one, or one equal to it up to rounding.
     pub attacked: &'a dyn Fn(Images) -> Logits,
+    /// The model that transfer attacks are crafted on.
+    pub surrogate: Option<Surrogate<'a>>,
 }
 
-/// What a forward and a backward pass cost, in forward passes.
-const GRADIENT_COST: usize = 3;
+/// Another model, in the place of the one that is evaluated.
+pub struct Surrogate<'a> {
+    /// What to call it in the result.
+    pub description: String,
+    /// The function that attacks take gradients through.
+    pub attacked: &'a dyn Fn(Images) -> Logits,
+}
+
+/// One result of a suite: an attack, or a part of attacks that run in turn, or the whole of them.
+struct Row<'a> {
+    /// The result's name.
+    name: String,
+    spec: &'a AttackSpec,
+    /// The result, counted from `natural`, whose fallen are not attacked again.
+    after: usize,
+    /// Whether it sums up the parts before it and attacks nothing.
+    whole: bool,
+}
+
+/// The results of a suite in order, without `natural`.
+fn rows(suite: &Suite) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
+    for spec in suite.attacks.iter().filter(|spec| !spec.is_natural()) {
+        let mut after = 0;
+        for component in spec.components() {
+            rows.push(Row {
+                name: format!("{}/{}", spec.name, component.name),
+                spec: component,
+                after,
+                whole: false,
+            });
+            after = rows.len();
+        }
+        rows.push(Row {
+            name: spec.name.clone(),
+            spec,
+            after,
+            whole: after > 0,
+        });
+    }
+    rows
+}
+
+/// While a minibatch is under way its progress is told this far apart.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(500);
 
 /// Everything that the loops share.
 pub(super) struct Measurement<'a> {
@@ -39,7 +87,7 @@ pub(super) struct Measurement<'a> {
     pub(super) threat: &'a ThreatModel,
     pub(super) device: &'a Device,
     control: &'a Control,
-    on_event: &'a mut dyn FnMut(EvaluationEvent),
+    on_event: RefCell<&'a mut dyn FnMut(EvaluationEvent)>,
     began: Instant,
     /// Work done and still to do, in forward passes of one example; guesses at what is to do only fall.
     work_done: usize,
@@ -100,7 +148,7 @@ impl<'a> Measurement<'a> {
             threat,
             device,
             control,
-            on_event,
+            on_event: RefCell::new(on_event),
             began: Instant::now(),
             work_done: 0,
             work_left: 0,
@@ -108,63 +156,106 @@ impl<'a> Measurement<'a> {
         })
     }
 
-    /// The whole evaluation.
-    pub(super) fn run(mut self) -> Result<Evaluation, EvaluateError> {
+    /// The whole evaluation; what stands in the ledger is not done again.
+    pub(super) fn run(mut self, mut ledger: Option<&mut Ledger>) -> Result<Evaluation, EvaluateError> {
         let natural = natural_spec(self.suite);
-        let attacks: Vec<&AttackSpec> = self
-            .suite
-            .attacks
-            .iter()
-            .filter(|spec| spec.objective.is_some())
-            .collect();
+        let rows = rows(self.suite);
+        if let Some(row) = rows.iter().find(|row| row.spec.needs_surrogate())
+            && self.subject.surrogate.is_none()
+        {
+            return Err(EvaluateError::NoSurrogate {
+                attack: row.name.clone(),
+            });
+        }
         let n = self.dataset.len();
-        self.work_left =
-            n * (1 + attacks.iter().map(|spec| cost(spec)).sum::<usize>()) + probes::cost_of_all(self.suite);
-        (self.on_event)(EvaluationEvent::Started {
+        let work: usize = rows.iter().map(Row::work).sum();
+        self.work_left = n * (1 + work) + probes::cost_of_all(self.suite);
+        let names = rows.iter().map(|row| row.name.clone());
+        self.tell(EvaluationEvent::Started {
             examples: n,
-            attacks: [&natural]
-                .into_iter()
-                .chain(attacks.iter().copied())
-                .map(|spec| spec.name.clone())
-                .collect(),
+            attacks: [natural.name.clone()].into_iter().chain(names).collect(),
         });
 
         let (outcomes, survey) = self.natural(&natural)?;
-        let mut results = vec![self.finish(&natural, &outcomes, self.began)];
-        let mut examples: Vec<ExampleResult> = outcomes
-            .iter()
-            .enumerate()
-            .map(|(position, outcome)| ExampleResult {
-                index: self.dataset.index(position),
-                label: self.dataset.label(position),
-                natural: outcome.prediction,
-                attacks: vec![*outcome],
-                robust: outcome.robust,
-            })
-            .collect();
+        let seconds = self.began.elapsed().as_secs_f64();
+        let mut results = vec![self.finish(&natural.name, &natural, &outcomes, seconds)];
+        let mut fates = vec![outcomes];
         // Only examples that are right are attacked, so there is less to do than was thought.
         let correct = results[0].standing.correct;
-        let spared = (n - correct) * attacks.iter().map(|spec| cost(spec)).sum::<usize>();
-        self.work_left = self.work_left.saturating_sub(spared);
+        self.work_left = self.work_left.saturating_sub((n - correct) * work);
 
-        for spec in attacks {
-            let since = Instant::now();
-            let outcomes = self.attack(spec, &outcomes)?;
-            results.push(self.finish(spec, &outcomes, since));
-            for (example, outcome) in examples.iter_mut().zip(outcomes) {
-                example.attacks.push(outcome);
-                example.robust &= outcome.robust;
-            }
+        for row in &rows {
+            let (outcomes, seconds) = self.row(row, &fates, &results, ledger.as_deref_mut())?;
+            results.push(self.finish(&row.name, row.spec, &outcomes, seconds));
+            fates.push(outcomes);
         }
+        let examples: Vec<ExampleResult> = (0..n)
+            .map(|position| {
+                let attacks: Vec<Outcome> = fates.iter().map(|outcomes| outcomes[position]).collect();
+                ExampleResult {
+                    index: self.dataset.index(position),
+                    label: self.dataset.label(position),
+                    natural: attacks[0].prediction,
+                    robust: attacks.iter().all(|outcome| outcome.robust),
+                    attacks,
+                }
+            })
+            .collect();
+        let transfers = transfers(&results, &examples);
         let mut found = probes::about_the_figures(&self, &survey, &results, &examples);
+        found.extend(probes::about_transfers(&transfers, n));
         if self.suite.probes {
             found.extend(probes::run(&mut self, &results, &examples)?);
         }
         found.into_iter().for_each(|warning| self.warn(warning));
-        Ok(self.evaluation(results, examples))
+        Ok(self.evaluation(results, examples, transfers))
     }
 
-    fn evaluation(self, attacks: Vec<AttackResult>, examples: Vec<ExampleResult>) -> Evaluation {
+    /// The fates under one row of the suite, and the seconds that it took; from the ledger where they stand there.
+    fn row(
+        &mut self,
+        row: &Row,
+        fates: &[Vec<Outcome>],
+        results: &[AttackResult],
+        ledger: Option<&mut Ledger>,
+    ) -> Result<(Vec<Outcome>, f64), EvaluateError> {
+        let before = &fates[row.after];
+        if row.whole {
+            let parts = &results[results.len() - row.spec.components().len()..];
+            return Ok((before.clone(), parts.iter().map(|part| part.seconds).sum()));
+        }
+        let standing = before.iter().filter(|outcome| outcome.robust).count();
+        let all_work = results[0].standing.correct * row.work();
+        // An example that fell in turn is spared the attacks after it.
+        self.work_left = self.work_left.saturating_sub(all_work - standing * row.work());
+        let epsilon = &self.threat.epsilon;
+        if let Some(ledger) = &ledger
+            && let Some(known) = ledger.known(epsilon, &row.name, self.dataset)
+        {
+            self.work_left = self.work_left.saturating_sub(standing * row.work());
+            return Ok(known);
+        }
+        let since = Instant::now();
+        let outcomes = if epsilon.value() == 0.0 {
+            // The ball holds the natural image alone.
+            self.work_left = self.work_left.saturating_sub(standing * row.work());
+            before.clone()
+        } else {
+            self.attack(row, before)?
+        };
+        let seconds = since.elapsed().as_secs_f64();
+        if let Some(ledger) = ledger {
+            ledger.add(epsilon, &row.name, &outcomes, seconds)?;
+        }
+        Ok((outcomes, seconds))
+    }
+
+    fn evaluation(
+        self,
+        attacks: Vec<AttackResult>,
+        examples: Vec<ExampleResult>,
+        transfers: Vec<TransferComparison>,
+    ) -> Evaluation {
         let worst_case = Standing::of(examples.iter().filter(|example| example.robust).count(), examples.len());
         let accuracies = attacks.iter().map(|result| (result.name.clone(), result.accuracy()));
         let worst = ("worst-case".to_string(), worst_case.accuracy);
@@ -193,6 +284,9 @@ impl<'a> Measurement<'a> {
             worst_case,
             warnings: self.warnings,
             seconds: self.began.elapsed().as_secs_f64(),
+            surrogate: self.subject.surrogate.as_ref().map(|other| other.description.clone()),
+            transfers,
+            curve: Vec::new(),
             examples,
         }
     }
@@ -223,25 +317,32 @@ impl<'a> Measurement<'a> {
         Ok((outcomes, survey))
     }
 
-    /// What becomes of the naturally correct examples under one attack; the fallen are left out of the next restart.
-    fn attack(&mut self, spec: &AttackSpec, natural: &[Outcome]) -> Result<Vec<Outcome>, EvaluateError> {
-        let mut outcomes = natural.to_vec();
-        let mut standing: Vec<usize> = (0..natural.len())
-            .filter(|position| natural[*position].robust)
-            .collect();
-        let restarts = spec.restarts.max(1);
-        let pass = cost(spec) / restarts;
+    /// What becomes under one attack of the examples that stand so far; the fallen are left out of the next restart.
+    fn attack(&mut self, row: &Row, before: &[Outcome]) -> Result<Vec<Outcome>, EvaluateError> {
+        let mut outcomes = before.to_vec();
+        let mut standing: Vec<usize> = (0..before.len()).filter(|position| before[*position].robust).collect();
+        let restarts = row.spec.restarts.max(1);
+        let pass = row.work() / restarts;
         let mut tally = Tally {
-            name: &spec.name,
+            name: &row.name,
             done: 0,
             of: standing.len() * restarts,
             standing: standing.len(),
         };
         for restart in 0..restarts {
+            let spec = row.spec.restarted(restart);
             let mut rng = Rng::stream(self.suite.seed, stream_of(&spec.name, restart));
             for chunk in standing.chunks(self.suite.batch_size.max(1)) {
-                self.wait(&spec.name)?;
-                let answers = self.attacked(spec, self.threat, chunk, &mut rng)?;
+                self.wait(&row.name)?;
+                let (passes, told) = (Cell::new(0), Cell::new(Instant::now()));
+                let on_pass = |work| {
+                    passes.set(passes.get() + work);
+                    if told.get().elapsed() > BETWEEN_EVENTS {
+                        told.set(Instant::now());
+                        self.tell_progress(&tally, passes.get().min(chunk.len() * pass));
+                    }
+                };
+                let answers = self.attacked(&spec, self.threat, chunk, &mut rng, &on_pass)?;
                 let mut fallen = 0;
                 for (prediction, position) in answers.predictions().zip(chunk) {
                     let robust = prediction == self.dataset.label(*position);
@@ -261,15 +362,41 @@ impl<'a> Measurement<'a> {
     }
 
     /// One minibatch under one attack, measured anew: the model's answers.
+    ///
+    /// `on_pass` is told the work of each pass that the attack makes. Thousands of passes may lie between two minibatches, so
+    /// a stop is heeded within: from then on the attack sees no model, ends soon, and what it gives is thrown away.
     pub(super) fn attacked(
         &self,
         spec: &AttackSpec,
         threat: &ThreatModel,
         positions: &[usize],
         rng: &mut Rng,
+        on_pass: &dyn Fn(usize),
     ) -> Result<Answers, EvaluateError> {
         let batch = self.dataset.batch(positions, self.device);
-        let adversarial = spec.perturb(self.subject.attacked, &batch, threat, rng)?;
+        let attacked = match &self.subject.surrogate {
+            Some(surrogate) if spec.needs_surrogate() => surrogate.attacked,
+            _ => self.subject.attacked,
+        };
+        let classes = Cell::new(None);
+        let seen = |images: Images| {
+            let examples = images.dims()[0];
+            if let (true, Some(classes)) = (self.control.is_stopped(), classes.get()) {
+                let nothing: Logits = images.flatten::<2>(1, 3).sum_dim(1) * 0.0;
+                return nothing.expand([examples, classes]);
+            }
+            on_pass(examples * if images.is_autodiff() { GRADIENT_COST } else { 1 });
+            let logits = attacked(images);
+            classes.set(Some(logits.dims()[1]));
+            logits
+        };
+        let adversarial = spec.perturb(&seen, &batch, threat, rng);
+        if self.control.is_stopped() {
+            return Err(EvaluateError::Stopped {
+                attack: spec.name.clone(),
+            });
+        }
+        let adversarial = adversarial?;
         self.answers_within(threat, &batch.images, &adversarial, positions, &spec.name)
     }
 
@@ -352,38 +479,72 @@ impl<'a> Measurement<'a> {
     fn progress(&mut self, tally: &Tally, work: usize) {
         self.work_done += work;
         self.work_left = self.work_left.saturating_sub(work);
-        (self.on_event)(EvaluationEvent::Progress {
+        self.tell_progress(tally, 0);
+    }
+
+    /// Tells where the evaluation stands with so much work done on a minibatch that is under way.
+    fn tell_progress(&self, tally: &Tally, under_way: usize) {
+        let all = (self.work_done + self.work_left).max(1);
+        self.tell(EvaluationEvent::Progress {
             attack: tally.name.to_string(),
             done: tally.done,
             of: tally.of,
             standing: tally.standing,
-            fraction: self.work_done as f64 / (self.work_done + self.work_left).max(1) as f64,
+            fraction: (self.work_done + under_way).min(all) as f64 / all as f64,
             seconds: self.began.elapsed().as_secs_f64(),
         });
     }
 
+    fn tell(&self, event: EvaluationEvent) {
+        (self.on_event.borrow_mut())(event);
+    }
+
     fn warn(&mut self, warning: Warning) {
-        (self.on_event)(EvaluationEvent::Warning(warning.clone()));
+        self.tell(EvaluationEvent::Warning(warning.clone()));
         self.warnings.push(warning);
     }
 
-    fn finish(&mut self, spec: &AttackSpec, outcomes: &[Outcome], since: Instant) -> AttackResult {
+    fn finish(&mut self, name: &str, spec: &AttackSpec, outcomes: &[Outcome], seconds: f64) -> AttackResult {
         let correct = outcomes.iter().filter(|outcome| outcome.robust).count();
-        let result = AttackResult {
-            name: spec.name.clone(),
-            steps: spec.steps,
-            step_size: spec.objective.is_some().then(|| spec.step_size(self.threat)),
-            start: spec.start,
-            restarts: spec.restarts,
-            kappa: spec.kappa(),
-            objective: spec.objective,
-            aim: spec.aim,
-            standing: Standing::of(correct, outcomes.len()),
-            seconds: since.elapsed().as_secs_f64(),
-        };
-        (self.on_event)(EvaluationEvent::AttackFinished(result.clone()));
+        let standing = Standing::of(correct, outcomes.len());
+        let result = AttackResult::new(name, spec, self.threat, standing, seconds);
+        self.tell(EvaluationEvent::AttackFinished(result.clone()));
         result
     }
+}
+
+impl Row<'_> {
+    /// Its work on one example, in forward passes.
+    fn work(&self) -> usize {
+        if self.whole { 0 } else { self.spec.passes() }
+    }
+}
+
+/// Each transfer attack beside its attack on the model itself, where the suite holds both.
+fn transfers(results: &[AttackResult], examples: &[ExampleResult]) -> Vec<TransferComparison> {
+    let crafted = results.iter().enumerate().filter_map(|(column, result)| {
+        let Method::Transfer(transfer) = &result.method else {
+            return None;
+        };
+        let own = &transfer.attack.name;
+        Some((column, results.iter().position(|other| other.name == *own)?))
+    });
+    let pairs = crafted.map(|(transfer, white_box)| {
+        let count = |by_transfer: bool, by_white_box: bool| {
+            let attacked = examples.iter().filter(|example| example.attacks[0].robust);
+            let fooled = attacked.map(|example| [transfer, white_box].map(|column| !example.attacks[column].robust));
+            fooled.filter(|fooled| *fooled == [by_transfer, by_white_box]).count()
+        };
+        TransferComparison {
+            transfer: results[transfer].name.clone(),
+            white_box: results[white_box].name.clone(),
+            both: count(true, true),
+            only_white_box: count(false, true),
+            only_transfer: count(true, false),
+            neither: count(false, false),
+        }
+    });
+    pairs.collect()
 }
 
 /// What the natural pass saw beside predictions.
@@ -419,21 +580,12 @@ fn verify(checks: &[f32], threat: &ThreatModel, attack: &str) -> Result<(), Atta
     }
 }
 
-/// Work that an attack does on one example, in forward passes: each step's gradient, and measuring anew.
-pub(super) fn cost(spec: &AttackSpec) -> usize {
-    spec.restarts.max(1) * (GRADIENT_COST * spec.steps + 1)
-}
-
 /// `natural` as the suite names it, or by itself.
 fn natural_spec(suite: &Suite) -> AttackSpec {
-    let named = suite.attacks.iter().find(|spec| spec.objective.is_none()).cloned();
+    let named = suite.attacks.iter().find(|spec| spec.is_natural()).cloned();
     named.unwrap_or_else(|| AttackSpec {
         name: "natural".to_string(),
-        objective: None,
-        aim: Aim::Untargeted,
-        steps: 0,
-        step_size: None,
-        start: Start::Natural,
+        method: Method::Natural(Natural {}),
         restarts: 1,
     })
 }

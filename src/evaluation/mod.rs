@@ -2,18 +2,26 @@
 //!
 //! [`evaluate`] runs a [`Suite`] and gives an [`Evaluation`]; a [`Warning`] says why a figure may mislead.
 
+mod curve;
 mod interval;
 mod measure;
 mod probes;
+mod record;
 mod result;
 mod suite;
 mod warnings;
 
+pub use curve::{CurveEvent, robustness_curve};
 pub use interval::Interval;
-pub use measure::Subject;
-pub use result::{Accuracies, AttackResult, Evaluation, Examined, ExampleResult, Outcome, Standing};
+pub use measure::{Subject, Surrogate};
+pub use record::{Record, Resume};
+pub use result::{
+    Accuracies, AttackResult, CurvePoint, Evaluation, Examined, ExampleResult, Outcome, Standing, TransferComparison,
+};
 pub use suite::{Suite, SuiteError};
 pub use warnings::{EpochFigures, Warning, training_warnings};
+
+use record::{Identity, Ledger};
 
 use crate::{
     attacks::AttackError,
@@ -90,6 +98,23 @@ pub enum EvaluateError {
         /// The attack under way.
         attack: String,
     },
+    /// A transfer attack has nothing to be crafted on.
+    #[error("{attack} is crafted on another model and tested on this one: name a surrogate")]
+    NoSurrogate {
+        /// The attack.
+        attack: String,
+    },
+    /// The record to go on from is another evaluation's.
+    #[error(
+        "expected the record of this evaluation, got one of another: {what} differs; evaluate as then, or keep the record elsewhere"
+    )]
+    OtherEvaluation {
+        /// What differs first.
+        what: &'static str,
+    },
+    /// The record could not be kept.
+    #[error("the record of finished attacks cannot be kept")]
+    Record(#[source] std::io::Error),
     /// An attack failed.
     #[error(transparent)]
     Attack(#[from] AttackError),
@@ -102,8 +127,8 @@ pub enum EvaluateError {
 ///
 /// Each attack is measured on its own, over all N examples: accuracy = (examples classified correctly before and
 /// after the attack) / N. Examples that the model gets wrong without an attack are not attacked and do not count as
-/// robust. Of an attack with restarts only the examples that still stand are attacked again. In `worst-case` an
-/// example counts only if it withstood every attack.
+/// robust. Of an attack with restarts, and of attacks in turn such as `autoattack`, only the examples that still stand
+/// are attacked again. In `worst-case` an example counts only if it withstood every attack.
 ///
 /// No attack is believed: each of its images is measured again, that it lies in the ball and in `[0, 1]` and what the
 /// model, in evaluation mode, says to it. Gradients are taken through [`Model::inference`], where normalisation is folded into the
@@ -129,24 +154,165 @@ pub fn evaluate(
     control: &Control,
     on_event: &mut dyn FnMut(EvaluationEvent),
 ) -> Result<Evaluation, EvaluateError> {
-    if model.input() != dataset.shape() || model.classes() < dataset.classes() {
-        return Err(EvaluateError::Mismatch {
-            expected: format!("{} images in at most {} classes", model.input(), model.classes()),
-            got: format!(
-                "{} images in {} classes ({})",
-                dataset.shape(),
-                dataset.classes(),
-                dataset.name()
-            ),
-        });
+    Examination::new(model, dataset, suite, threat, device).run(control, on_event)
+}
+
+/// An evaluation to be carried out: what [`evaluate`] takes, and what only some evaluations need.
+pub struct Examination<'a> {
+    model: &'a Model,
+    surrogate: Option<(String, &'a Model)>,
+    dataset: &'a Dataset,
+    suite: &'a Suite,
+    threat: ThreatModel,
+    device: &'a Device,
+    resume: Option<Resume<'a>>,
+}
+
+impl<'a> Examination<'a> {
+    /// The evaluation that [`evaluate`] carries out.
+    pub fn new(
+        model: &'a Model,
+        dataset: &'a Dataset,
+        suite: &'a Suite,
+        threat: &ThreatModel,
+        device: &'a Device,
+    ) -> Self {
+        Self {
+            model,
+            surrogate: None,
+            dataset,
+            suite,
+            threat: threat.clone(),
+            device,
+            resume: None,
+        }
     }
-    let folded = model.inference();
-    let subject = Subject {
-        description: format!("{}, {} parameters", model.architecture(), model.parameter_count()),
-        logits: &|images| model.forward(images, Mode::Eval),
-        attacked: &|images| folded.forward(images, Mode::Eval),
-    };
-    evaluate_function(&subject, dataset, suite, threat, device, control, on_event)
+
+    /// With a model, described in words, that transfer attacks are crafted on.
+    pub fn with_surrogate(mut self, description: String, surrogate: &'a Model) -> Self {
+        self.surrogate = Some((description, surrogate));
+        self
+    }
+
+    /// Going on from a record of finished attacks, and keeping it. An attack that was under way is done anew: its random
+    /// numbers depend on the seed and its name alone, so the figures are those of an evaluation that was never stopped.
+    pub fn with_resume(mut self, resume: Resume<'a>) -> Self {
+        self.resume = Some(resume);
+        self
+    }
+
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// As [`evaluate`]; [`EvaluateError::OtherEvaluation`] where the record is another evaluation's,
+    /// [`EvaluateError::NoSurrogate`] where a transfer attack has none.
+    pub fn run(
+        self,
+        control: &Control,
+        on_event: &mut dyn FnMut(EvaluationEvent),
+    ) -> Result<Evaluation, EvaluateError> {
+        let threats = [self.threat.clone()];
+        let mut found = self.in_each(&threats, control, &mut |_, event| on_event(event), &mut |_, _| {})?;
+        found.pop().ok_or(EvaluateError::NoExamples)
+    }
+
+    /// Carries it out in each ball of `threats`, as [`robustness_curve`].
+    ///
+    /// # Errors
+    /// As [`Examination::run`].
+    pub fn curve(
+        self,
+        threats: &[ThreatModel],
+        control: &Control,
+        on_event: &mut dyn FnMut(CurveEvent),
+    ) -> Result<Vec<Evaluation>, EvaluateError> {
+        let of = threats.len();
+        let told = std::cell::RefCell::new(on_event);
+        self.in_each(
+            threats,
+            control,
+            &mut |position, event| {
+                (told.borrow_mut())(CurveEvent::Evaluating {
+                    position,
+                    of,
+                    epsilon: threats[position].epsilon.clone(),
+                    event,
+                });
+            },
+            &mut |position, evaluation| {
+                let point = CurvePoint::from(evaluation);
+                (told.borrow_mut())(CurveEvent::Point { position, of, point });
+            },
+        )
+    }
+
+    /// One evaluation in each ball, with one ledger for all.
+    fn in_each(
+        self,
+        threats: &[ThreatModel],
+        control: &Control,
+        on_event: &mut dyn FnMut(usize, EvaluationEvent),
+        on_finished: &mut dyn FnMut(usize, &Evaluation),
+    ) -> Result<Vec<Evaluation>, EvaluateError> {
+        let (model, dataset) = (self.model, self.dataset);
+        for taker in [Some(model), self.surrogate.as_ref().map(|(_, other)| *other)] {
+            taker.map_or(Ok(()), |taker| fits(taker, dataset))?;
+        }
+        let mut ledger = match self.resume {
+            None => None,
+            Some(resume) => {
+                let surrogate = self.surrogate.as_ref().map(|(_, other)| *other);
+                let epsilons = threats.iter().map(|threat| threat.epsilon.clone()).collect();
+                let identity = Identity::new(model, surrogate, dataset, self.suite, self.threat.norm, epsilons)?;
+                Some(Ledger::open(identity, resume)?)
+            }
+        };
+        let folded = model.inference();
+        let surrogate = self.surrogate.map(|(name, other)| (name, other.inference()));
+        let crafted_on = |images| match &surrogate {
+            Some((_, other)) => other.forward(images, Mode::Eval),
+            None => folded.forward(images, Mode::Eval),
+        };
+        let subject = Subject {
+            description: format!("{}, {} parameters", model.architecture(), model.parameter_count()),
+            logits: &|images| model.forward(images, Mode::Eval),
+            attacked: &|images| folded.forward(images, Mode::Eval),
+            surrogate: surrogate.as_ref().map(|(name, other)| Surrogate {
+                description: format!(
+                    "{name}: {}, {} parameters",
+                    other.architecture(),
+                    other.parameter_count()
+                ),
+                attacked: &crafted_on,
+            }),
+        };
+        let mut found = Vec::with_capacity(threats.len());
+        for (position, threat) in threats.iter().enumerate() {
+            let mut tell = |event| on_event(position, event);
+            let evaluation =
+                measure::Measurement::new(&subject, dataset, self.suite, threat, self.device, control, &mut tell)?
+                    .run(ledger.as_mut())?;
+            on_finished(position, &evaluation);
+            found.push(evaluation);
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a model takes the data.
+fn fits(model: &Model, dataset: &Dataset) -> Result<(), EvaluateError> {
+    if model.input() == dataset.shape() && model.classes() >= dataset.classes() {
+        return Ok(());
+    }
+    Err(EvaluateError::Mismatch {
+        expected: format!("{} images in at most {} classes", model.input(), model.classes()),
+        got: format!(
+            "{} images in {} classes ({})",
+            dataset.shape(),
+            dataset.classes(),
+            dataset.name()
+        ),
+    })
 }
 
 /// As [`evaluate`], for any function from images to logits.
@@ -162,5 +328,5 @@ pub fn evaluate_function(
     control: &Control,
     on_event: &mut dyn FnMut(EvaluationEvent),
 ) -> Result<Evaluation, EvaluateError> {
-    measure::Measurement::new(subject, dataset, suite, threat, device, control, on_event)?.run()
+    measure::Measurement::new(subject, dataset, suite, threat, device, control, on_event)?.run(None)
 }

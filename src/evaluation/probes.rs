@@ -1,12 +1,12 @@
 //! The signs of misleading figures that an evaluation looks for by itself.
 
 use super::{
-    AttackResult, EvaluateError, ExampleResult, Suite, Warning,
-    measure::{Measurement, Survey, cost, stream_of},
+    AttackResult, EvaluateError, ExampleResult, Suite, TransferComparison, Warning,
+    measure::{Measurement, Survey, stream_of},
     suite::{is_iterated, is_pgd},
 };
 use crate::{
-    attacks::{Aim, AttackSpec, Objective, value_and_gradient},
+    attacks::{Aim, ApgdObjective, Ascent, Attack, AttackSpec, Method, Objective, value_and_gradient},
     compute,
     data::Dataset,
     losses,
@@ -40,7 +40,7 @@ pub(super) fn cost_of_all(suite: &Suite) -> usize {
         return 0;
     }
     let attacks = if suite.iterated().next().is_some() {
-        DRAWS + 2 * cost(&pgd())
+        DRAWS + 2 * pgd().passes()
     } else {
         0
     };
@@ -63,11 +63,15 @@ pub(super) fn about_the_figures(
     }
     found.extend(fgsm_stronger_than_pgd(attacks, results, examples, correct));
     found.extend(doubling_steps_still_helps(attacks, results, correct));
-    if attacks.iter().any(|spec| spec.objective.is_some()) {
+    found.extend(stronger_than_gradients(results, examples));
+    found.extend(far_above_autoattack(results));
+    if attacks.iter().any(|spec| !spec.is_natural()) {
         found.extend(non_standard_epsilon(measurement.dataset, measurement.threat));
-        found.push(Warning::NoStrongAttackInSuite {
-            attacks: results.iter().skip(1).map(|result| result.name.clone()).collect(),
-        });
+        if !has_strong_attack(results) {
+            found.push(Warning::NoStrongAttackInSuite {
+                attacks: results.iter().skip(1).map(|result| result.name.clone()).collect(),
+            });
+        }
     }
     if examples.len() < SMALL {
         let half_width = results
@@ -86,6 +90,104 @@ pub(super) fn about_the_figures(
             .map(|note| Warning::DataSetNote { note: note.to_string() }),
     );
     found
+}
+
+/// More examples than a difference may come to by chance: 0.2 % of all, where AutoAttack's code warns too, and at least 2.
+fn beyond_chance(found: usize, n: usize) -> bool {
+    found >= 2 && found * 500 > n
+}
+
+/// Attacks that should not, finding what the attacks that follow the gradient do not.
+fn stronger_than_gradients(results: &[AttackResult], examples: &[ExampleResult]) -> Vec<Warning> {
+    let columns = |of: &dyn Fn(&Method) -> bool| -> Vec<usize> {
+        let all = results.iter().enumerate();
+        all.filter(|(_, result)| of(&result.method))
+            .map(|(column, _)| column)
+            .collect()
+    };
+    let ascents = columns(&|method| matches!(method, Method::Pgd(_) | Method::Apgd(_)));
+    let with_fab = columns(&|method| matches!(method, Method::Pgd(_) | Method::Apgd(_) | Method::Fab(_)));
+    if ascents.is_empty() {
+        return Vec::new();
+    }
+    let alone = |column: usize, others: &[usize]| {
+        let fell = examples
+            .iter()
+            .filter(|example| example.attacks[0].robust && !example.attacks[column].robust);
+        fell.filter(|example| others.iter().all(|other| example.attacks[*other].robust))
+            .count()
+    };
+    let mut found = Vec::new();
+    for (column, result) in results.iter().enumerate() {
+        let attack = result.name.clone();
+        match &result.method {
+            Method::Fab(_) => {
+                let only = alone(column, &ascents);
+                if beyond_chance(only, examples.len()) {
+                    found.push(Warning::FabStrongerThanApgd { attack, only });
+                }
+            }
+            Method::Square(_) | Method::Spsa(_) => {
+                let only = alone(column, &with_fab);
+                if beyond_chance(only, examples.len()) {
+                    found.push(Warning::GradientFreeStrongerThanGradient { attack, only });
+                }
+            }
+            _ => {}
+        }
+    }
+    // One of a kind says it; the one with most examples says it best.
+    found.sort_by_key(|warning| {
+        std::cmp::Reverse(match warning {
+            Warning::FabStrongerThanApgd { only, .. } | Warning::GradientFreeStrongerThanGradient { only, .. } => *only,
+            _ => 0,
+        })
+    });
+    let mut kinds = Vec::new();
+    found.retain(|warning| {
+        let new = !kinds.contains(&warning.kind());
+        kinds.push(warning.kind());
+        new
+    });
+    found
+}
+
+/// Transfer attacks that find what the same attack on the model itself does not.
+pub(super) fn about_transfers(transfers: &[TransferComparison], n: usize) -> Option<Warning> {
+    let most = transfers.iter().max_by_key(|comparison| comparison.only_transfer)?;
+    beyond_chance(most.only_transfer, n).then(|| Warning::TransferStrongerThanWhiteBox {
+        transfer: most.transfer.clone(),
+        white_box: most.white_box.clone(),
+        only: most.only_transfer,
+    })
+}
+
+/// Whether there is an attack of AutoAttack's strength: its two APGD attacks find nearly all that it finds.
+fn has_strong_attack(results: &[AttackResult]) -> bool {
+    let has = |of: &dyn Fn(&ApgdObjective) -> bool| {
+        let mut methods = results.iter().map(|result| &result.method);
+        methods.any(|method| matches!(method, Method::Apgd(apgd) if of(&apgd.objective)))
+    };
+    has(&|objective| *objective == ApgdObjective::CrossEntropy)
+        && has(&|objective| matches!(objective, ApgdObjective::TargetedDlr { .. }))
+}
+
+/// Accuracy under PGD that is this far above AutoAttack's is no estimate of robustness.
+const FAR_ABOVE: f64 = 0.05;
+
+fn far_above_autoattack(results: &[AttackResult]) -> Option<Warning> {
+    let least = |of: &dyn Fn(&Method) -> bool| {
+        let chosen = results.iter().filter(|result| of(&result.method));
+        chosen.min_by(|a, b| a.accuracy().total_cmp(&b.accuracy()))
+    };
+    let pgd = least(&|method| matches!(method, Method::Pgd(_)))?;
+    let whole = least(&|method| matches!(method, Method::InTurn(_)))?;
+    (pgd.accuracy() - whole.accuracy() > FAR_ABOVE).then(|| Warning::PgdFarAboveAutoattack {
+        pgd: pgd.name.clone(),
+        accuracy_under_pgd: pgd.accuracy(),
+        autoattack: whole.name.clone(),
+        accuracy_under_autoattack: whole.accuracy(),
+    })
 }
 
 fn constant_prediction(dataset: &Dataset, examples: &[ExampleResult]) -> Option<Warning> {
@@ -116,7 +218,12 @@ fn columns(attacks: &[AttackSpec], results: &[AttackResult], of: impl Fn(&Attack
 }
 
 fn is_fgsm(spec: &AttackSpec) -> bool {
-    spec.objective == Some(Objective::CrossEntropy) && spec.steps == 1
+    spec.ascent()
+        .is_some_and(|ascent| ascent.objective == Objective::CrossEntropy && ascent.steps == 1)
+}
+
+fn is_untargeted(spec: &AttackSpec) -> bool {
+    spec.ascent().is_some_and(|ascent| ascent.aim == Aim::Untargeted)
 }
 
 fn fgsm_stronger_than_pgd(
@@ -125,9 +232,8 @@ fn fgsm_stronger_than_pgd(
     examples: &[ExampleResult],
     correct: usize,
 ) -> Option<Warning> {
-    let untargeted = |spec: &AttackSpec| spec.aim == Aim::Untargeted;
-    let fgsm = columns(attacks, results, |spec| is_fgsm(spec) && untargeted(spec));
-    let pgd = columns(attacks, results, |spec| is_pgd(spec) && untargeted(spec));
+    let fgsm = columns(attacks, results, |spec| is_fgsm(spec) && is_untargeted(spec));
+    let pgd = columns(attacks, results, |spec| is_pgd(spec) && is_untargeted(spec));
     if fgsm.is_empty() || pgd.is_empty() {
         return None;
     }
@@ -142,12 +248,18 @@ fn fgsm_stronger_than_pgd(
 fn doubling_steps_still_helps(attacks: &[AttackSpec], results: &[AttackResult], correct: usize) -> Option<Warning> {
     let result_of = |spec: &AttackSpec| results.iter().find(|result| result.name == spec.name);
     let mut worst: Option<(usize, Warning)> = None;
-    for fewer in attacks.iter().filter(|spec| is_iterated(spec)) {
+    let iterated = |spec: &&AttackSpec| is_iterated(spec);
+    for fewer in attacks.iter().filter(iterated) {
+        let Some(short) = fewer.ascent() else {
+            continue;
+        };
         // The step size may differ: it follows from the number of steps.
         let longer = attacks.iter().filter(|more| {
-            more.steps > fewer.steps
-                && (more.objective, more.aim, more.start, more.restarts)
-                    == (fewer.objective, fewer.aim, fewer.start, fewer.restarts)
+            more.ascent().is_some_and(|long| {
+                long.steps > short.steps
+                    && (long.objective, long.aim, long.start, more.restarts)
+                        == (short.objective, short.aim, short.start, fewer.restarts)
+            })
         });
         for more in longer {
             let (Some(fewer), Some(more)) = (result_of(fewer), result_of(more)) else {
@@ -202,11 +314,13 @@ fn non_standard_epsilon(dataset: &Dataset, threat: &ThreatModel) -> Option<Warni
 fn pgd() -> AttackSpec {
     AttackSpec {
         name: format!("probe pgd-{STEPS}"),
-        objective: Some(Objective::CrossEntropy),
-        aim: Aim::Untargeted,
-        steps: STEPS,
-        step_size: None,
-        start: Start::Uniform,
+        method: Method::Pgd(Ascent {
+            objective: Objective::CrossEntropy,
+            aim: Aim::Untargeted,
+            steps: STEPS,
+            step_size: None,
+            start: Start::Uniform,
+        }),
         restarts: 1,
     }
 }
@@ -231,7 +345,7 @@ pub(super) fn run(
     found.extend(identical_calls(measurement, &chosen(&|_| true))?);
 
     let correct = chosen(&|example| example.attacks[0].robust);
-    if correct.is_empty() || suite.attacks.iter().all(|spec| spec.objective.is_none()) {
+    if correct.is_empty() || suite.attacks.iter().all(AttackSpec::is_natural) {
         return Ok(found);
     }
     found.extend(zero_gradients(measurement, &correct)?);
@@ -240,9 +354,7 @@ pub(super) fn run(
         return Ok(found);
     }
     found.extend(noise(measurement, &chosen(&|example| example.robust))?);
-    let pgd = columns(&suite.attacks, results, |spec| {
-        is_pgd(spec) && spec.aim == Aim::Untargeted
-    });
+    let pgd = columns(&suite.attacks, results, |spec| is_pgd(spec) && is_untargeted(spec));
     found.extend(other_epsilons(measurement, &correct, examples, &pgd)?);
     Ok(found)
 }
@@ -411,7 +523,7 @@ fn fooled(
     let (mut fooled, mut done) = (0, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(name)?;
-        let answers = measurement.attacked(&spec, &threat, chunk, &mut rng)?;
+        let answers = measurement.attacked(&spec, &threat, chunk, &mut rng, &|_| {})?;
         let wrong = answers.predictions().zip(chunk);
         fooled += wrong
             .filter(|(prediction, position)| *prediction != measurement.dataset.label(**position))
@@ -422,7 +534,7 @@ fn fooled(
             done,
             positions.len(),
             positions.len() - fooled,
-            chunk.len() * cost(&spec),
+            chunk.len() * spec.passes(),
         );
     }
     Ok(fooled)

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::MapAccess, de:
 
 use super::{Interval, Warning};
 use crate::{
-    attacks::{Aim, Objective},
-    threat::{Epsilon, Magnitude, Norm, Start},
+    attacks::{Attack, AttackSpec, Method},
+    threat::{Epsilon, Norm, ThreatModel},
 };
 
 /// The result of a suite of attacks on a model, with everything that the figures depend on.
@@ -41,6 +41,15 @@ pub struct Evaluation {
     pub warnings: Vec<Warning>,
     /// Wall-clock time of the whole evaluation, pauses included.
     pub seconds: f64,
+    /// The model that transfer attacks were crafted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surrogate: Option<String>,
+    /// Each transfer attack beside the same attack on the model itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferComparison>,
+    /// The same suite at several radii, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<CurvePoint>,
     /// Each example's fate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<ExampleResult>,
@@ -118,7 +127,7 @@ pub struct Standing {
 
 impl Standing {
     /// `correct` of `n` examples.
-    pub(super) fn of(correct: usize, n: usize) -> Self {
+    pub fn of(correct: usize, n: usize) -> Self {
         Self {
             accuracy: correct as f64 / n.max(1) as f64,
             correct,
@@ -128,24 +137,20 @@ impl Standing {
 }
 
 /// One attack of the suite with every number that its figure depends on.
+///
+/// Of attacks that run in turn each part has a result of its own, named `whole/part`: what stands after it and all
+/// before it. The result of the whole follows them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttackResult {
     /// Its name in the suite.
     pub name: String,
-    /// Gradient steps.
-    pub steps: usize,
-    /// The length of a step, as it was written; none for `natural`.
-    pub step_size: Option<Magnitude>,
-    /// Where it started.
-    pub start: Start,
+    /// What it did, with every number filled in.
+    #[serde(flatten)]
+    pub method: Method,
     /// How many times it started anew.
     pub restarts: usize,
-    /// κ, where the objective has one.
-    pub kappa: Option<f32>,
-    /// What it climbed; none for `natural`.
-    pub objective: Option<Objective>,
-    /// Any wrong class, or one.
-    pub aim: Aim,
+    /// Its numbers as a person reads them.
+    pub settings: String,
     /// The examples that are classified correctly and withstood it.
     #[serde(flatten)]
     pub standing: Standing,
@@ -154,9 +159,72 @@ pub struct AttackResult {
 }
 
 impl AttackResult {
+    /// The figure of `spec` under `threat`, in a suite that calls it `name`.
+    pub fn new(name: &str, spec: &AttackSpec, threat: &ThreatModel, standing: Standing, seconds: f64) -> Self {
+        Self {
+            name: name.to_string(),
+            method: spec.under(threat).method,
+            restarts: spec.restarts,
+            settings: spec.settings(threat),
+            standing,
+            seconds,
+        }
+    }
+
+    /// κ, where its objective has one.
+    pub fn kappa(&self) -> Option<f32> {
+        match &self.method {
+            Method::Pgd(ascent) => ascent.kappa(),
+            _ => None,
+        }
+    }
+
     /// The share of all examples that withstood it.
     pub fn accuracy(&self) -> f64 {
         self.standing.accuracy
+    }
+}
+
+/// A transfer attack beside the same attack on the model itself, example by example.
+///
+/// The four counts add up to the naturally correct examples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferComparison {
+    /// The transfer attack's name.
+    pub transfer: String,
+    /// The name of the attack on the model itself.
+    pub white_box: String,
+    /// Examples that both fooled.
+    pub both: usize,
+    /// Examples that only the attack on the model itself fooled.
+    pub only_white_box: usize,
+    /// Examples that only the transfer attack fooled.
+    pub only_transfer: usize,
+    /// Examples that withstood both.
+    pub neither: usize,
+}
+
+/// One point of accuracy against ε.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// The radius of the ball, as it was written.
+    pub epsilon: Epsilon,
+    /// Each attack's accuracy by name, and `worst-case`.
+    pub accuracy: Accuracies,
+    /// Each attack with its numbers at this radius.
+    pub attacks: Vec<AttackResult>,
+    /// An example counts here only if it withstood every attack.
+    pub worst_case: Standing,
+}
+
+impl From<&Evaluation> for CurvePoint {
+    fn from(evaluation: &Evaluation) -> Self {
+        Self {
+            epsilon: evaluation.epsilon.clone(),
+            accuracy: evaluation.accuracy.clone(),
+            attacks: evaluation.attacks.clone(),
+            worst_case: evaluation.worst_case,
+        }
     }
 }
 
@@ -176,10 +244,12 @@ pub struct ExampleResult {
 }
 
 /// One example under one attack.
+///
+/// An example that is not attacked keeps the outcome that it had: the natural one where that was already wrong, or that
+/// of the attack before it in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The class that the model gives to the adversarial image; to the natural one where that was already wrong,
-    /// because such an example is not attacked.
+    /// The class that the model gives to the adversarial image.
     pub prediction: usize,
     /// Whether it is classified correctly still.
     pub robust: bool,

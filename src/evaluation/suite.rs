@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attacks::{AttackSpec, Objective, UnknownAttack};
+use crate::attacks::{AttackSpec, Method, Objective, UnknownAttack};
 
 /// Examples a minibatch where nobody asks for another number: the paper's.
 const DEFAULT_BATCH_SIZE: usize = 128;
@@ -20,7 +20,7 @@ const THOROUGH: &str = "natural,fgsm,pgd-20,pgd-100,pgd-20x5,cw-20,cw-100";
 
 /// The attacks of an evaluation and how they are run.
 ///
-/// As text: names with commas between them, such as `natural,fgsm,pgd-20,cw-20`; `x5` after a name gives it five
+/// As text: names with commas between them, such as `natural,fgsm,pgd-20,autoattack`; `x5` after a name gives it five
 /// restarts (`pgd-20x5`); `paper` and `thorough` are built in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Suite {
@@ -62,6 +62,22 @@ impl Suite {
         }
     }
 
+    /// Adds, before each transfer attack, the same attack on the model itself where it is missing: what a transfer
+    /// attack finds says something only beside it.
+    pub fn add_white_boxes(&mut self) {
+        let mut attacks: Vec<AttackSpec> = Vec::new();
+        for spec in &self.attacks {
+            if let Method::Transfer(transfer) = &spec.method {
+                let known = |other: &AttackSpec| other.name == transfer.attack.name;
+                if !self.attacks.iter().any(known) && !attacks.iter().any(known) {
+                    attacks.push((*transfer.attack).clone());
+                }
+            }
+            attacks.push(spec.clone());
+        }
+        self.attacks = attacks;
+    }
+
     /// Its attacks that follow the gradient for more than one step.
     pub(super) fn iterated(&self) -> impl Iterator<Item = &AttackSpec> {
         self.attacks.iter().filter(|spec| is_iterated(spec))
@@ -70,12 +86,17 @@ impl Suite {
 
 /// Whether an attack follows the gradient for more than one step.
 pub(super) fn is_iterated(spec: &AttackSpec) -> bool {
-    spec.objective.is_some() && spec.steps > 1
+    match &spec.method {
+        Method::Pgd(ascent) => ascent.steps > 1,
+        Method::Apgd(_) | Method::Fab(_) => true,
+        _ => spec.components().iter().any(is_iterated),
+    }
 }
 
 /// Whether an attack is PGD as the field means it: cross-entropy, more than one step.
 pub(super) fn is_pgd(spec: &AttackSpec) -> bool {
-    spec.objective == Some(Objective::CrossEntropy) && spec.steps > 1
+    spec.ascent()
+        .is_some_and(|ascent| ascent.objective == Objective::CrossEntropy && ascent.steps > 1)
 }
 
 impl FromStr for Suite {
@@ -131,7 +152,7 @@ mod tests {
         assert_eq!(names, ["natural", "fgsm", "pgd-20x5", "cw-100"]);
         let restarts: Vec<usize> = suite.attacks.iter().map(|spec| spec.restarts).collect();
         assert_eq!(restarts, [1, 1, 5, 1]);
-        assert_eq!(suite.attacks[2].steps, 20);
+        assert_eq!(suite.attacks[2].ascent().unwrap().steps, 20);
         assert_eq!(suite.iterated().count(), 2);
     }
 

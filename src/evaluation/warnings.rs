@@ -72,6 +72,40 @@ pub enum Warning {
         /// Accuracy under it.
         accuracy_at_more: f64,
     },
+    /// Random search fools examples that gradients do not.
+    GradientFreeStrongerThanGradient {
+        /// The attack without gradients.
+        attack: String,
+        /// Examples that it fooled and no attack with gradients did.
+        only: usize,
+    },
+    /// FAB fools examples that ascent does not.
+    FabStrongerThanApgd {
+        /// The name of FAB's result.
+        attack: String,
+        /// Examples that it fooled and no ascent did.
+        only: usize,
+    },
+    /// An attack on another model fools examples that the attack on this one does not.
+    TransferStrongerThanWhiteBox {
+        /// The transfer attack.
+        transfer: String,
+        /// The same attack on the model itself.
+        white_box: String,
+        /// Examples that only the transfer attack fooled.
+        only: usize,
+    },
+    /// PGD's figure is no estimate of robustness.
+    PgdFarAboveAutoattack {
+        /// The strongest PGD attack of the suite.
+        pgd: String,
+        /// Accuracy under it.
+        accuracy_under_pgd: f64,
+        /// The attacks in turn.
+        autoattack: String,
+        /// Accuracy under them.
+        accuracy_under_autoattack: f64,
+    },
     /// Gradient attacks have nothing to follow.
     ManyZeroGradients {
         /// Examples whose gradient is 0 in every pixel.
@@ -177,6 +211,10 @@ impl Warning {
             Self::SuccessNotRisingWithEpsilon { .. } => "success-not-rising-with-epsilon",
             Self::HugeEpsilonNotReachingChance { .. } => "huge-epsilon-not-reaching-chance",
             Self::DoublingStepsStillHelps { .. } => "doubling-steps-still-helps",
+            Self::GradientFreeStrongerThanGradient { .. } => "gradient-free-stronger-than-gradient",
+            Self::FabStrongerThanApgd { .. } => "fab-stronger-than-apgd",
+            Self::TransferStrongerThanWhiteBox { .. } => "transfer-stronger-than-white-box",
+            Self::PgdFarAboveAutoattack { .. } => "pgd-far-above-autoattack",
             Self::ManyZeroGradients { .. } => "many-zero-gradients",
             Self::OutputsLookLikeProbabilities => "outputs-look-like-probabilities",
             Self::LogitsChangeBetweenIdenticalCalls { .. } => "logits-change-between-identical-calls",
@@ -229,6 +267,28 @@ impl Warning {
                 "more steps still help the attack: {} under {fewer}, {} under {more}",
                 percent(*accuracy_at_fewer),
                 percent(*accuracy_at_more)
+            ),
+            Self::GradientFreeStrongerThanGradient { attack, only } => {
+                format!("{attack} uses no gradient and fools {only} examples that no gradient attack fools")
+            }
+            Self::FabStrongerThanApgd { attack, only } => {
+                format!("{attack} fools {only} examples that no ascent of the gradient fools")
+            }
+            Self::TransferStrongerThanWhiteBox {
+                transfer,
+                white_box,
+                only,
+            } => format!("{transfer} fools {only} examples that {white_box} on the model itself does not fool"),
+            Self::PgdFarAboveAutoattack {
+                pgd,
+                accuracy_under_pgd,
+                autoattack,
+                accuracy_under_autoattack,
+            } => format!(
+                "accuracy is {} under {pgd} and {} under {autoattack}: {pgd} overstates robustness by {:.1} percentage points",
+                percent(*accuracy_under_pgd),
+                percent(*accuracy_under_autoattack),
+                100.0 * (accuracy_under_pgd - accuracy_under_autoattack)
             ),
             Self::ManyZeroGradients { flat, of, zeros } => format!(
                 "{flat} of {of} examples have no gradient at all at the natural image; {} of all entries are 0",
@@ -497,6 +557,25 @@ mod tests {
                 accuracy_at_fewer: 0.6,
                 more: "pgd-100".into(),
                 accuracy_at_more: 0.5,
+            },
+            Warning::GradientFreeStrongerThanGradient {
+                attack: "autoattack/square".into(),
+                only: 9,
+            },
+            Warning::FabStrongerThanApgd {
+                attack: "autoattack/fab-t".into(),
+                only: 9,
+            },
+            Warning::TransferStrongerThanWhiteBox {
+                transfer: "transfer-pgd-20".into(),
+                white_box: "pgd-20".into(),
+                only: 9,
+            },
+            Warning::PgdFarAboveAutoattack {
+                pgd: "pgd-20".into(),
+                accuracy_under_pgd: 0.53,
+                autoattack: "autoattack".into(),
+                accuracy_under_autoattack: 0.47,
             },
             Warning::ManyZeroGradients {
                 flat: 30,

@@ -428,11 +428,17 @@ impl Recipe {
             "none".into(),
         )?;
         for name in &self.evaluation.attacks {
-            AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
+            let attack = AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
                 field: "evaluation.attacks",
-                expected: "natural, fgsm, pgd-STEPS or cw-STEPS",
+                expected: "an attack, such as natural, fgsm, pgd-20, cw-20 or autoattack-fast",
                 got: error.to_string(),
             })?;
+            field(
+                !attack.needs_surrogate(),
+                "evaluation.attacks",
+                "attacks on the model itself: training has no surrogate",
+                name.clone(),
+            )?;
         }
         self.schedule.validate()
     }

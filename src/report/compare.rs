@@ -57,12 +57,8 @@ pub fn mismatch(first: &Evaluation, second: &Evaluation) -> Option<String> {
     };
     let settings = |evaluation: &Evaluation| {
         let attacks = evaluation.attacks.iter().map(|attack| {
-            let step_size = attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default();
-            let kappa = attack.kappa.map(|kappa| format!(", κ {kappa}")).unwrap_or_default();
-            format!(
-                "{} {} × {step_size}, {} starts{kappa}, {:?}, {:?}",
-                attack.name, attack.steps, attack.restarts, attack.start, attack.aim
-            )
+            let (name, method, restarts) = (&attack.name, &attack.method, attack.restarts);
+            format!("{name} {method:?}, {restarts} starts")
         });
         attacks.collect::<Vec<_>>().join("; ")
     };

@@ -130,19 +130,13 @@ pub fn gain(threat: &ThreatModel) -> Option<f32> {
 
 /// What stands over pictures of `attack`: its numbers, and how to read the perturbation.
 pub fn caption(attack: &AttackSpec, threat: &ThreatModel) -> String {
-    let kappa = attack.kappa().map(|kappa| format!(", κ = {kappa}")).unwrap_or_default();
     let gain = match gain(threat) {
         Some(gain) => format!("enlarged {gain:.1} times"),
         None => "enlarged until its largest change fills the range".to_string(),
     };
-    let (name, steps, step_size) = (&attack.name, attack.steps, attack.step_size(threat));
-    let steps = if steps == 1 {
-        "1 step".to_string()
-    } else {
-        format!("{steps} steps")
-    };
+    let (name, settings) = (&attack.name, attack.settings(threat));
     format!(
-        "{name}: {steps} of {step_size}, {threat}{kappa}. The perturbation is {gain}; in images without colour, orange is brighter, blue is darker, light grey is unchanged. In brackets: how sure the network is."
+        "{name}: {settings}, {threat}. The perturbation is {gain}; in images without colour, orange is brighter, blue is darker, light grey is unchanged. In brackets: how sure the network is."
     )
 }
 

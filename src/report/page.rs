@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::{Adjusted, Ended, EpochReport, Event, StepReport, WarningReport},
-    evaluation::{AttackResult, Evaluation, Standing},
+    evaluation::{Evaluation, Standing},
     nn::Mode,
     recipe::{Decay, Recipe, RecipeError, Schedule},
     runs::{Run, RunError, write_atomic},
@@ -425,9 +425,7 @@ fn evaluation_table(group: &[(usize, &RunReport, &Evaluation)]) -> String {
         "<div class=\"scroll\">\n<table>\n<caption>{}</caption>\n<thead><tr><th scope=\"col\">Attack</th>",
         escape(&caption)
     );
-    for heading in ["Steps", "Step size", "Starts", "κ"] {
-        let _ = write!(html, "<th scope=\"col\" class=\"number\">{heading}</th>");
-    }
+    html += "<th scope=\"col\">Settings</th>";
     for (_, run, _) in group {
         let _ = write!(html, "<th scope=\"col\" class=\"number\">{}</th>", escape(&run.label));
     }
@@ -453,9 +451,9 @@ fn evaluation_table(group: &[(usize, &RunReport, &Evaluation)]) -> String {
     for (row, attack) in first.attacks.iter().enumerate() {
         let _ = write!(
             html,
-            "<tr><th scope=\"row\">{}</th>{}",
+            "<tr><th scope=\"row\">{}</th><td>{}</td>",
             escape(&attack.name),
-            settings(attack)
+            escape(&attack.settings)
         );
         for (_, _, evaluation) in group {
             html += &evaluation
@@ -466,34 +464,12 @@ fn evaluation_table(group: &[(usize, &RunReport, &Evaluation)]) -> String {
         html += &difference(row).unwrap_or_default();
         html += "</tr>\n";
     }
-    html += "<tr class=\"total\"><th scope=\"row\">worst case</th><td class=\"interval\" colspan=\"4\">withstands every attack above</td>";
+    html += "<tr class=\"total\"><th scope=\"row\">worst case</th><td class=\"interval\">withstands every attack above</td>";
     for (_, _, evaluation) in group {
         html += &figure(&evaluation.worst_case);
     }
     html += &difference(first.attacks.len()).unwrap_or_default();
     html + "</tr>\n</tbody>\n</table>\n</div>\n"
-}
-
-fn settings(attack: &AttackResult) -> String {
-    let attacked = attack.steps > 0;
-    let cells = [
-        if attacked {
-            attack.steps.to_string()
-        } else {
-            String::new()
-        },
-        attack.step_size.as_ref().map(ToString::to_string).unwrap_or_default(),
-        if attacked {
-            attack.restarts.to_string()
-        } else {
-            String::new()
-        },
-        attack.kappa.map(|kappa| kappa.to_string()).unwrap_or_default(),
-    ];
-    cells
-        .iter()
-        .map(|cell| format!("<td class=\"number\">{}</td>", escape(cell)))
-        .collect()
 }
 
 fn figure(standing: &Standing) -> String {

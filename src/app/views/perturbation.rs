@@ -31,7 +31,13 @@ pub struct Perturbation {
     saving: Option<Background<Result<String, String>>>,
 }
 
-const ATTACKS: [(&str, &str); 4] = [("natural", "none"), ("fgsm", "FGSM"), ("pgd", "PGD"), ("cw", "CW∞")];
+const ATTACKS: [(&str, &str); 5] = [
+    ("natural", "none"),
+    ("fgsm", "FGSM"),
+    ("pgd", "PGD"),
+    ("cw", "CW∞"),
+    ("apgd-ce", "APGD"),
+];
 
 impl View for Perturbation {
     fn name(&self) -> &'static str {

@@ -159,7 +159,7 @@ impl Robustness {
             }
             let name = ui
                 .label("Attacks")
-                .on_hover_text("natural, fgsm, pgd-STEPS, cw-STEPS, x5 for restarts; or paper, or thorough");
+                .on_hover_text("natural, fgsm, pgd-STEPS, cw-STEPS, x5 for restarts, autoattack, autoattack-fast; or paper, or thorough");
             ui.add(TextEdit::singleline(&mut self.attacks).desired_width(230.0))
                 .labelled_by(name.id);
             let name = ui.label("images");
@@ -328,10 +328,10 @@ fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
     );
     Grid::new("suite")
         .striped(true)
-        .num_columns(5)
+        .num_columns(4)
         .spacing([22.0, 4.0])
         .show(ui, |ui| {
-            for head in ["attack", "accuracy", "95 % interval", "steps", "step size"] {
+            for head in ["attack", "accuracy", "95 % interval", "with"] {
                 ui.label(RichText::new(head).weak());
             }
             ui.end_row();
@@ -346,12 +346,7 @@ fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
             for attack in &evaluation.attacks {
                 ui.label(&attack.name);
                 standing_ui(ui, &attack.standing);
-                ui.label(if attack.steps > 0 {
-                    attack.steps.to_string()
-                } else {
-                    "–".to_string()
-                });
-                ui.label(attack.step_size.as_ref().map_or("–".to_string(), ToString::to_string));
+                ui.label(&attack.settings);
                 ui.end_row();
             }
             ui.label("worst case")

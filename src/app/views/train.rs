@@ -485,17 +485,37 @@ fn defence_ui(ui: &mut Ui, state: &mut State) {
 
 /// Defences by the name that a recipe gives them.
 const DEFENCES: [(&str, &str, &str); 11] = [
-    ("mart", "MART", "Misclassification-aware adversarial training (Wang et al., 2020)"),
-    ("standard", "Standard", "Cross-entropy on adversarial images (Madry et al., 2018)"),
-    ("trades", "TRADES", "Natural cross-entropy plus λ·KL (Zhang et al., 2019)"),
+    (
+        "mart",
+        "MART",
+        "Misclassification-aware adversarial training (Wang et al., 2020)",
+    ),
+    (
+        "standard",
+        "Standard",
+        "Cross-entropy on adversarial images (Madry et al., 2018)",
+    ),
+    (
+        "trades",
+        "TRADES",
+        "Natural cross-entropy plus λ·KL (Zhang et al., 2019)",
+    ),
     ("natural", "None", "Natural training: no defence at all"),
     ("alp", "ALP", "Adversarial logit pairing (Kannan et al., 2018)"),
     ("clp", "CLP", "Clean logit pairing (Kannan et al., 2018)"),
     ("mma", "MMA", "Max-margin adversarial training (Ding et al., 2020)"),
-    ("dynamic", "Dynamic", "The attack's convergence controlled by FOSC (Wang et al., 2019)"),
+    (
+        "dynamic",
+        "Dynamic",
+        "The attack's convergence controlled by FOSC (Wang et al., 2019)",
+    ),
     ("uat", "UAT++", "For unlabelled images too (Uesato et al., 2019)"),
     ("n-fgsm", "N-FGSM", "One noisy step: cheap (de Jorge et al., 2022)"),
-    ("free", "Free", "Each gradient used for weights and image: cheap (Shafahi et al., 2019)"),
+    (
+        "free",
+        "Free",
+        "Each gradient used for weights and image: cheap (Shafahi et al., 2019)",
+    ),
 ];
 
 fn choose_defence_ui(ui: &mut Ui, id: &str, defence: &mut DefenceSpec, epsilon: &Magnitude, name: egui::Id) {
