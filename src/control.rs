@@ -75,12 +75,23 @@ impl Control {
 
     /// Called by the work before each minibatch: waits while paused, then says what to do.
     pub fn next(&self) -> Next {
+        let mut state = self.wait();
+        state.steps = state.steps.saturating_sub(1);
+        if state.stopped { Next::Stop } else { Next::Go }
+    }
+
+    /// Called inside work that belongs to a minibatch, such as the evaluation after it: waits while paused, but takes no
+    /// step away, so that a step leads to the next minibatch whatever lies between.
+    pub fn pass(&self) -> Next {
+        if self.wait().stopped { Next::Stop } else { Next::Go }
+    }
+
+    fn wait(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         while state.paused && !state.stopped && state.steps == 0 {
             state = self.shared.1.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.steps = state.steps.saturating_sub(1);
-        if state.stopped { Next::Stop } else { Next::Go }
+        state
     }
 }
 
@@ -112,5 +123,15 @@ mod tests {
         );
         control.stop();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_lies_inside_a_step_takes_no_step_away() {
+        let control = Control::new();
+        control.pause();
+        control.step();
+        assert_eq!([control.pass(), control.pass(), control.next()], [Next::Go; 3]);
+        control.stop();
+        assert_eq!(control.pass(), Next::Stop);
     }
 }

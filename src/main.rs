@@ -9,11 +9,11 @@ fn main() -> ExitCode {
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
     #[cfg(feature = "app")]
-    if std::env::args_os().len() == 1 {
-        match martlet::app::run() {
-            Ok(()) => return ExitCode::SUCCESS,
-            Err(error) => martlet::cli::terminal::note(format!("the window does not open: {error}")),
-        }
-    }
-    martlet::cli::main()
+    let window = Some(martlet::cli::Window {
+        open: || martlet::app::run().map_err(|error| error.to_string()),
+        measure: |device| martlet::app::measure(device).map_err(|error| error.to_string()),
+    });
+    #[cfg(not(feature = "app"))]
+    let window = None;
+    martlet::cli::main(window)
 }

@@ -5,6 +5,7 @@
 
 mod atlas;
 mod background;
+mod bench;
 mod command;
 mod examples;
 mod job;
@@ -42,6 +43,7 @@ pub struct App {
     tree: egui_tiles::Tree<String>,
     entries: Vec<Entry>,
     palette: palette::Palette,
+    bench: Option<bench::Bench>,
 }
 
 /// Opens the window and stays until it closes.
@@ -49,6 +51,37 @@ pub struct App {
 /// # Errors
 /// Where there is no display, which is found out before anything else is done, or nothing to draw with.
 pub fn run() -> Result<(), eframe::Error> {
+    open(true, |creation| {
+        let settings = creation
+            .storage
+            .and_then(|storage| serde_json::from_str(&storage.get_string(SETTINGS)?).ok())
+            .unwrap_or_default();
+        let layout = creation
+            .storage
+            .and_then(|storage| serde_json::from_str(&storage.get_string(LAYOUT)?).ok());
+        App::new(&creation.egui_ctx, settings, layout)
+    })
+}
+
+/// Measures the window, with training in a folder that is thrown away, and gives the report.
+///
+/// # Errors
+/// Where there is no display, or nothing to draw with.
+pub fn measure(device: &str) -> Result<String, eframe::Error> {
+    let folder = tempfile::tempdir().map_err(|error| eframe::Error::AppCreation(Box::new(error)))?;
+    let settings = bench::Bench::settings(folder.path().to_path_buf(), device.to_string());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    open(false, move |creation| {
+        let mut app = App::new(&creation.egui_ctx, settings, None);
+        app.bench = Some(bench::Bench::new(sender));
+        app
+    })?;
+    Ok(receiver
+        .try_recv()
+        .unwrap_or_else(|_| "the window was closed before the measurement was over".to_string()))
+}
+
+fn open(remembers: bool, make: impl FnOnce(&eframe::CreationContext<'_>) -> App) -> Result<(), eframe::Error> {
     let event_loop = winit::event_loop::EventLoop::<eframe::UserEvent>::with_user_event().build()?;
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
@@ -57,23 +90,16 @@ pub fn run() -> Result<(), eframe::Error> {
             .with_inner_size([1280.0, 800.0])
             .with_min_inner_size([800.0, 520.0]),
         renderer: eframe::Renderer::Wgpu,
+        persist_window: remembers,
+        persistence_path: (!remembers).then(|| std::env::temp_dir().join("martlet-bench.ron")),
         ..Default::default()
     };
-    let mut window = eframe::create_native(
-        "martlet",
-        options,
-        Box::new(|creation| {
-            let settings = creation
-                .storage
-                .and_then(|storage| serde_json::from_str(&storage.get_string(SETTINGS)?).ok())
-                .unwrap_or_default();
-            let layout = creation
-                .storage
-                .and_then(|storage| serde_json::from_str(&storage.get_string(LAYOUT)?).ok());
-            Ok(Box::new(App::new(&creation.egui_ctx, settings, layout)))
-        }),
-        &event_loop,
+    let make = Box::new(
+        move |creation: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, _> {
+            Ok(Box::new(make(creation)))
+        },
     );
+    let mut window = eframe::create_native("martlet", options, make, &event_loop);
     event_loop.run_app(&mut window)?;
     Ok(())
 }
@@ -96,6 +122,7 @@ impl App {
             tree,
             entries: command::entries(&names),
             palette: palette::Palette::default(),
+            bench: None,
         }
     }
 
@@ -225,8 +252,9 @@ impl App {
 }
 
 impl eframe::App for App {
-    fn logic(&mut self, _ctx: &Context, _frame: &mut eframe::Frame) {
+    fn logic(&mut self, _ctx: &Context, frame: &mut eframe::Frame) {
         self.drain();
+        bench::Bench::frame(self, frame.info().cpu_usage);
     }
 
     fn ui(&mut self, ui: &mut Ui, frame: &mut eframe::Frame) {

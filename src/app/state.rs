@@ -87,7 +87,8 @@ pub struct State {
     listing: bool,
     toasts: Vec<Toast>,
     question: Option<Question>,
-    closing: bool,
+    /// Whether the window closes as soon as nothing trains.
+    pub closing: bool,
     next_colour: usize,
 }
 

@@ -27,7 +27,7 @@ pub use reporter::Reporter;
     name = "martlet",
     version,
     about,
-    after_help = "Without a command Martlet shows what it does: it trains two defences on its built-in data and compares them.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
+    after_help = "Without a command Martlet opens its window. Where there is no display it shows what it does: it trains two defences on its built-in data and compares them.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -48,6 +48,8 @@ enum Command {
     Runs(runs::RunsArguments),
     /// List the devices of this machine, or check one against the CPU.
     Devices(devices::DevicesArguments),
+    /// Measure a device or the window.
+    Bench(BenchArguments),
     /// Get, show and describe data sets.
     Data(data::DataArguments),
     /// Write a run's weights as safetensors with PyTorch's names.
@@ -86,11 +88,20 @@ impl Default for RunsDirOption {
     }
 }
 
+/// The window as the terminal knows it: something to open, where the program was built with one.
+pub struct Window {
+    /// Opens it and stays until it closes; an error where there is no display.
+    pub open: fn() -> Result<(), String>,
+    /// Measures it on a device; gives the report.
+    pub measure: fn(&str) -> Result<String, String>,
+}
+
 /// Runs the program: 0 done, 1 failed, 2 wrong use.
-pub fn main() -> ExitCode {
+pub fn main(window: Option<Window>) -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        None => demo::run(demo::DemoArguments::default()),
+        None => open_or_demo(window),
+        Some(Command::Bench(arguments)) => bench(arguments, window),
         Some(Command::Demo(arguments)) => demo::run(arguments),
         Some(Command::Train(arguments)) => train::run(*arguments),
         Some(Command::Evaluate(arguments)) => evaluate::run(arguments),
@@ -108,6 +119,51 @@ pub fn main() -> ExitCode {
             ExitCode::from(if error.is::<WrongUse>() { 2 } else { 1 })
         }
     }
+}
+
+/// The window; with no display, or built without one, the demo.
+fn open_or_demo(window: Option<Window>) -> anyhow::Result<()> {
+    if let Some(window) = window {
+        match (window.open)() {
+            Ok(()) => return Ok(()),
+            Err(error) => terminal::note(format!("the window does not open, so the demo runs here: {error}")),
+        }
+    }
+    demo::run(demo::DemoArguments::default())
+}
+
+fn bench(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<()> {
+    match arguments.what {
+        BenchWhat::Device => {
+            let (device, _) = open_device(&arguments.device.device, false)?;
+            terminal::say(crate::engine::speed::measure(&device)?);
+        }
+        BenchWhat::Ui => {
+            let window = window.ok_or_else(|| WrongUse("this program was built without the window".to_string()))?;
+            let report = (window.measure)(&arguments.device.device);
+            terminal::say(report.map_err(|error| anyhow::anyhow!("the window does not open: {error}"))?);
+        }
+    }
+    Ok(())
+}
+
+/// Arguments of `martlet bench`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  martlet bench device --device gpu:0\n  martlet bench ui")]
+struct BenchArguments {
+    /// The device's speed, or the window's frames and what it costs training.
+    #[arg(value_enum)]
+    what: BenchWhat,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum BenchWhat {
+    /// An attack step and a matrix product: images/s and TFLOP/s.
+    Device,
+    /// Frame times idle and while training, and training with the window and without; needs a display.
+    Ui,
 }
 
 /// An error and its causes on one line; a cause that its effect already quotes is not said twice.

@@ -539,7 +539,12 @@ impl<'a> Trainer<'a> {
             return false;
         }
         if changed.defence != self.recipe.defence {
-            self.defences.defence = changed.build_defence(self.data.train.labelled());
+            let mut defence = changed.build_defence(self.data.train.labelled());
+            // What it learnt of single examples stays; on a device that fails, the next read says so.
+            if let Ok(memory) = self.defences.defence.memory() {
+                defence.recall(memory, self.device);
+            }
+            self.defences.defence = defence;
         }
         self.recipe = changed;
         true

@@ -455,7 +455,7 @@ impl<'a> Measurement<'a> {
 
     /// Waits while paused.
     pub(super) fn wait(&self, attack: &str) -> Result<(), EvaluateError> {
-        match self.control.next() {
+        match self.control.pass() {
             Next::Go => Ok(()),
             Next::Stop => Err(EvaluateError::Stopped {
                 attack: attack.to_string(),

@@ -202,20 +202,23 @@ impl Curves {
         let mut drawn = Vec::new();
         for shown in state.shown.iter().filter(|shown| shown.visible) {
             let colour = theme::series(shown.colour, dark);
-            for curve in &TRAINING_ACCURACY {
-                self.draw(
-                    &mut drawn,
-                    state,
-                    shown,
-                    curve,
-                    several,
-                    colour.gamma_multiply(0.75),
-                    width,
-                    false,
-                );
+            // One run shows its attacks by colour, several runs themselves.
+            let of = |place: usize| {
+                if several {
+                    colour
+                } else {
+                    theme::series(shown.colour + place, dark)
+                }
+            };
+            for (place, curve) in TRAINING_ACCURACY.iter().enumerate() {
+                let faint = of(place).gamma_multiply(0.75);
+                self.draw(&mut drawn, state, shown, curve, several, faint, width, false);
             }
-            let held_out: Vec<&String> = shown.curves.keys().filter(|key| key.starts_with("held-out")).collect();
+            let mut held_out: Vec<&String> = shown.curves.keys().filter(|key| key.starts_with("held-out")).collect();
+            // Natural accuracy first, so that it keeps the colour that it has on training batches.
+            held_out.sort_by_key(|key| !key.ends_with("natural"));
             for (position, key) in held_out.iter().enumerate() {
+                let colour = of(position);
                 let attack = key.trim_start_matches("held-out ");
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
                 let label = format!("{}{attack}, {split}", prefix(shown, several));

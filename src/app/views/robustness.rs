@@ -359,7 +359,7 @@ fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
         ui.weak("No warning applies to these figures.");
     }
     for warning in &evaluation.warnings {
-        ui.colored_label(theme::warning(dark), format!("⚠ {}", warning.headline()));
+        ui.colored_label(theme::warning(dark), format!("Warning: {}", warning.headline()));
         ui.label(warning.advice());
         ui.add_space(3.0);
     }

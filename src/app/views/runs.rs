@@ -193,8 +193,8 @@ impl Runs {
                 (Column::Created, "begun"),
             ] {
                 let arrow = match (self.sort == column, self.descending) {
-                    (true, false) => " ↑",
-                    (true, true) => " ↓",
+                    (true, false) => " ^",
+                    (true, true) => " v",
                     _ => "",
                 };
                 let head = egui::Button::new(RichText::new(format!("{text}{arrow}")).weak()).frame(false);

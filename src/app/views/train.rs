@@ -99,7 +99,7 @@ impl View for Train {
 fn buttons_ui(ui: &mut Ui, state: &mut State) {
     let training = state.is_training();
     ui.horizontal_wrapped(|ui| {
-        let start = egui::Button::new(RichText::new("Start").strong().size(16.0)).min_size(egui::vec2(88.0, 32.0));
+        let start = egui::Button::new(RichText::new("Start").strong().size(16.0)).min_size(egui::vec2(78.0, 32.0));
         let start = ui
             .add_enabled(!training, start)
             .on_hover_text("Train with this recipe (Ctrl+Enter)");
@@ -182,7 +182,7 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
         ));
     }
     for warning in &shown.warnings {
-        ui.colored_label(theme::warning(dark), format!("⚠ {}", warning.message))
+        ui.colored_label(theme::warning(dark), format!("Warning: {}", warning.message))
             .on_hover_text(&warning.advice);
     }
     if let Ending::Failed(error) = &shown.ending {
