@@ -170,7 +170,6 @@ impl Bench {
 
     /// A step of training whose attack takes `steps` steps.
     fn mart(&mut self, steps: usize) -> Result<()> {
-        let tracked = self.model.tracked();
         let model = &self.model;
         let mut context = StepContext {
             attacked: &|images: Images| model.forward(images, Mode::Eval),
@@ -182,14 +181,12 @@ impl Bench {
                 restarts: 1,
                 keep: Keep::Last,
             },
+            label_smoothing: 0.0,
+            epoch: 0,
             rng: &mut Rng::new(2),
         };
-        let spec = DefenceSpec::Mart {
-            lambda: 5.0,
-            form: Form::Paper,
-        };
-        let loss = spec.build().loss(&tracked, &self.batch, &mut context)?;
-        let gradients = tracked.gradients(&mut loss.objective.backward())?;
+        let mut defence = DefenceSpec::mart(5.0, Form::Paper).build();
+        let (loss, gradients) = defence.gradients(model, &self.batch, &mut context)?;
         // At rate 0 every round has the same weights.
         self.sgd.step(&mut self.model, gradients, &self.recipe.optimiser, 0.0);
         read(loss.objective)?;

@@ -377,6 +377,7 @@ fn run_report(label: &str, evaluations: Vec<(String, Evaluation)>) -> RunReport 
         }),
         steps: Vec::new(),
         epochs: Vec::new(),
+        adjustments: Vec::new(),
         warnings: Vec::new(),
         ending: Ending::Failed("the loss is not a number".into()),
         evaluations,

@@ -61,7 +61,10 @@ fn train(
     control: &Control,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<(), TrainError> {
-    engine::train(recipe, data, run, &Device::cpu(), control, on_event).map(|_| ())
+    engine::train(recipe, data, run, &Device::cpu(), control, &mut |event: &Event| {
+        on_event(event)
+    })
+    .map(|_| ())
 }
 
 fn new_run(folder: &Path, name: &str, recipe: &Recipe) -> Run {
@@ -157,7 +160,7 @@ fn a_stopped_run_resumes_to_the_bit() {
         .unwrap();
         run = Run::open(&folder.path().join("stopped")).unwrap();
     }
-    train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
+    train(&recipe, &data, &mut run, &Control::new(), &mut |_: &Event| {}).unwrap();
     assert_eq!(
         metrics(&folder.path().join("whole")),
         metrics(&folder.path().join("stopped"))
@@ -208,7 +211,7 @@ fn every_defence_resumes_to_the_bit() {
         }
         let [whole, stopped] = ["whole", "stopped"].map(|name| format!("{name}-{number}"));
         let mut run = new_run(folder.path(), &whole, &recipe);
-        train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
+        train(&recipe, &data, &mut run, &Control::new(), &mut |_: &Event| {}).unwrap();
         let mut run = new_run(folder.path(), &stopped, &recipe);
         // Inside both epochs; the second one has a smaller last minibatch behind it.
         for stop_after in [1, 4] {
@@ -222,7 +225,7 @@ fn every_defence_resumes_to_the_bit() {
             .unwrap();
             run = Run::open(&folder.path().join(&stopped)).unwrap();
         }
-        train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap();
+        train(&recipe, &data, &mut run, &Control::new(), &mut |_: &Event| {}).unwrap();
         assert_eq!(
             metrics(&folder.path().join(&whole)),
             metrics(&folder.path().join(&stopped)),
@@ -270,7 +273,15 @@ fn an_average_is_what_is_kept_and_handed_back() {
     let data = data(GREY, 64);
     let weights = |recipe: &Recipe, name: &str| {
         let mut run = new_run(folder.path(), name, recipe);
-        let model = engine::train(recipe, &data, &mut run, &Device::cpu(), &Control::new(), &mut |_| {}).unwrap();
+        let model = engine::train(
+            recipe,
+            &data,
+            &mut run,
+            &Device::cpu(),
+            &Control::new(),
+            &mut |_: &Event| {},
+        )
+        .unwrap();
         let kept = run.load(Slot::Last).unwrap().unwrap().weights["classifier.fc3.weight"].clone();
         let state = model.state().unwrap();
         let returned = &state
@@ -318,7 +329,7 @@ fn patience_ends_a_run_once_and_for_all() {
     drop(run);
     let before = metrics(&folder.path().join("run"));
     let mut again = Run::open(&folder.path().join("run")).unwrap();
-    train(&recipe, &data, &mut again, &Control::new(), &mut |_| {}).unwrap();
+    train(&recipe, &data, &mut again, &Control::new(), &mut |_: &Event| {}).unwrap();
     assert_eq!(metrics(&folder.path().join("run")), before);
 }
 
@@ -337,7 +348,7 @@ fn a_finished_run_that_is_resumed_is_finished_once() {
     .unwrap();
     let before = metrics(&folder.path().join("run"));
     let mut again = Run::open(&folder.path().join("run")).unwrap();
-    train(&recipe, &data, &mut again, &Control::new(), &mut |_| {}).unwrap();
+    train(&recipe, &data, &mut again, &Control::new(), &mut |_: &Event| {}).unwrap();
     assert_eq!(metrics(&folder.path().join("run")), before);
 }
 

@@ -1,7 +1,7 @@
 //! The window: views on the engine, which works on threads of its own.
 //!
-//! A click becomes a [`Command`], [`App::apply`] carries it out, a [`job::Job`] trains; its messages are drained in
-//! [`App::logic`] into [`State`], which the views read. No view waits for anything.
+//! A click becomes a [`Command`], [`App::apply`] carries it out, a job (`job.rs`) trains on a thread of its own; its
+//! messages are drained by [`App::drain`] into [`State`], which the views read. No view waits for anything.
 
 mod atlas;
 mod background;

@@ -418,9 +418,9 @@ impl Misclassified {
         let names = book.data.class_names();
         let font = egui::FontId::proportional(11.0);
         let text = ui.visuals().text_color();
-        for class in 0..classes.min(26) {
+        for (class, name) in names.iter().enumerate().take(26) {
             let along = margin + side * (class as f32 + 0.5);
-            let name: String = names[class].chars().take(3).collect();
+            let name: String = name.chars().take(3).collect();
             let painter = ui.painter();
             painter.text(
                 all.min + vec2(margin / 2.0, along),
