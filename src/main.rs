@@ -10,8 +10,8 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "app")]
     let window = Some(martlet::cli::Window {
-        open: || martlet::app::run().map_err(|error| error.to_string()),
-        measure: |device| martlet::app::measure(device).map_err(|error| error.to_string()),
+        open: || martlet::app::run().map_err(|error| martlet::app::reason(&error)),
+        measure: |device| martlet::app::measure(device).map_err(|error| martlet::app::reason(&error)),
     });
     #[cfg(not(feature = "app"))]
     let window = None;

@@ -292,6 +292,34 @@ fn a_device_that_does_not_open_leaves_the_window_alive() {
 }
 
 #[test]
+fn attacking_a_run_gives_its_suite_and_a_window_opened_later_still_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    (settings.suite, settings.images) = ("natural,fgsm".to_string(), 10);
+    let mut first = window(settings.clone(), egui::Theme::Light);
+    first.step();
+    app(&mut first).apply(Command::Start);
+    until(&mut first, "the run has ended", trained);
+    app(&mut first).apply(Command::Show("Robustness"));
+    first.run_steps(3);
+    first.get_by_label("Attack this run").click();
+    let shows = |window: &mut Window| {
+        let began = Instant::now();
+        while window.query_by_label_contains("N = 10 test images").is_none() {
+            assert!(began.elapsed() < Duration::from_secs(120), "the suite is not shown");
+            window.step();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    shows(&mut first);
+    let mut second = window(settings, egui::Theme::Dark);
+    second.step();
+    app(&mut second).apply(Command::Select(folder.path().join("glyphs-mart-1")));
+    app(&mut second).apply(Command::Show("Robustness"));
+    shows(&mut second);
+}
+
+#[test]
 fn deleting_asks_first() {
     let folder = tempfile::tempdir().unwrap();
     let mut window = window(settings(folder.path()), egui::Theme::Light);

@@ -81,6 +81,14 @@ pub fn measure(device: &str) -> Result<String, eframe::Error> {
         .unwrap_or_else(|_| "the window was closed before the measurement was over".to_string()))
 }
 
+/// Why the window does not open, as a person should read it.
+pub fn reason(error: &eframe::Error) -> String {
+    match error {
+        eframe::Error::Winit(_) | eframe::Error::WinitEventLoop(_) => "no display was found".to_string(),
+        other => other.to_string(),
+    }
+}
+
 fn open(remembers: bool, make: impl FnOnce(&eframe::CreationContext<'_>) -> App) -> Result<(), eframe::Error> {
     let event_loop = winit::event_loop::EventLoop::<eframe::UserEvent>::with_user_event().build()?;
     let options = eframe::NativeOptions {

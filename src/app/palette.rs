@@ -66,7 +66,7 @@ impl Palette {
                         let button = egui::Button::new(entry.label)
                             .selected(position == self.chosen)
                             .shortcut_text(keys)
-                            .frame_when_inactive(false)
+                            .frame_when_inactive(position == self.chosen)
                             .min_size(egui::vec2(ui.available_width(), 0.0));
                         if ui.add(button).clicked() {
                             given = Some(entry.command.clone());

@@ -25,6 +25,10 @@ pub struct Settings {
     pub smoothing: f64,
     /// Logarithmic axes: x, y.
     pub logarithmic: [bool; 2],
+    /// The attacks of the robustness view.
+    pub suite: String,
+    /// How many test images they are tried on.
+    pub images: usize,
     /// Side of a thumbnail in points.
     pub thumbnail: f32,
 }
@@ -39,6 +43,8 @@ impl Default for Settings {
             beside: None,
             smoothing: 0.6,
             logarithmic: [false, false],
+            suite: "natural,fgsm,pgd-20,cw-20".to_string(),
+            images: 200,
             thumbnail: 48.0,
         }
     }

@@ -52,24 +52,19 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                 if training.job.control.is_paused() {
                     ui.colored_label(theme::warning(dark), "paused");
                 }
-                if let Some(pace) = shown.pace() {
+                if let (Some(pace), Some(step)) = (shown.pace(), &shown.last) {
+                    let evaluating = 100.0 * step.clock.evaluating / step.clock.seconds.max(1e-9);
                     ui.label(format!(
                         "{pace:.1} minibatches/s · {:.0} images/s",
                         pace * shown.recipe.batch_size as f64
+                    ))
+                    .on_hover_text(format!(
+                        "{:.0} % of the time trains, {evaluating:.0} % evaluates; pauses left out",
+                        100.0 - evaluating
                     ));
                 }
                 if let (Some(left), false) = (shown.seconds_left(), training.job.control.is_paused()) {
                     ui.label(format!("{} left", duration(left)));
-                }
-                if let Some(step) = &shown.last
-                    && step.clock.seconds > 0.0
-                {
-                    let evaluating = 100.0 * step.clock.evaluating / step.clock.seconds;
-                    ui.weak(format!(
-                        "{:.0} % training, {evaluating:.0} % evaluating",
-                        100.0 - evaluating
-                    ))
-                    .on_hover_text("Where the time of this session went, pauses left out");
                 }
                 if let Some(progress) = &shown.evaluating {
                     ui.weak(format!(

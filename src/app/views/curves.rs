@@ -216,8 +216,12 @@ impl Curves {
             }
             let mut held_out: Vec<&String> = shown.curves.keys().filter(|key| key.starts_with("held-out")).collect();
             // Natural accuracy first, so that it keeps the colour that it has on training batches.
-            held_out.sort_by_key(|key| !key.ends_with("natural"));
-            for (position, key) in held_out.iter().enumerate() {
+            held_out.sort_by_key(|key| (!key.ends_with("natural"), key.ends_with("worst-case")));
+            // The worst case first, under the attack that it so often equals.
+            for (position, key) in held_out.iter().enumerate().rev() {
+                if several && key.ends_with("worst-case") {
+                    continue;
+                }
                 let colour = of(position);
                 let attack = key.trim_start_matches("held-out ");
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
@@ -238,7 +242,8 @@ impl Curves {
             }
             if let Some(best) = shown.best() {
                 let x = shown.epochs_at(best.total_steps);
-                let line = VLine::new(format!("{}best epoch", prefix(shown, several)), log(x, log_x))
+                let name = if several { "" } else { "best epoch" };
+                let line = VLine::new(name, log(x, log_x))
                     .color(colour)
                     .style(LineStyle::dotted_loose());
                 drawn.push(Drawn::Mark(line));
@@ -323,7 +328,12 @@ impl Curves {
             return;
         };
         let log_x = state.settings.logarithmic[0];
-        let label = format!("{}{}", prefix(shown, several), curve.label);
+        // Of several runs the legend names each once, or it would hide what it explains.
+        let label = if several {
+            format!("{}, training batches", shown.recipe.defence)
+        } else {
+            curve.label.to_string()
+        };
         let everything = (f64::NEG_INFINITY, f64::INFINITY);
         let line = |label: &str, series: &Series, colour, width_of_line| {
             let points = transformed(&series.visible(everything.0, everything.1, width), log_x, log_y);

@@ -1,6 +1,9 @@
 //! How a run stands up: accuracy against ε under each attack, the suite at the trained ε, and what makes it doubtful.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use egui::{Color32, DragValue, Grid, RichText, ScrollArea, TextEdit, Ui};
 use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, Plot, PlotPoints, Points};
@@ -11,7 +14,7 @@ use crate::{
     control::Control,
     data::{self, Split},
     engine::session,
-    evaluation::{Evaluation, EvaluationEvent, Standing, Suite, Warning, evaluate},
+    evaluation::{CurvePoint, Evaluation, EvaluationEvent, Standing, Suite, Warning, evaluate},
     recipe::Recipe,
     runs::{Run, Slot, write_atomic},
     threat::{Magnitude, ThreatModel},
@@ -20,29 +23,17 @@ use crate::{
 /// Radii of a curve, in shares of the trained one.
 const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 
+/// Where the result stays, in the run's folder.
+const KEPT: &str = "evaluation-test-best.json";
+
 /// The robustness view.
+#[derive(Default)]
 pub struct Robustness {
-    attacks: String,
-    limit: usize,
     work: Option<Background<Said>>,
     results: BTreeMap<PathBuf, Results>,
     under_way: Option<PathBuf>,
     doing: String,
     fraction: f32,
-}
-
-impl Default for Robustness {
-    fn default() -> Self {
-        Self {
-            attacks: "natural,fgsm,pgd-20,cw-20".to_string(),
-            limit: 200,
-            work: None,
-            results: BTreeMap::new(),
-            under_way: None,
-            doing: String::new(),
-            fraction: 0.0,
-        }
-    }
 }
 
 /// What is known of one run.
@@ -55,10 +46,39 @@ struct Results {
     error: Option<String>,
 }
 
+impl Results {
+    /// What an earlier attack on the run left in its folder.
+    fn read(folder: &Path) -> Self {
+        let mut results = Self::default();
+        // A file that is missing or of another version is no fault: the run can be attacked anew.
+        let read = std::fs::read(folder.join(KEPT)).ok();
+        if let Some(evaluation) = read.and_then(|bytes| serde_json::from_slice::<Evaluation>(&bytes).ok()) {
+            for point in &evaluation.curve {
+                results.add(point);
+            }
+            results.suite = Some(Box::new(evaluation));
+        }
+        results
+    }
+
+    fn add(&mut self, point: &CurvePoint) {
+        let epsilon = f64::from(point.epsilon.value());
+        let standings = point
+            .attacks
+            .iter()
+            .map(|attack| (attack.name.clone(), attack.standing));
+        for (attack, standing) in standings.chain([("worst-case".to_string(), point.worst_case)]) {
+            let curve = self.curves.entry(attack).or_default();
+            curve.push((epsilon, standing));
+            curve.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+    }
+}
+
 /// What the evaluating thread says.
 enum Said {
     Doing(String, f32),
-    Point(f64, Vec<(String, Standing)>),
+    Point(CurvePoint),
     Suite(Box<Evaluation>),
     Failed(String),
 }
@@ -80,13 +100,7 @@ impl View for Robustness {
         for said in work.drain() {
             match said {
                 Said::Doing(text, fraction) => (self.doing, self.fraction) = (text, fraction),
-                Said::Point(epsilon, standings) => {
-                    for (attack, standing) in standings {
-                        let curve = results.curves.entry(attack).or_default();
-                        curve.push((epsilon, standing));
-                        curve.sort_by(|a, b| a.0.total_cmp(&b.0));
-                    }
-                }
+                Said::Point(point) => results.add(&point),
                 Said::Suite(evaluation) => results.suite = Some(evaluation),
                 Said::Failed(error) => results.error = Some(error),
             }
@@ -112,7 +126,12 @@ impl View for Robustness {
         self.controls_ui(ui, state, &folder);
         ui.separator();
         let dark = ui.visuals().dark_mode;
-        let results = self.results.get(&folder);
+        let results = Some(
+            &*self
+                .results
+                .entry(folder.clone())
+                .or_insert_with(|| Results::read(&folder)),
+        );
         if let Some(error) = results.and_then(|results| results.error.as_ref()) {
             ui.colored_label(theme::error(dark), error);
         }
@@ -135,8 +154,8 @@ impl View for Robustness {
 }
 
 impl Robustness {
-    fn controls_ui(&mut self, ui: &mut Ui, state: &mut State, folder: &std::path::Path) {
-        let suite = self.attacks.parse::<Suite>();
+    fn controls_ui(&mut self, ui: &mut Ui, state: &mut State, folder: &Path) {
+        let suite = state.settings.suite.parse::<Suite>();
         ui.horizontal_wrapped(|ui| {
             let running = self.work.is_some();
             if running {
@@ -160,10 +179,10 @@ impl Robustness {
             let name = ui
                 .label("Attacks")
                 .on_hover_text("natural, fgsm, pgd-STEPS, cw-STEPS, x5 for restarts, autoattack, autoattack-fast; or paper, or thorough");
-            ui.add(TextEdit::singleline(&mut self.attacks).desired_width(230.0))
+            ui.add(TextEdit::singleline(&mut state.settings.suite).desired_width(230.0))
                 .labelled_by(name.id);
             let name = ui.label("images");
-            ui.add(DragValue::new(&mut self.limit).range(10..=100_000).speed(10))
+            ui.add(DragValue::new(&mut state.settings.images).range(10..=100_000).speed(10))
                 .labelled_by(name.id);
         });
         if let Err(error) = suite {
@@ -171,11 +190,15 @@ impl Robustness {
         }
     }
 
-    fn start(&mut self, state: &State, folder: &std::path::Path, suite: Suite) {
+    fn start(&mut self, state: &State, folder: &Path, suite: Suite) {
         self.results.insert(folder.to_path_buf(), Results::default());
         self.under_way = Some(folder.to_path_buf());
         (self.doing, self.fraction) = ("loading".to_string(), 0.0);
-        let (folder, device, limit) = (folder.to_path_buf(), state.settings.device.clone(), self.limit);
+        let (folder, device, limit) = (
+            folder.to_path_buf(),
+            state.settings.device.clone(),
+            state.settings.images,
+        );
         self.work = Some(Background::start(
             "robustness",
             &state.ctx,
@@ -191,6 +214,7 @@ impl Robustness {
                 // The trained radius first: it is what the table shows.
                 let mut shares = SHARES.to_vec();
                 shares.sort_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()));
+                let mut kept: Option<Evaluation> = None;
                 for (part, share) in shares.into_iter().enumerate() {
                     let at_trained = share == 1.0;
                     let epsilon = scaled(&recipe.threat.epsilon, share)?;
@@ -223,22 +247,25 @@ impl Robustness {
                         Err(_) if Control::is_stopped(control) => return Ok(()),
                         Err(error) => return Err(error.into()),
                     };
-                    let standings = evaluation
-                        .attacks
-                        .iter()
-                        .map(|attack| (attack.name.clone(), attack.standing));
-                    let standings = standings.chain([("worst-case".to_string(), evaluation.worst_case)]);
-                    teller.tell(Said::Point(f64::from(threat.epsilon.value()), standings.collect()));
-                    if at_trained {
-                        evaluation.dataset.split = Some("test".to_string());
-                        if recipe.data.held_out == 0 {
-                            evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
+                    let point = CurvePoint::from(&evaluation);
+                    teller.tell(Said::Point(point.clone()));
+                    match &mut kept {
+                        None => {
+                            evaluation.dataset.split = Some("test".to_string());
+                            if recipe.data.held_out == 0 {
+                                evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
+                            }
+                            evaluation.curve.push(point);
+                            teller.tell(Said::Suite(Box::new(evaluation.clone())));
+                            kept = Some(evaluation);
                         }
-                        write_atomic(
-                            &folder.join("evaluation-test-best.json"),
-                            evaluation.to_json(true)?.as_bytes(),
-                        )?;
-                        teller.tell(Said::Suite(Box::new(evaluation)));
+                        Some(kept) => kept.curve.push(point),
+                    }
+                    // After every radius, so that a stop loses one at most.
+                    if let Some(kept) = &mut kept {
+                        kept.curve
+                            .sort_by(|a, b| a.epsilon.value().total_cmp(&b.epsilon.value()));
+                        write_atomic(&folder.join(KEPT), kept.to_json(true)?.as_bytes())?;
                     }
                 }
                 Ok(())
