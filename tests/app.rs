@@ -97,6 +97,8 @@ fn runs_with_one() -> &'static Path {
         window.step();
         app(&mut window).apply(Command::Start);
         until(&mut window, "the run has ended", trained);
+        let kept = folder.path().join("glyphs-mart-1/examples.json");
+        until(&mut window, "its examples are kept", |_| kept.exists());
         folder
     })
     .path()
@@ -168,6 +170,9 @@ fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
         for view in VIEWS {
             app(&mut window).apply(Command::Show(view));
             match view {
+                "Misclassified" => until(&mut window, "its examples are read", |app| {
+                    app.state().current().is_some_and(|shown| shown.book.is_some())
+                }),
                 "Perturbation" => until(&mut window, "the attack is shown", |app| {
                     app.state().lab.finding.is_some()
                 }),

@@ -2,11 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::theme::Fate;
 use crate::{data::Dataset, engine::Examples};
 
+/// Where a run's folder keeps its book.
+pub const FILE: &str = "examples.json";
+
 /// What is known of one training example.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The class that the model gives the natural image.
     pub natural: Option<u16>,
@@ -74,6 +79,34 @@ impl Book {
             epoch: 0,
             version: 0,
         }
+    }
+
+    /// The records as a run's folder keeps them, in the order of the training set.
+    ///
+    /// # Errors
+    /// When a figure is no number, which JSON cannot hold.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&(self.epoch, &self.records))
+    }
+
+    /// A book about `data` from [`Book::to_json`].
+    ///
+    /// # Errors
+    /// When the text is none, or is about another number of examples.
+    pub fn from_json(data: Arc<Dataset>, text: &[u8]) -> anyhow::Result<Self> {
+        let (epoch, records): (usize, Vec<Record>) = serde_json::from_slice(text)?;
+        anyhow::ensure!(
+            records.len() == data.len(),
+            "expected records of {} training examples, got {}",
+            data.len(),
+            records.len()
+        );
+        Ok(Self {
+            epoch,
+            records,
+            version: 1,
+            ..Self::new(data)
+        })
     }
 
     /// Notes how some examples fared.
@@ -206,5 +239,8 @@ mod tests {
         assert!((record.p_true - 4.0_f32.exp() / (4.0_f32.exp() + 9.0)).abs() < 1e-6);
         assert!(record.kl.abs() < 1e-6 && (record.margin - 4.0).abs() < 1e-6);
         assert!(book.records[1].kl > 1.0);
+        let again = Book::from_json(data.clone(), &book.to_json().unwrap()).unwrap();
+        assert_eq!((again.epoch, &again.records), (2, &book.records));
+        assert!(Book::from_json(Arc::new(data.take(2)), &book.to_json().unwrap()).is_err());
     }
 }

@@ -47,6 +47,8 @@ pub struct Shown {
     pub ending: Ending,
     /// How each training example fares; known while it trains here.
     pub book: Option<Book>,
+    /// Whether the book of an earlier run was asked for.
+    pub book_asked: bool,
     /// Minibatches in an epoch.
     steps_per_epoch: usize,
 }
@@ -83,6 +85,7 @@ impl Shown {
             evaluating: None,
             ending: report.ending,
             book: None,
+            book_asked: false,
             steps_per_epoch: steps_per_epoch.max(1),
         };
         for step in report.steps {

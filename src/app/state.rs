@@ -11,7 +11,7 @@ use egui::Context;
 use super::{
     background::Background,
     command::Command,
-    examples::Book,
+    examples::{self, Book},
     job::{FRAME_PAUSE, Job, Message, Opened, Task},
     lab::{Lab, Subject},
     settings::Settings,
@@ -61,6 +61,7 @@ enum Answer {
     Runs(Result<Vec<Summary>, String>),
     Said(Result<String, String>),
     Subject(Result<Box<Subject>, String>),
+    Book(PathBuf, Box<Book>),
 }
 
 /// Everything that the views look at.
@@ -242,6 +243,11 @@ impl State {
                         self.listing = false;
                         self.runs = list;
                     }
+                    Answer::Book(folder, book) => {
+                        if let Some(shown) = self.shown_mut(Some(&folder)) {
+                            shown.book.get_or_insert(*book);
+                        }
+                    }
                     Answer::Said(Ok(text)) => self.say(text),
                     Answer::Subject(Ok(subject)) => self.lab.take(*subject),
                     Answer::Said(Err(error)) | Answer::Subject(Err(error)) => self.complain(error),
@@ -269,7 +275,11 @@ impl State {
                 let colour = self.take_colour();
                 match Shown::read(&ready.folder, colour) {
                     Ok(mut shown) => {
-                        shown.book = Some(Book::new(Arc::new(ready.data.train.clone())));
+                        let data = Arc::new(ready.data.train.clone());
+                        // A resumed run goes on with what was known of its examples.
+                        let kept = std::fs::read(ready.folder.join(examples::FILE)).ok();
+                        let kept = kept.and_then(|text| Book::from_json(data.clone(), &text).ok());
+                        shown.book = Some(kept.unwrap_or_else(|| Book::new(data)));
                         self.shown.push(shown);
                     }
                     Err(error) => self.complain(format!("{error:#}")),
@@ -302,8 +312,50 @@ impl State {
         }
     }
 
+    /// Keeps how each example fared, on a thread.
+    fn keep_book(&mut self, folder: &Path) {
+        let Some(shown) = self.shown.iter().find(|shown| shown.folder == folder) else {
+            return;
+        };
+        let Some(Ok(text)) = shown.book.as_ref().map(Book::to_json) else {
+            return;
+        };
+        let path = folder.join(examples::FILE);
+        self.answers.push(Background::start(
+            "examples",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("how each example fared was not kept: {error}"))),
+            move |_, _| Ok(runs::write_atomic(&path, &text)?),
+        ));
+    }
+
+    /// Reads how each example of an earlier run fared, and its data, on a thread; once.
+    pub fn load_book(&mut self, folder: &Path) {
+        let Some(shown) = self.shown_mut(Some(folder)) else {
+            return;
+        };
+        if std::mem::replace(&mut shown.book_asked, true) {
+            return;
+        }
+        let (folder, recipe) = (folder.to_path_buf(), shown.recipe.clone());
+        self.answers.push(Background::start(
+            "examples",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("how each example fared cannot be read: {error}"))),
+            move |_, teller| {
+                let text = std::fs::read(folder.join(examples::FILE))?;
+                let data = Arc::new(TrainingData::load(&recipe)?.train);
+                teller.tell(Answer::Book(folder, Box::new(Book::from_json(data, &text)?)));
+                Ok(())
+            },
+        ));
+    }
+
     fn over(&mut self, training: &mut Training, error: Option<String>) {
         training.preparing.clear();
+        if let Some(folder) = &training.folder {
+            self.keep_book(&folder.clone());
+        }
         self.refresh_runs();
         self.ctx.send_viewport_cmd(egui::ViewportCommand::RequestUserAttention(
             egui::UserAttentionType::Informational,

@@ -6,7 +6,7 @@ use super::View;
 use crate::app::{
     atlas::Atlas,
     command::Command,
-    examples::{Book, Record},
+    examples::{Book, FILE, Record},
     state::State,
     theme::{self, Fate},
 };
@@ -112,10 +112,17 @@ impl View for Misclassified {
             );
         };
         let Some(book) = &shown.book else {
-            return nothing_ui(
-                ui,
-                "This run was trained earlier; how each example fares is known while a run trains here. Resume it in Runs.",
-            );
+            let folder = shown.folder.clone();
+            if !folder.join(FILE).exists() {
+                return nothing_ui(
+                    ui,
+                    "This run was not trained in the window, so nobody noted how each example fared. Resume it in Runs.",
+                );
+            }
+            state.load_book(&folder);
+            ui.spinner();
+            ui.label("reading how each example fared");
+            return;
         };
         let mut commands = Vec::new();
         let thumbnail = state.settings.thumbnail;

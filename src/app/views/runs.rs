@@ -8,7 +8,7 @@ use super::View;
 use crate::{
     app::{background::Background, command::Command, state::State, theme},
     recipe::Recipe,
-    runs::{State as RunState, Summary},
+    runs::{State as RunState, Summary, write_atomic},
 };
 
 /// The view of runs.
@@ -21,7 +21,12 @@ pub struct Runs {
     of: Vec<(PathBuf, String)>,
     refreshed: Option<std::time::Instant>,
     dialog: Option<Background<Result<PathBuf, String>>>,
+    /// The notes of the chosen run, as they are being written.
+    notes: (PathBuf, String),
 }
+
+/// Where a run's folder keeps what a person wrote about it.
+const NOTES: &str = "notes.txt";
 
 #[derive(Default, Clone, Copy, PartialEq)]
 enum Column {
@@ -119,7 +124,7 @@ impl View for Runs {
             return;
         }
         let mut commands = Vec::new();
-        let height = ui.available_height() - 130.0;
+        let height = ui.available_height() - 160.0;
         ScrollArea::both()
             .auto_shrink(false)
             .max_height(height.max(120.0))
@@ -127,8 +132,11 @@ impl View for Runs {
                 self.table_ui(ui, state, &mut commands);
             });
         ui.separator();
-        self.chosen_ui(ui, state, &mut commands);
+        let failed = self.chosen_ui(ui, state, &mut commands);
         state.commands.extend(commands);
+        if let Some(error) = failed {
+            state.complain(error);
+        }
     }
 }
 
@@ -265,19 +273,36 @@ impl Runs {
         }
     }
 
-    fn chosen_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+    /// The chosen run; gives what went wrong.
+    fn chosen_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) -> Option<String> {
+        let mut failed = None;
         let Some(row) = state
             .selected
             .as_ref()
             .and_then(|folder| self.parsed.iter().find(|row| row.summary.folder == *folder))
         else {
             ui.weak("Select a run to resume, duplicate, report or delete it.");
-            return;
+            return failed;
         };
         ui.label(RichText::new(&row.summary.name).strong());
         if let Some(recipe) = &row.recipe {
             ui.label(recipe.summary());
         }
+        if self.notes.0 != row.summary.folder {
+            let folder = row.summary.folder.clone();
+            // A run without notes has no file.
+            let text = std::fs::read_to_string(folder.join(NOTES)).unwrap_or_default();
+            self.notes = (folder, text);
+        }
+        ui.horizontal(|ui| {
+            let name = ui.label("Notes").on_hover_text("Kept in the run's folder");
+            let field = TextEdit::singleline(&mut self.notes.1).desired_width(f32::INFINITY);
+            if ui.add(field).labelled_by(name.id).lost_focus()
+                && let Err(error) = write_atomic(&self.notes.0.join(NOTES), self.notes.1.as_bytes())
+            {
+                failed = Some(error.to_string());
+            }
+        });
         if let Some(problem) = &row.summary.problem {
             ui.colored_label(theme::error(ui.visuals().dark_mode), problem);
         }
@@ -316,6 +341,7 @@ impl Runs {
             );
             button(true, "Delete…", "Asks first", Command::Delete);
         });
+        failed
     }
 }
 
