@@ -172,6 +172,7 @@ impl Bench {
     fn mart(&mut self, steps: usize) -> Result<()> {
         let model = &self.model;
         let mut context = StepContext {
+            attacking: std::time::Duration::ZERO,
             attacked: &|images: Images| model.forward(images, Mode::Eval),
             threat: &self.recipe.threat,
             pgd: &Pgd {

@@ -113,6 +113,7 @@ fn in_context<T>(golden: &Value, model: &Model, smoothing: f32, f: impl FnOnce(&
     };
     let attacked = |images: Images| model.forward(images, Mode::Eval);
     f(&mut StepContext {
+        attacking: std::time::Duration::ZERO,
         attacked: &attacked,
         threat: &threat,
         pgd: &pgd,

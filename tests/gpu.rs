@@ -56,6 +56,7 @@ fn one_step(device: &Device) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     (pgd.steps, pgd.step_size) = (3, "0.025".parse().unwrap());
     let attacked = |images: Images| model.forward(images, Mode::Eval);
     let mut context = StepContext {
+        attacking: std::time::Duration::ZERO,
         attacked: &attacked,
         threat: &threat(),
         pgd: &pgd,

@@ -3,6 +3,7 @@
 use egui::{Panel, Ui};
 
 use super::{state::State, theme};
+use crate::engine::Clock;
 
 /// Draws the bar.
 pub fn bar_ui(ui: &mut Ui, state: &State) {
@@ -58,10 +59,7 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                         "{pace:.1} minibatches/s · {:.0} images/s",
                         pace * shown.recipe.batch_size as f64
                     ))
-                    .on_hover_text(format!(
-                        "{:.0} % of the time trains, {evaluating:.0} % evaluates; pauses left out",
-                        100.0 - evaluating
-                    ));
+                    .on_hover_text(split(step.clock, evaluating));
                 }
                 if let (Some(left), false) = (shown.seconds_left(), training.job.control.is_paused()) {
                     ui.label(format!("{} left", duration(left)));
@@ -82,6 +80,21 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
             }
         });
     });
+}
+
+/// Where the time of a session went.
+fn split(clock: Clock, evaluating: f64) -> String {
+    let rest = 100.0 - evaluating;
+    match clock.attacking {
+        Some(attacking) => {
+            let attacking = 100.0 * attacking / clock.seconds.max(1e-9);
+            format!(
+                "{attacking:.0} % of the time attacks, {:.0} % trains, {evaluating:.0} % evaluates; pauses left out",
+                rest - attacking
+            )
+        }
+        None => format!("{rest:.0} % of the time attacks and trains, {evaluating:.0} % evaluates; pauses left out"),
+    }
 }
 
 /// A time as a person says it.

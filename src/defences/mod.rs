@@ -18,7 +18,10 @@ mod trades;
 mod uat;
 mod weight_perturbation;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use burn::tensor::Tensor;
 
@@ -56,6 +59,8 @@ pub struct StepContext<'a> {
     pub epoch: usize,
     /// The run's generator.
     pub rng: &'a mut Rng,
+    /// How long the inner maximisation took, as the host sees it: on a GPU, which works later, this says nothing.
+    pub attacking: Duration,
 }
 
 impl StepContext<'_> {
@@ -130,7 +135,7 @@ pub trait Defence {
         batch: &Batch,
         step: &mut StepContext,
     ) -> Result<(Loss, Named), DefenceError> {
-        let adversarial = self.perturb(batch, step)?;
+        let adversarial = timed_perturb(self, batch, step)?;
         let tracked = model.tracked();
         let loss = self.loss(&tracked, batch, adversarial, step);
         let gradients = descent(&tracked, &loss)?;
@@ -152,6 +157,18 @@ pub trait Defence {
 
     /// Takes up what [`Defence::memory`] gave.
     fn recall(&mut self, _: Memory, _: &Device) {}
+}
+
+/// [`Defence::perturb`], timed.
+fn timed_perturb<D: Defence + ?Sized>(
+    defence: &mut D,
+    batch: &Batch,
+    step: &mut StepContext,
+) -> Result<Images, AttackError> {
+    let began = Instant::now();
+    let adversarial = defence.perturb(batch, step)?;
+    step.attacking += began.elapsed();
+    Ok(adversarial)
 }
 
 /// Equation 10.

@@ -84,7 +84,7 @@ impl Defence for Perturbed {
         if step.epoch < self.numbers.from_epoch {
             return self.inner.gradients(model, batch, step);
         }
-        let images = self.inner.perturb(batch, step)?;
+        let images = super::timed_perturb(&mut *self.inner, batch, step)?;
         // A snapshot, because this pass must move no running statistics and draw no dropout of the model's.
         let proxy = model.clone().tracked();
         let ascent = self.inner.loss(&proxy, batch, images.clone(), step);

@@ -71,6 +71,9 @@ pub struct Clock {
     pub seconds: f64,
     /// Of these, seconds spent on evaluations.
     pub evaluating: f64,
+    /// Of these, seconds spent on the inner maximisation; only a processor tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacking: Option<f64>,
 }
 
 /// Progress inside an evaluation.

@@ -236,6 +236,7 @@ struct Trainer<'a> {
     save_seconds: f64,
     evaluating_seconds: f64,
     looking_seconds: f64,
+    attacking_seconds: f64,
 }
 
 impl<'a> Trainer<'a> {
@@ -293,6 +294,7 @@ impl<'a> Trainer<'a> {
             save_seconds: 0.0,
             evaluating_seconds: 0.0,
             looking_seconds: 0.0,
+            attacking_seconds: 0.0,
         };
         for adjustment in trainer.progress.adjustments.clone() {
             trainer.apply(adjustment);
@@ -307,6 +309,7 @@ impl<'a> Trainer<'a> {
         Clock {
             seconds: self.started.elapsed().as_secs_f64(),
             evaluating: self.evaluating_seconds,
+            attacking: self.device.is_cpu().then_some(self.attacking_seconds),
         }
     }
 
@@ -431,6 +434,7 @@ impl<'a> Trainer<'a> {
         let (model, mode) = (&self.model, recipe.attack.mode);
         let attacked = move |images: Images| model.forward(images, mode);
         let mut context = StepContext {
+            attacking: Duration::ZERO,
             attacked: &attacked,
             threat,
             pgd: &recipe.attack.pgd(factor),
@@ -440,6 +444,7 @@ impl<'a> Trainer<'a> {
         };
         let defence = self.defences.at(self.progress.epoch);
         let (loss, mut gradients) = defence.gradients(model, batch, &mut context)?;
+        self.attacking_seconds += context.attacking.as_secs_f64();
         let norm = sgd::gradient_norm(&gradients);
         if let (Some(largest), Some(norm)) = (recipe.optimiser.clip_gradient, &norm) {
             gradients = sgd::clip(gradients, norm, largest);
