@@ -157,8 +157,6 @@ pub struct Lab {
     pub finding: Option<Finding>,
     /// Why the last wish could not be fulfilled.
     pub error: Option<String>,
-    /// Whether a wish is under way.
-    pub busy: bool,
     /// The data that examples are drawn from.
     pub data: Option<Arc<Dataset>>,
     /// The run whose model is attacked beside the first.
@@ -190,7 +188,6 @@ impl Lab {
             },
             finding: None,
             error: spawned.err().map(|error| format!("no thread for attacks: {error}")),
-            busy: false,
             data: None,
             beside: None,
             expected: None,
@@ -309,7 +306,6 @@ impl Lab {
         if self.subjects.is_empty() {
             return;
         }
-        self.busy = true;
         let request = Request {
             subjects: self.subjects.clone(),
             specimen,
@@ -322,7 +318,6 @@ impl Lab {
     /// Takes in what the worker found.
     pub fn drain(&mut self) {
         while let Ok(found) = self.found.try_recv() {
-            self.busy = self.slot.0.lock().unwrap_or_else(PoisonError::into_inner).is_some();
             match found {
                 Ok(finding) => {
                     self.error = None;

@@ -42,11 +42,6 @@ impl Series {
         &self.points
     }
 
-    /// The last value.
-    pub fn last(&self) -> Option<f64> {
-        self.points.last().map(|point| point[1])
-    }
-
     /// At most some four points for each of `pixels` columns of `low..=high`, every extreme among them.
     pub fn visible(&self, low: f64, high: f64, pixels: usize) -> Vec<[f64; 2]> {
         let begin = self.points.partition_point(|point| point[0] < low).saturating_sub(1);
@@ -126,6 +121,6 @@ mod tests {
         let smooth = series.smoothed(0.9);
         assert_eq!(smooth.points()[0][1], 1.0);
         assert!((smooth.points()[99][1] - 1.0).abs() < 1e-9);
-        assert!((smooth.last().unwrap() - 3.0).abs() < 1e-3);
+        assert!((smooth.points().last().unwrap()[1] - 3.0).abs() < 1e-3);
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::{examples::Book, series::Series};
 use crate::{
-    engine::{Adjusted, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport},
+    engine::{Adjusted, EpochReport, Evaluating, Event, Started, StepReport, WarningReport},
     recipe::Recipe,
     report::{RunReport, page::Ending},
     runs::Run,
@@ -180,13 +180,5 @@ impl Shown {
     /// The epoch whose checkpoint is the best so far.
     pub fn best(&self) -> Option<&EpochReport> {
         self.epochs.iter().rev().find(|epoch| epoch.best)
-    }
-
-    /// How the run ended, where it did.
-    pub fn ended(&self) -> Option<&Ended> {
-        match &self.ending {
-            Ending::Finished(ended) | Ending::Stopped(ended) => Some(ended),
-            _ => None,
-        }
     }
 }

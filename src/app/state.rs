@@ -20,10 +20,10 @@ use super::{
 };
 use crate::{
     control::Control,
-    data::{self, Dataset, Split},
+    data::{self, Split},
     engine::{Adjustment, TrainingData, session},
     recipe::Recipe,
-    report::{self, PageInput, RunReport, page::Ending},
+    report::{self, page::Ending},
     runs::{self, Run, Slot, Summary},
 };
 
@@ -37,8 +37,6 @@ pub struct Training {
     pub folder: Option<PathBuf>,
     /// Its device, once that is open.
     pub opened: Option<Opened>,
-    /// Its data, once they are loaded.
-    pub data: Option<Arc<TrainingData>>,
 }
 
 /// A message that stays until it is read.
@@ -190,7 +188,6 @@ impl State {
                 preparing: "starting".to_string(),
                 folder: None,
                 opened: None,
-                data: None,
             }),
             Err(error) => self.complain(format!("training cannot start: {error:#}")),
         }
@@ -284,7 +281,6 @@ impl State {
                     }
                     Err(error) => self.complain(format!("{error:#}")),
                 }
-                training.data = Some(ready.data);
                 if self
                     .selected
                     .as_ref()
@@ -507,17 +503,30 @@ impl State {
             &self.ctx,
             |error| Answer::Said(Err(format!("the report page was not written: {error}"))),
             move |_, teller| {
-                let report = RunReport::read(&Run::open(&folder)?)?;
-                let path = folder.join("report.html");
-                let input = PageInput {
-                    title: format!("{}: {}", report.name, report.recipe.summary()),
-                    conclusions: Vec::new(),
-                    runs: vec![report],
-                    classes: None,
-                    gallery: None,
-                };
-                report::write_page(&path, &input)?;
+                let path = report::write_run_page(&Run::open(&folder)?)?;
                 teller.tell(Answer::Said(Ok(format!("the report page lies in {}", path.display()))));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Asks where to put a file of this form (its extension) and writes it, on a thread.
+    pub fn save_as(&mut self, form: &'static str, bytes: Vec<u8>) {
+        let folder = self.selected.clone().unwrap_or_default();
+        self.answers.push(Background::start(
+            "save",
+            &self.ctx,
+            |error| Answer::Said(Err(error)),
+            move |_, teller| {
+                let picked = rfd::FileDialog::new()
+                    .set_directory(&folder)
+                    .set_file_name(format!("martlet.{form}"))
+                    .add_filter(form.to_uppercase(), &[form])
+                    .save_file();
+                if let Some(path) = picked {
+                    runs::write_atomic(&path, &bytes)?;
+                    teller.tell(Answer::Said(Ok(format!("saved {}", path.display()))));
+                }
                 Ok(())
             },
         ));
@@ -599,11 +608,6 @@ impl State {
                 Ok(())
             },
         ));
-    }
-
-    /// The data whose pictures the selected run's views show.
-    pub fn current_data(&self) -> Option<Arc<Dataset>> {
-        Some(self.current()?.book.as_ref()?.data.clone())
     }
 
     /// Whether the window may close now; asks where work would be lost.

@@ -9,7 +9,7 @@ use super::{
     terminal::{note, percent, say, table},
 };
 use crate::{
-    report::{PageInput, RunReport, write_page},
+    report::write_run_page,
     runs::{self, Run, Summary},
 };
 
@@ -45,17 +45,7 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
         return Ok(());
     }
     if let Some(name) = &arguments.report {
-        let run = Run::open(&runs_dir.join(name))?;
-        let report = RunReport::read(&run)?;
-        let input = PageInput {
-            title: format!("{}: {}", report.name, report.recipe.summary()),
-            conclusions: Vec::new(),
-            classes: report.classes(),
-            runs: vec![report],
-            gallery: None,
-        };
-        let page = run.folder().join("report.html");
-        write_page(&page, &input)?;
+        let page = write_run_page(&Run::open(&runs_dir.join(name))?)?;
         say(page.display());
         return Ok(());
     }

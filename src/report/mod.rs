@@ -11,4 +11,4 @@ pub mod page;
 pub mod pictures;
 
 pub use markup::escape;
-pub use page::{PageError, PageInput, RunReport, page, write_page};
+pub use page::{PageError, PageInput, RunReport, page, write_page, write_run_page};

@@ -201,6 +201,24 @@ fn evaluations(folder: &Path) -> Result<Vec<(String, Evaluation)>, PageError> {
     Ok(found)
 }
 
+/// Writes the page about one run into its folder, as `report.html`, and gives its path.
+///
+/// # Errors
+/// When the run cannot be read or the page not written.
+pub fn write_run_page(run: &Run) -> Result<PathBuf, PageError> {
+    let report = RunReport::read(run)?;
+    let path = run.folder().join("report.html");
+    let input = PageInput {
+        title: format!("{}: {}", report.name, report.recipe.summary()),
+        conclusions: Vec::new(),
+        classes: report.classes(),
+        runs: vec![report],
+        gallery: None,
+    };
+    write_page(&path, &input)?;
+    Ok(path)
+}
+
 /// Writes the page; a reader sees the old one or the new one, never a part.
 ///
 /// # Errors

@@ -7,9 +7,8 @@ use egui_plot::{Corner, GridMark, Legend, Line, LineStyle, MarkerShape, Plot, Pl
 
 use super::View;
 use crate::{
-    app::{background::Background, series::Series, shown::Shown, state::State, theme},
+    app::{series::Series, shown::Shown, state::State, theme},
     report::chart::{self, LineChart, Unit},
-    runs::write_atomic,
 };
 
 /// The curves view.
@@ -17,7 +16,6 @@ use crate::{
 pub struct Curves {
     lower: Lower,
     smooth: BTreeMap<(std::path::PathBuf, String), (usize, u64, Series)>,
-    saving: Option<Background<Result<String, String>>>,
     /// The picture of the whole window that was asked for.
     taken: Option<std::sync::mpsc::Receiver<std::sync::Arc<egui::ColorImage>>>,
 }
@@ -111,19 +109,6 @@ impl View for Curves {
 
     fn about(&self) -> &'static str {
         "Accuracy and loss while training runs"
-    }
-
-    fn logic(&mut self, state: &mut State) {
-        let Some(saving) = &mut self.saving else { return };
-        for said in saving.drain() {
-            match said {
-                Ok(text) => state.say(text),
-                Err(error) => state.complain(error),
-            }
-        }
-        if !saving.is_running() {
-            self.saving = None;
-        }
     }
 
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {
@@ -360,17 +345,17 @@ impl Curves {
         drawn.push(Drawn::Line(line(&label, &kept.2, colour, 1.8)));
     }
 
-    fn save(&mut self, state: &State, form: &'static str) {
+    fn save(&self, state: &mut State, form: &'static str) {
         let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
         let text = match form {
             "csv" => csv(&runs),
             _ => svg(&runs, self.lower),
         };
-        self.saving = Some(ask_and_write(state, form, text.into_bytes()));
+        state.save_as(form, text.into_bytes());
     }
 
     /// Once the window has taken its own picture, cuts this view out of it and asks where to put it.
-    fn picture(&mut self, ui: &Ui, state: &State, all: egui::Rect) {
+    fn picture(&mut self, ui: &Ui, state: &mut State, all: egui::Rect) {
         let Some(taken) = self.taken.as_ref().and_then(|taken| taken.try_recv().ok()) else {
             return;
         };
@@ -382,7 +367,7 @@ impl Curves {
         if let Some(picture) = image::RgbaImage::from_raw(width, height, bytes)
             && picture.write_to(&mut png, image::ImageFormat::Png).is_ok()
         {
-            self.saving = Some(ask_and_write(state, "png", png.into_inner()));
+            state.save_as("png", png.into_inner());
         }
     }
 }
@@ -521,21 +506,4 @@ fn svg(runs: &[&Shown], lower: Lower) -> String {
         chart("Accuracy", "accuracy", Unit::Share, accuracy),
         chart(lower.name(), "", unit, below),
     ])
-}
-
-/// Asks where to put a file and writes it, on a thread.
-pub fn ask_and_write(state: &State, form: &'static str, bytes: Vec<u8>) -> Background<Result<String, String>> {
-    let folder = state.selected.clone().unwrap_or_default();
-    Background::start("save", &state.ctx, Err, move |_, teller| {
-        let picked = rfd::FileDialog::new()
-            .set_directory(&folder)
-            .set_file_name(format!("martlet.{form}"))
-            .add_filter(form.to_uppercase(), &[form])
-            .save_file();
-        if let Some(path) = picked {
-            write_atomic(&path, &bytes)?;
-            teller.tell(Ok(format!("saved {}", path.display())));
-        }
-        Ok(())
-    })
 }

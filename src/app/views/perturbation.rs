@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use egui::{Color32, ComboBox, DragValue, Rect, RichText, ScrollArea, Sense, Slider, Stroke, Ui, vec2};
 use egui_plot::{Line, Plot, PlotPoints, VLine};
 
-use super::{View, curves::ask_and_write};
+use super::View;
 use crate::{
     app::{
         background::Background,
@@ -28,7 +28,6 @@ pub struct Perturbation {
     position: usize,
     followed: Option<std::time::Instant>,
     dialog: Option<Background<Result<PathBuf, String>>>,
-    saving: Option<Background<Result<String, String>>>,
 }
 
 const ATTACKS: [(&str, &str); 5] = [
@@ -58,17 +57,6 @@ impl View for Perturbation {
             }
             if !dialog.is_running() {
                 self.dialog = None;
-            }
-        }
-        if let Some(saving) = &mut self.saving {
-            for said in saving.drain() {
-                match said {
-                    Ok(text) => state.say(text),
-                    Err(error) => state.complain(error),
-                }
-            }
-            if !saving.is_running() {
-                self.saving = None;
             }
         }
     }
@@ -408,7 +396,7 @@ impl Perturbation {
             });
     }
 
-    fn save(&mut self, state: &State) {
+    fn save(&self, state: &mut State) {
         let Some(finding) = &state.lab.finding else { return };
         let Some(trace) = finding.traces.first() else { return };
         let step = self.step.unwrap_or(usize::MAX).min(trace.images.len() - 1);
@@ -420,7 +408,7 @@ impl Perturbation {
             8,
         );
         if let Ok(png) = pictures::png(&picture) {
-            self.saving = Some(ask_and_write(state, "png", png));
+            state.save_as("png", png);
         }
     }
 }

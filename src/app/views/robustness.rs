@@ -126,16 +126,14 @@ impl View for Robustness {
         self.controls_ui(ui, state, &folder);
         ui.separator();
         let dark = ui.visuals().dark_mode;
-        let results = Some(
-            &*self
-                .results
-                .entry(folder.clone())
-                .or_insert_with(|| Results::read(&folder)),
-        );
-        if let Some(error) = results.and_then(|results| results.error.as_ref()) {
+        let results = &*self
+            .results
+            .entry(folder.clone())
+            .or_insert_with(|| Results::read(&folder));
+        if let Some(error) = &results.error {
             ui.colored_label(theme::error(dark), error);
         }
-        let Some(results) = results.filter(|results| results.suite.is_some() || !results.curves.is_empty()) else {
+        if results.suite.is_none() && results.curves.is_empty() {
             if self.work.is_none() {
                 ui.label(format!(
                     "Attack the run to see how many test images still get the right answer, and how that falls as ε grows past {}.",
@@ -143,7 +141,7 @@ impl View for Robustness {
                 ));
             }
             return;
-        };
+        }
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             curves_ui(ui, results, &threat, (ui.available_height() * 0.55).max(220.0));
             if let Some(evaluation) = &results.suite {
