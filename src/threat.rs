@@ -154,6 +154,14 @@ impl From<Magnitude> for String {
 pub struct MagnitudeError(String);
 
 impl Magnitude {
+    /// No length at all: a ball of this radius holds the natural image alone.
+    pub fn zero() -> Self {
+        Self {
+            written: "0".to_string(),
+            value: 0.0,
+        }
+    }
+
     /// The value in pixel units, where 1 is the whole range from black to white.
     pub fn value(&self) -> f32 {
         self.value as f32

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{Defence, Loss, StepContext, climb_cross_entropy, trades::climb_divergence};
+use super::{Defence, Loss, StepContext, climb_cross_entropy, marked, trades::climb_divergence};
 use crate::{
     attacks::AttackError,
     losses::{self, Form},
@@ -117,7 +116,7 @@ pub(super) struct Mart {
 
 impl Mart {
     /// The regulariser that is left, with the terms that it is made of.
-    fn regulariser(&self, divergence: PerExample, weight: PerExample, indices: &[usize]) -> Option<PerExample> {
+    fn regulariser(&self, divergence: PerExample, weight: PerExample, batch: &Batch) -> Option<PerExample> {
         let ablation = &self.ablation;
         let whole = match (ablation.without_kl, ablation.without_weight) {
             (false, false) => divergence * weight,
@@ -128,9 +127,7 @@ impl Mart {
         if ablation.regularised_share >= 1.0 {
             return Some(whole);
         }
-        let chosen: Vec<f32> = indices.iter().map(|i| f32::from(ablation.regularises(*i))).collect();
-        let chosen = TensorData::new(chosen, [indices.len()]);
-        Some(whole.clone() * Tensor::from_data(chosen, &whole.device().inner()))
+        Some(whole * marked(batch, |index| ablation.regularises(index)))
     }
 }
 
@@ -169,7 +166,7 @@ impl Defence for Mart {
             ("kl", divergence.clone()),
             ("one_minus_p_y", weight.clone()),
         ];
-        let objective = match self.regulariser(divergence, weight, &batch.indices) {
+        let objective = match self.regulariser(divergence, weight, batch) {
             Some(regulariser) => {
                 terms.push(("weighted_kl", regulariser.clone()));
                 classification + regulariser * self.lambda

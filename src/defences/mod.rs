@@ -14,6 +14,7 @@ mod pairing;
 mod semi_supervised;
 mod spec;
 mod standard;
+mod subset;
 mod trades;
 mod uat;
 mod weight_perturbation;
@@ -23,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::{
     attacks::{AttackError, Pgd, maximise},
@@ -41,6 +42,7 @@ pub use mma::{adaptive_attack, margin_along};
 pub use pairing::Pairing;
 pub use semi_supervised::SemiSupervised;
 pub use spec::DefenceSpec;
+pub use subset::{Members, MembersError, Treatment};
 pub use weight_perturbation::WeightPerturbation;
 
 use standard::Standard;
@@ -180,6 +182,13 @@ fn climb_cross_entropy(batch: &Batch, step: &mut StepContext) -> Result<Images, 
 /// The gradients of the mean objective with respect to the weights of a tracked model.
 fn descent(tracked: &Model, loss: &Loss) -> Result<Named, MissingGradient> {
     tracked.gradients(&mut loss.objective.clone().mean().backward())
+}
+
+/// 1 where the index of an example is chosen, 0 elsewhere, `[N]`: batches keep their shape whatever is chosen, so that a
+/// GPU sees one.
+fn marked(batch: &Batch, chosen: impl Fn(usize) -> bool) -> PerExample {
+    let marks: Vec<f32> = batch.indices.iter().map(|index| f32::from(chosen(*index))).collect();
+    Tensor::from_data(TensorData::new(marks, [batch.len()]), &batch.images.device())
 }
 
 /// Each image's value where its example's is, `[N]` → `[N, C, H, W]`.

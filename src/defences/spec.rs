@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ablation, Defence, Pairing, dynamic::Dynamic, free::Free, mart::Mart, mma::Mma, n_fgsm::NFgsm, natural::Natural,
-    pairing::LogitPairing, standard::Standard, trades::Trades, uat::Uat,
+    Ablation, Defence, Members, Pairing, Treatment, dynamic::Dynamic, free::Free, mart::Mart, mma::Mma, n_fgsm::NFgsm,
+    natural::Natural, pairing::LogitPairing, standard::Standard, subset::Subset, trades::Trades, uat::Uat,
 };
 use crate::{losses::Form, threat::Magnitude};
 
@@ -82,6 +82,14 @@ pub enum DefenceSpec {
         /// What of the loss is taken away or replaced.
         #[serde(default, skip_serializing_if = "Ablation::is_none")]
         ablation: Ablation,
+    },
+    /// Standard, some examples of which are treated otherwise (the paper's Figure 1). It has no place among
+    /// [`DefenceSpec::NAMES`]: a name alone does not say which examples.
+    Subset {
+        /// Those examples.
+        members: Members,
+        /// What is done with them.
+        treatment: Treatment,
     },
 }
 
@@ -160,6 +168,7 @@ impl DefenceSpec {
             DefenceSpec::NFgsm { noise, step } => Box::new(NFgsm { noise, step }),
             DefenceSpec::Free { replays } => Box::new(Free::new(replays)),
             DefenceSpec::Mart { lambda, form, ablation } => Box::new(Mart { lambda, form, ablation }),
+            DefenceSpec::Subset { members, treatment } => Box::new(Subset { members, treatment }),
         }
     }
 
@@ -177,6 +186,7 @@ impl DefenceSpec {
             DefenceSpec::NFgsm { .. } => "n-fgsm",
             DefenceSpec::Free { .. } => "free",
             DefenceSpec::Mart { .. } => "mart",
+            DefenceSpec::Subset { .. } => "subset",
         }
     }
 
@@ -207,7 +217,11 @@ impl DefenceSpec {
             | DefenceSpec::Clp { lambda, .. }
             | DefenceSpec::Trades { lambda }
             | DefenceSpec::Uat { lambda }
-            | DefenceSpec::Mart { lambda, .. } => Some(lambda),
+            | DefenceSpec::Mart { lambda, .. }
+            | DefenceSpec::Subset {
+                treatment: Treatment::Regularised { lambda },
+                ..
+            } => Some(lambda),
             _ => None,
         }
     }
@@ -266,6 +280,9 @@ impl DefenceSpec {
                 (_, false) => Some(("defence.step", "above 0", step.to_string())),
                 _ => None,
             },
+            DefenceSpec::Subset { members, .. } if members.is_empty() => {
+                Some(("defence.members", "at least one training example", "none".into()))
+            }
             DefenceSpec::Free { replays: 0 } => Some(("defence.replays", "at least 1", "0".into())),
             DefenceSpec::Mart { ablation, .. } => {
                 let share = ablation.regularised_share;
@@ -309,6 +326,7 @@ impl fmt::Display for DefenceSpec {
                 }
                 write!(f, "{ablation})")
             }
+            DefenceSpec::Subset { members, treatment } => write!(f, "Standard, {} members {treatment}", members.len()),
         }
     }
 }

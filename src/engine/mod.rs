@@ -6,6 +6,7 @@ mod progress;
 pub mod session;
 mod sgd;
 pub mod speed;
+pub mod subsets;
 
 use std::{
     str::FromStr,
@@ -39,6 +40,8 @@ use progress::{Progress, Rest};
 mod stream {
     pub const WEIGHTS: u64 = 1;
     pub const STEPS: u64 = 2;
+    /// The correctly classified examples that stand beside the misclassified ones.
+    pub const SUBSET: u64 = 3;
     /// Plus the epoch: the order of its examples.
     pub const ORDER: u64 = 1 << 32;
 }
