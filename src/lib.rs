@@ -15,7 +15,8 @@
 //! 9. [`runs`]: a run's folder
 //! 10. [`engine`]: the training loop
 //! 11. [`report`]: pictures, charts and pages
-//! 12. [`cli`]: the terminal · `app`: the window (feature `app`)
+//! 12. [`experiments`]: the paper's tables and figures
+//! 13. [`cli`]: the terminal · `app`: the window (feature `app`)
 
 // Outside tests nothing that input, device, disk or a person can make fail may panic, and only the terminal prints.
 #![cfg_attr(
@@ -48,6 +49,8 @@ pub mod runs;
 pub mod engine;
 
 pub mod report;
+
+pub mod experiments;
 
 pub mod cli;
 

@@ -148,6 +148,16 @@ impl From<Magnitude> for String {
     }
 }
 
+impl From<f64> for Magnitude {
+    /// A length that the program itself names; one that a person wrote is parsed.
+    fn from(value: f64) -> Self {
+        Self {
+            written: value.to_string(),
+            value,
+        }
+    }
+}
+
 /// A text that is no magnitude.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a length in pixel units such as 0.3 or 8/255, at least 0, got {0:?}")]
@@ -177,7 +187,8 @@ impl Magnitude {
 
     /// This magnitude times `factor`, written as the number that it is.
     pub fn times(&self, factor: f64) -> Self {
-        let value = self.value * factor;
+        // 1.5 times 0.1 is to read 0.15.
+        let value = (self.value * factor * 1e9).round() / 1e9;
         Self {
             written: format!("{value}"),
             value,

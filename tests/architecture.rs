@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-const LINES: [&[&str]; 12] = [
+const LINES: [&[&str]; 13] = [
     &["shapes", "random", "control"],
     &["compute"],
     &["data"],
@@ -14,6 +14,7 @@ const LINES: [&[&str]; 12] = [
     &["runs"],
     &["engine"],
     &["report"],
+    &["experiments"],
     &["cli", "app"],
 ];
 

@@ -401,6 +401,7 @@ fn input(runs: Vec<RunReport>) -> PageInput {
     PageInput {
         title: NASTY.into(),
         conclusions: vec![NASTY.into()],
+        sections: Vec::new(),
         runs,
         classes: Some(10),
         gallery: Some(Gallery {

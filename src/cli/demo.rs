@@ -263,6 +263,7 @@ fn show(contestants: &[Contestant], test: &Dataset, device: &Device, verdict: &[
     let input = PageInput {
         title: "Two defences on the built-in characters".into(),
         conclusions: verdict.to_vec(),
+        sections: Vec::new(),
         runs: runs.collect::<Result<Vec<_>, _>>()?,
         classes: Some(test.classes()),
         gallery: (!entries.is_empty()).then(|| Gallery {

@@ -5,6 +5,7 @@ mod data;
 pub mod demo;
 mod devices;
 mod evaluate;
+mod experiment;
 mod model;
 mod recipe;
 mod reporter;
@@ -44,6 +45,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArguments),
     /// Attack a few images and keep the pictures.
     Attack(attack::AttackArguments),
+    /// Run the paper's tables and figures, and set what came out beside them.
+    Experiment(experiment::ExperimentArguments),
     /// List, show and delete runs.
     Runs(runs::RunsArguments),
     /// List the devices of this machine, or check one against the CPU.
@@ -106,6 +109,7 @@ pub fn main(window: Option<Window>) -> ExitCode {
         Some(Command::Train(arguments)) => train::run(*arguments),
         Some(Command::Evaluate(arguments)) => evaluate::run(arguments),
         Some(Command::Attack(arguments)) => attack::run(arguments),
+        Some(Command::Experiment(arguments)) => experiment::run(arguments),
         Some(Command::Runs(arguments)) => runs::run(arguments),
         Some(Command::Devices(arguments)) => devices::run(arguments),
         Some(Command::Data(arguments)) => data::run(arguments),

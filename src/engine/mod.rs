@@ -1,7 +1,9 @@
 //! The training loop: [`train`] is the page to read.
 
 mod event;
+pub mod labelling;
 mod observer;
+pub mod pace;
 mod progress;
 pub mod session;
 mod sgd;

@@ -67,12 +67,27 @@ pub struct PageInput {
     pub title: String,
     /// Sentences that say what came out, before all figures.
     pub conclusions: Vec<String>,
+    /// What else belongs before the runs themselves.
+    pub sections: Vec<Section>,
     /// The runs, side by side.
     pub runs: Vec<RunReport>,
     /// The number of classes, which tells what chance gets right.
     pub classes: Option<usize>,
     /// Examples to look at.
     pub gallery: Option<Gallery>,
+}
+
+/// A part of a page that its maker writes.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    /// Its heading.
+    pub heading: String,
+    /// What it says, under the table and the chart.
+    pub paragraphs: Vec<String>,
+    /// A table, its head first.
+    pub table: Vec<Vec<String>>,
+    /// A chart as inline SVG.
+    pub chart: Option<String>,
 }
 
 /// What a run's folder tells.
@@ -211,6 +226,7 @@ pub fn write_run_page(run: &Run) -> Result<PathBuf, PageError> {
     let input = PageInput {
         title: format!("{}: {}", report.name, report.recipe.summary()),
         conclusions: Vec::new(),
+        sections: Vec::new(),
         classes: report.classes(),
         runs: vec![report],
         gallery: None,
@@ -245,6 +261,9 @@ pub fn page(input: &PageInput) -> Result<String, PageError> {
         let sentences: Vec<String> = input.conclusions.iter().map(|sentence| escape(sentence)).collect();
         let _ = writeln!(html, "<p class=\"lead\">{}</p>", sentences.join(" "));
     }
+    for section in &input.sections {
+        html += &own_section(section);
+    }
     html += &robustness(input);
     html += &warnings(&input.runs);
     if let Some(gallery) = &input.gallery {
@@ -259,6 +278,33 @@ pub fn page(input: &PageInput) -> Result<String, PageError> {
         env!("CARGO_PKG_VERSION")
     );
     Ok(html)
+}
+
+fn own_section(section: &Section) -> String {
+    let mut html = format!("<section>\n<h2>{}</h2>\n", escape(&section.heading));
+    if let [head, rows @ ..] = &section.table[..] {
+        html += "<div class=\"scroll\"><table>\n<tr>";
+        for cell in head {
+            let _ = write!(html, "<th scope=\"col\">{}</th>", escape(cell));
+        }
+        html += "</tr>\n";
+        for row in rows {
+            html += "<tr>";
+            for (place, cell) in row.iter().enumerate() {
+                let tag = if place == 0 { "th scope=\"row\"" } else { "td" };
+                let _ = write!(html, "<{tag}>{}</{}>", escape(cell), &tag[..2]);
+            }
+            html += "</tr>\n";
+        }
+        html += "</table></div>\n";
+    }
+    if let Some(chart) = &section.chart {
+        let _ = writeln!(html, "<figure class=\"card wide\">{chart}</figure>");
+    }
+    for paragraph in &section.paragraphs {
+        let _ = writeln!(html, "<p class=\"soft\">{}</p>", escape(paragraph));
+    }
+    html + "</section>\n"
 }
 
 fn subtitle(runs: &[RunReport]) -> String {

@@ -1,0 +1,122 @@
+//! How long the parts of a run take on a device: a short measurement before a long promise.
+
+use std::time::Instant;
+
+use super::{Sgd, TrainError, TrainingData};
+use crate::{
+    attacks::{GRADIENT_COST, value_and_gradient},
+    compute::Device,
+    defences::{Defence, DefenceSpec, StepContext},
+    evaluation::Suite,
+    losses,
+    nn::{Mode, Model},
+    random::Rng,
+    recipe::Recipe,
+    shapes::Images,
+};
+
+/// Timed minibatches of each kind, of which the median counts; one before them is not timed.
+const REPETITIONS: usize = 3;
+
+/// Of the examples that an evaluation attacks, the share that is taken to stand: the others are let go on the way.
+const STANDING: f64 = 0.7;
+
+/// Seconds that the parts of a run take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// One minibatch of natural training.
+    pub natural: f64,
+    /// One minibatch of the recipe's defence.
+    pub defended: f64,
+    /// One forward pass of one image, by the attack steps that an evaluation is made of.
+    pub pass: f64,
+}
+
+impl Pace {
+    /// Measures a recipe's parts on a device; a few seconds on a processor, longer where a GPU compiles its kernels.
+    ///
+    /// # Errors
+    /// When the network does not fit the data, or the device fails.
+    pub fn measure(recipe: &Recipe, data: &TrainingData, device: &Device) -> Result<Self, TrainError> {
+        let train = &data.train;
+        let rng = &mut Rng::new(recipe.seed);
+        let mut model = Model::new(recipe.network, train.shape(), train.classes(), rng, device)?;
+        let batch = {
+            let positions: Vec<usize> = (0..recipe.batch_size.min(train.len())).collect();
+            train.batch(&positions, device)
+        };
+        let mut sgd = Sgd::default();
+        let mut step = |defence: &mut dyn Defence, model: &mut Model| -> Result<(), TrainError> {
+            let (attacked, mode) = (model.clone(), recipe.attack.mode);
+            let attacked = move |images: Images| attacked.forward(images, mode);
+            let mut context = StepContext {
+                attacking: Default::default(),
+                attacked: &attacked,
+                threat: &recipe.threat,
+                pgd: &recipe.attack.pgd(1.0),
+                label_smoothing: recipe.label_smoothing,
+                epoch: 0,
+                rng: &mut Rng::new(recipe.seed),
+            };
+            for _ in 0..defence.replays() {
+                let (_, gradients) = defence.gradients(model, &batch, &mut context)?;
+                // So small a rate that the network stays where it began.
+                sgd.step(model, gradients, &recipe.optimiser, 1e-9);
+            }
+            Ok(device.sync()?)
+        };
+        let natural = median(|| step(&mut *DefenceSpec::Natural.build(), &mut model))?;
+        let mut defence = recipe.build_defence(train.labelled());
+        let defended = if recipe.defence.attacks() {
+            median(|| step(&mut *defence, &mut model))?
+        } else {
+            natural
+        };
+        let folded = model.inference();
+        let objective =
+            |images: Images| losses::cross_entropy(folded.forward(images, Mode::Eval), batch.labels.clone());
+        let gradient = median(|| {
+            value_and_gradient(&objective, &batch.images).map_err(crate::defences::DefenceError::from)?;
+            Ok(device.sync()?)
+        })?;
+        Ok(Self {
+            natural,
+            defended,
+            pass: gradient / (GRADIENT_COST * batch.indices.len()) as f64,
+        })
+    }
+
+    /// Seconds that an evaluation of `examples` images takes.
+    pub fn evaluation(&self, suite: &Suite, examples: usize) -> f64 {
+        let passes: usize = suite.attacks.iter().map(crate::attacks::Attack::passes).sum();
+        (passes * examples) as f64 * STANDING * self.pass
+    }
+
+    /// Seconds that a whole run takes, with its evaluations after the epochs.
+    pub fn run(&self, recipe: &Recipe, data: &TrainingData) -> f64 {
+        let share = recipe.labelled_share(data.train.labelled() < data.train.len());
+        let minibatches = data.train.labelled().div_ceil(share) as f64;
+        let natural = recipe.warm_up.natural_epochs.min(recipe.epochs);
+        let epochs = minibatches * (natural as f64 * self.natural + (recipe.epochs - natural) as f64 * self.defended);
+        let evaluations = recipe.epochs.div_ceil(recipe.evaluation.every) as f64;
+        let attacks = recipe
+            .evaluation
+            .attacks
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        epochs + evaluations * self.evaluation(&Suite::new(attacks), data.evaluated.len())
+    }
+}
+
+fn median(mut work: impl FnMut() -> Result<(), TrainError>) -> Result<f64, TrainError> {
+    work()?;
+    let mut seconds = Vec::with_capacity(REPETITIONS);
+    for _ in 0..REPETITIONS {
+        let began = Instant::now();
+        work()?;
+        seconds.push(began.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[REPETITIONS / 2])
+}
