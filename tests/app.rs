@@ -13,13 +13,14 @@ use egui_kittest::{
 };
 use martlet::app::{App, Command, Settings};
 
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "Train",
     "Curves",
     "Misclassified",
     "Perturbation",
     "Robustness",
     "Runs",
+    "Experiments",
     "Device",
 ];
 

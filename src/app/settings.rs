@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
 
-use crate::{defences::DefenceSpec, recipe::Recipe};
+use crate::{defences::DefenceSpec, experiments::Budget, recipe::Recipe};
 
 /// What a person chose, kept when the window closes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,14 @@ pub struct Settings {
     pub images: usize,
     /// Side of a thumbnail in points.
     pub thumbnail: f32,
+    /// The experiment that is looked at.
+    pub experiment: String,
+    /// How much of the machine's time it may take.
+    pub budget: Budget,
+    /// Its data; the built-in ones where nothing stands.
+    pub experiment_data: String,
+    /// Its unlabelled images; the built-in ones where nothing stands.
+    pub experiment_unlabelled: String,
 }
 
 impl Default for Settings {
@@ -46,6 +54,10 @@ impl Default for Settings {
             suite: "natural,fgsm,pgd-20,cw-20".to_string(),
             images: 200,
             thumbnail: 48.0,
+            experiment: "table-2-mnist".to_string(),
+            budget: Budget::Quick,
+            experiment_data: String::new(),
+            experiment_unlabelled: String::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod curves;
 mod device;
+mod experiments;
 mod misclassified;
 mod perturbation;
 mod robustness;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Box<dyn View>> {
         Box::new(perturbation::Perturbation::default()),
         Box::new(robustness::Robustness::default()),
         Box::new(runs::Runs::default()),
+        Box::new(experiments::Experiments::default()),
         Box::new(device::Device::default()),
     ]
 }
