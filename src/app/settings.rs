@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
 
+use super::lessons::Progress;
 use crate::{defences::DefenceSpec, recipe::Recipe};
 
 /// What a person chose, kept when the window closes.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub images: usize,
     /// Side of a thumbnail in points.
     pub thumbnail: f32,
+    /// How far the lessons have come.
+    pub lessons: Progress,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             suite: "natural,fgsm,pgd-20,cw-20".to_string(),
             images: 200,
             thumbnail: 48.0,
+            lessons: Progress::default(),
         }
     }
 }
