@@ -479,3 +479,19 @@ fn a_lesson_looks_as_reviewed() {
         results.extend_harness(&mut window);
     }
 }
+
+#[test]
+fn two_runs_of_one_defence_train_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    let mut beside = settings.recipe.defence.clone();
+    beside.set_lambda(0.5);
+    settings.beside = Some(beside);
+    let mut window = window(settings, egui::Theme::Dark);
+    window.step();
+    app(&mut window).apply(Command::Start);
+    until(&mut window, "both runs have ended", |app| {
+        app.state().shown.len() == 2 && !app.state().is_training()
+    });
+    assert_eq!(martlet::runs::list(folder.path()).unwrap().len(), 2);
+}

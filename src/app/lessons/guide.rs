@@ -49,9 +49,10 @@ pub struct Guide {
     ordered: Option<PathBuf>,
     evaluations: BTreeMap<PathBuf, (SystemTime, Box<Evaluation>)>,
     looked: Option<Instant>,
-    /// Radii at which the example was attacked in this step, and whether the answer changed.
+    /// Radii in thousandths at which the example was attacked, and whether the answer changed.
     pub radii: BTreeMap<u32, bool>,
-    tried: Option<(String, usize)>,
+    /// The example and the attack that they belong to.
+    tried: Option<(String, String)>,
 }
 
 /// Whether an act is done, or what it waits for.
@@ -130,7 +131,7 @@ impl Guide {
         let Some(lesson) = Self::lesson(state) else { return };
         self.note_runs(state, lesson);
         self.read_evaluations(state, lesson);
-        self.note_radii(state, lesson);
+        self.note_radii(state);
         self.drain_making(state, lesson);
         while let Some(act) = self.queue.front().copied() {
             match self.act(state, lesson, act) {
@@ -154,6 +155,10 @@ impl Guide {
         let position = course.step.min(lesson.steps.len() - 1);
         let step = &lesson.steps[position];
         let measured = self.measured(state, lesson, step);
+        // What is read from files comes without a message.
+        if self.is_busy() {
+            state.ctx.request_repaint_after_secs(LOOK_PAUSE);
+        }
         let pressed = self.pressed == Some((lesson.id, position)) && !self.is_busy();
         let done = pressed && !course.done.contains(&position) && self.is_done(state, lesson, step);
         let news = !measured.is_empty() && course.measured.get(&position) != Some(&measured);
@@ -215,9 +220,9 @@ impl Guide {
     }
 
     /// Collects at which radii the example was attacked since the lesson opened it.
-    fn note_radii(&mut self, state: &State, lesson: &Lesson) {
+    fn note_radii(&mut self, state: &State) {
         let Some(finding) = &state.lab.finding else { return };
-        let tried = (finding.specimen.title.clone(), lesson.steps.len());
+        let tried = (finding.specimen.title.clone(), finding.wish.name());
         if self.tried.as_ref() != Some(&tried) {
             self.tried = Some(tried);
             self.radii.clear();
@@ -331,9 +336,18 @@ impl Guide {
                 Outcome::Waits(format!("until epoch {:.0} is over", epochs.floor()))
             }
             Act::Pause => {
-                if state.is_training() && !state.is_paused() {
+                if !state.is_training() {
+                    return Outcome::Fails(
+                        "the run is over, so there is nothing to hold: “Start again” above trains it anew".to_string(),
+                    );
+                }
+                if !state.is_paused() {
                     state.toggle_pause();
                 }
+                Outcome::Done
+            }
+            Act::Step => {
+                state.step();
                 Outcome::Done
             }
             Act::GoOn => {
@@ -389,7 +403,7 @@ impl Guide {
         let mut recipes = Vec::new();
         for name in names {
             if let Some(folder) = Self::course(state, lesson).and_then(|course| course.runs.get(name))
-                && folder.join("run.json").exists()
+                && is_whole(state, folder)
             {
                 continue;
             }
@@ -397,8 +411,8 @@ impl Guide {
                 return Outcome::Fails(format!("the lesson names no run {name:?}"));
             };
             match self.recipe_of(state, lesson, name, made) {
-                Ok(Some(recipe)) => match finished_twin(state, &recipe) {
-                    // Another lesson trained just that.
+                Ok(Some(recipe)) => match twin(state, &recipe) {
+                    // Another lesson trains or trained just that.
                     Some(folder) => {
                         let course = Self::course_mut(state, lesson);
                         course.runs.insert(name.clone(), folder.clone());
@@ -591,8 +605,26 @@ pub fn is_fooled(finding: &Finding) -> Option<bool> {
     (answer(&trace.before) == Some(label)).then(|| answer(trace.after.last().map_or(&[], Vec::as_slice)) != Some(label))
 }
 
-/// A finished run of another lesson with the same recipe, unchanged on the way.
-fn finished_twin(state: &State, recipe: &Recipe) -> Option<PathBuf> {
+/// Whether a run trains still or came to its end; one that was stopped or deleted is made anew.
+fn is_whole(state: &State, folder: &Path) -> bool {
+    let alive = state.training_of(folder);
+    alive.is_some_and(|training| training.job.is_alive()) || is_finished(folder)
+}
+
+fn is_finished(folder: &Path) -> bool {
+    Shown::read(folder, 0).is_ok_and(|shown| matches!(shown.ending, Ending::Finished(_)))
+}
+
+/// A run of another lesson with the same recipe, unchanged on the way: one that trains now, or a finished one.
+fn twin(state: &State, recipe: &Recipe) -> Option<PathBuf> {
+    let alive = state.trainings.iter().filter(|training| training.job.is_alive());
+    let alive = alive.filter_map(|training| training.folder.as_deref()).find(|folder| {
+        let shown = state.shown.iter().find(|shown| shown.folder == **folder);
+        shown.is_some_and(|shown| shown.recipe == *recipe && shown.adjustments.is_empty())
+    });
+    if let Some(folder) = alive {
+        return Some(folder.to_path_buf());
+    }
     let text = recipe.to_toml();
     let courses = state.settings.lessons.courses.values();
     let is_twin = |folder: &Path| {

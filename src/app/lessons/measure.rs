@@ -25,6 +25,10 @@ impl Guide {
 
     fn tell(&self, state: &State, lesson: &Lesson, measure: &Measure) -> Vec<String> {
         let one = |text: Option<String>| text.into_iter().collect();
+        // While the button's acts are under way, the example that is shown is still that of an earlier step.
+        if self.is_busy() && matches!(measure, Measure::Answer | Measure::SmallestRadius | Measure::Weight) {
+            return Vec::new();
+        }
         match measure {
             Measure::Accuracy(runs) => runs.iter().filter_map(|run| accuracy(state, lesson, run)).collect(),
             Measure::Sets(run) => one(sets(state, lesson, run)),
@@ -162,7 +166,7 @@ fn answers(state: &State) -> Vec<String> {
             .and_then(|target| classes.get(target))
             .map_or(String::new(), |class| format!(" towards {class}"));
         Some(format!(
-            "{who}true class {truth}; natural answer {}; after {}{target} with ε = {:.3}: {}.",
+            "{who}True class {truth}; natural answer {}; after {}{target} with ε = {:.3}: {}.",
             said(&trace.before)?,
             finding.wish.name(),
             finding.wish.epsilon,

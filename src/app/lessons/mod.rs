@@ -179,6 +179,8 @@ pub enum Act {
     Reach(f64),
     /// Holds training.
     Pause,
+    /// Trains one minibatch and holds.
+    Step,
     /// Lets training go on.
     GoOn,
     /// Attacks the best checkpoints of runs with a suite.

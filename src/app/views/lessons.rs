@@ -67,8 +67,7 @@ impl Lessons {
                         ui.set_width(ui.available_width());
                         ui.label(RichText::new(&lesson.heading).strong().size(TEXT));
                         ui.label(&lesson.about);
-                        ui.weak(&lesson.takes);
-                        ui.horizontal(|ui| {
+                        ui.horizontal_wrapped(|ui| {
                             let verb = match (course, done == all) {
                                 (None, _) => "Begin",
                                 (_, true) => "Look again",
@@ -88,6 +87,7 @@ impl Lessons {
                             } else if course.is_some() {
                                 ui.label(format!("{done} of {all} steps done"));
                             }
+                            ui.weak(&lesson.takes);
                         });
                     });
             }
