@@ -20,7 +20,7 @@ use crate::{
         shown::Shown,
         state::State,
         theme::Fate,
-        views::KEPT,
+        views::{KEPT, SHARES},
     },
     defences::DefenceSpec,
     evaluation::Evaluation,
@@ -516,9 +516,9 @@ impl Guide {
             else {
                 return self.absent(lesson, name);
             };
-            let there = self
-                .evaluation(state, lesson, name)
-                .is_some_and(|found| found.n == images && holds(found, &attacks));
+            let there = self.evaluation(state, lesson, name).is_some_and(|found| {
+                found.n == images && holds(found, &attacks) && (!curve || found.curve.len() == SHARES.len())
+            });
             if there {
                 continue;
             }

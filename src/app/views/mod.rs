@@ -13,7 +13,7 @@ use egui::{Ui, WidgetText};
 use egui_tiles::{Container, Linear, LinearDir, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
 
 pub use curves::Lower;
-pub use robustness::KEPT;
+pub use robustness::{KEPT, SHARES};
 
 use super::{
     command::{Command, Entry, Order, keys},

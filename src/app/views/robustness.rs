@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Radii of a curve, in shares of the trained one.
-const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
+pub const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 
 /// Where the result stays, in the run's folder.
 pub const KEPT: &str = "evaluation-test-best.json";
