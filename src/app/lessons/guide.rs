@@ -152,24 +152,25 @@ impl Guide {
         let Some(course) = Self::course(state, lesson) else {
             return;
         };
-        let position = course.step.min(lesson.steps.len() - 1);
-        let step = &lesson.steps[position];
-        let measured = self.measured(state, lesson, step);
+        let open = course.step.min(lesson.steps.len() - 1);
         // What is read from files comes without a message.
         if self.is_busy() {
             state.ctx.request_repaint_after_secs(LOOK_PAUSE);
         }
-        let pressed = self.pressed == Some((lesson.id, position)) && !self.is_busy();
-        let done = pressed && !course.done.contains(&position) && self.is_done(state, lesson, step);
-        let news = !measured.is_empty() && course.measured.get(&position) != Some(&measured);
-        if done || news {
+        // Whoever reads on while the button's acts are under way has done that step all the same.
+        let pressed = self.pressed.filter(|(id, _)| *id == lesson.id && !self.is_busy());
+        let done = pressed
+            .map(|(_, step)| step)
+            .filter(|step| !course.done.contains(step) && self.is_done(state, lesson, &lesson.steps[*step]));
+        for step in [Some(open), done].into_iter().flatten() {
+            let measured = self.measured(state, lesson, &lesson.steps[step]);
             let course = Self::course_mut(state, lesson);
-            if done {
-                course.done.insert(position);
+            if !measured.is_empty() && course.measured.get(&step) != Some(&measured) {
+                course.measured.insert(step, measured);
             }
-            if news {
-                course.measured.insert(position, measured);
-            }
+        }
+        if let Some(step) = done {
+            Self::course_mut(state, lesson).done.insert(step);
         }
     }
 

@@ -338,7 +338,7 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
     }
     Plot::new("robustness")
         .height(height)
-        .legend(Legend::default().position(Corner::RightTop).background_alpha(0.7))
+        .legend(Legend::default().position(Corner::LeftBottom).background_alpha(0.7))
         .include_y(0.0)
         .include_y(1.0)
         .include_x(0.0)
