@@ -329,8 +329,10 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
         .get("natural")
         .and_then(|curve| curve.first())
         .map(|(_, standing)| *standing);
+    // The parts of attacks in turn stand in the table.
+    let whole = |(name, _): &(&String, &Vec<_>)| *name != "natural" && !name.contains('/');
     let mut drawn = Vec::new();
-    for (place, (attack, curve)) in results.curves.iter().filter(|(name, _)| *name != "natural").enumerate() {
+    for (place, (attack, curve)) in results.curves.iter().filter(whole).enumerate() {
         // Without a perturbation every attack is the natural accuracy.
         let mut points = natural.map(|standing| (0.0, standing)).into_iter().collect::<Vec<_>>();
         points.extend(curve.iter().copied());
@@ -363,7 +365,7 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
                 let colour = theme::series(place, dark);
                 let column = |value: fn(&(f64, Standing)) -> f64| points.iter().map(value).collect::<Vec<f64>>();
                 let band = FilledArea::new(
-                    format!("{attack}, 95 % interval"),
+                    "",
                     &column(|point| point.0),
                     &column(|point| point.1.interval.low),
                     &column(|point| point.1.interval.high),
