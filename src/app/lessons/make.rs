@@ -89,13 +89,15 @@ pub fn scaled(of: &Path, factor: f32, runs_dir: &Path) -> Result<PathBuf> {
     let mut checkpoint = run.load(Slot::Best)?.context("the run has no checkpoint yet")?;
     let classes = run.identity()["data"]["classes"].as_u64().unwrap_or_default() as usize;
     // The last layer is the one linear map onto the classes; small-cnn ends in it, as every network here does.
-    let last = checkpoint.weights.iter().filter(|(_, array)| {
+    let mut last = checkpoint.weights.iter().filter(|(_, array)| {
         let [outputs, _] = array.shape.as_slice() else {
             return false;
         };
         *outputs == classes
     });
-    let last = last.last().map(|(name, _)| name.trim_end_matches("weight").to_string());
+    let last = last
+        .next_back()
+        .map(|(name, _)| name.trim_end_matches("weight").to_string());
     let last = last.context("the run's network does not end in a linear layer")?;
     for part in ["weight", "bias"] {
         if let Some(Values::F32(values)) = checkpoint
