@@ -55,7 +55,7 @@ pub struct Lesson {
     pub title: String,
     /// What it is about, in a sentence.
     pub about: String,
-    /// How long the program works on two processor cores, measured, and how long reading takes.
+    /// How long the program works on two processor cores, measured; less where another lesson trained the same.
     pub takes: String,
     /// The runs that it trains, by the name that its steps call them.
     #[serde(default)]
