@@ -19,9 +19,10 @@ const VIEWS: [&str; 8] = [
     "Misclassified",
     "Perturbation",
     "Robustness",
+    // Beside it stands the view before it, whose picture must not be a machine's own.
+    "Lessons",
     "Runs",
     "Device",
-    "Lessons",
 ];
 
 type Window = Harness<'static, Option<App>>;
