@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use egui::{Key, KeyboardShortcut, Modifiers, ThemePreference};
 
+use super::{theme::Fate, views::Lower};
 use crate::engine::Adjustment;
 
 /// Something that a person asks for.
@@ -33,6 +34,10 @@ pub enum Command {
     Report(PathBuf),
     /// Bring a view to the front.
     Show(&'static str),
+    /// Open a lesson, counted from 0.
+    Lesson(usize),
+    /// Set something inside a view.
+    Order(Order),
     /// Look at a training example of the selected run in the perturbation view.
     Inspect(usize),
     /// Look at a picture from a file.
@@ -49,6 +54,28 @@ pub enum Command {
     Quit,
 }
 
+/// Something inside one view that another asks for; the view that it concerns obeys.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    /// The lessons' view opens this lesson, counted from 0.
+    Lesson(usize),
+    /// What the lower plot of the curves shows.
+    Lower(Lower),
+    /// Which examples the gallery shows; all where none is named.
+    Examples(Option<Fate>),
+    /// Attack a run's best checkpoint with a suite on so many test images, as soon as nothing else is evaluated.
+    Evaluate {
+        /// The run.
+        folder: PathBuf,
+        /// The attacks, as the robustness view's field takes them.
+        suite: String,
+        /// Test images.
+        images: usize,
+        /// Whether at other radii than the trained one too.
+        curve: bool,
+    },
+}
+
 /// A command that a key or the palette can give.
 pub struct Entry {
     /// The command.
@@ -63,8 +90,8 @@ const fn ctrl(key: Key) -> Option<KeyboardShortcut> {
     Some(KeyboardShortcut::new(Modifiers::COMMAND, key))
 }
 
-/// The commands that need nothing but to be given; `views` are the views' names in order.
-pub fn entries(views: &[&'static str]) -> Vec<Entry> {
+/// The commands that need nothing but to be given; `views` are the views' names in order, `lessons` the lessons' titles.
+pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static str>) -> Vec<Entry> {
     const NUMBERS: [Key; 9] = [
         Key::Num1,
         Key::Num2,
@@ -99,6 +126,8 @@ pub fn entries(views: &[&'static str]) -> Vec<Entry> {
             .zip(NUMBERS)
             .map(|(view, key)| entry(Command::Show(view), view, ctrl(key))),
     );
+    let lessons = lessons.enumerate();
+    entries.extend(lessons.map(|(number, title)| entry(Command::Lesson(number), title, None)));
     entries
 }
 

@@ -225,8 +225,12 @@ fn work(task: Task, device: &str, control: &Control, watcher: &mut Watcher) -> R
     let (recipe, mut run, data) = match task {
         Task::New { recipe, runs_dir } => {
             let data = TrainingData::load(&recipe)?;
+            // Two that train side by side may ask for the same name.
+            static NAMING: Mutex<()> = Mutex::new(());
+            let naming = lock(&NAMING);
             let name = runs::pick_name(&runs_dir, &session::name_of(&recipe))?;
             let run = session::create(&runs_dir, &name, &recipe, &data, &identity)?;
+            drop(naming);
             (*recipe, run, data)
         }
         Task::Resume(folder) => {

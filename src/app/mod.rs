@@ -10,6 +10,7 @@ mod command;
 mod examples;
 mod job;
 mod lab;
+mod lessons;
 mod palette;
 mod picture;
 mod series;
@@ -128,7 +129,7 @@ impl App {
             state,
             views,
             tree,
-            entries: command::entries(&names),
+            entries: command::entries(&names, lessons::all().iter().map(|lesson| lesson.heading.as_str())),
             palette: palette::Palette::default(),
             bench: None,
         }
@@ -169,6 +170,15 @@ impl App {
             Command::Delete(folder) => self.state.ask_to_delete(folder),
             Command::Report(folder) => self.state.report(&folder),
             Command::Show(view) => self.show(view),
+            Command::Lesson(number) => {
+                self.show("Lessons");
+                self.apply(Command::Order(command::Order::Lesson(number)));
+            }
+            Command::Order(order) => {
+                for view in &mut self.views {
+                    view.obey(&order, &mut self.state);
+                }
+            }
             Command::Inspect(position) => {
                 self.state.inspect(position);
                 self.show("Perturbation");

@@ -12,9 +12,10 @@ pub struct Series {
 }
 
 impl Series {
-    /// Adds a point; one that is not a number is left out.
+    /// Adds a point; one that is not a number is left out, and one that was read from the run's folder already.
     pub fn push(&mut self, x: f64, y: f64) {
-        if !(x.is_finite() && y.is_finite()) {
+        let known = self.points.last().is_some_and(|last| x <= last[0]);
+        if known || !(x.is_finite() && y.is_finite()) {
             return;
         }
         self.points.push([x, y]);

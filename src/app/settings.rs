@@ -6,6 +6,7 @@ use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
 
 use crate::{defences::DefenceSpec, experiments::Budget, recipe::Recipe};
+use super::lessons::Progress;
 
 /// What a person chose, kept when the window closes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,8 @@ pub struct Settings {
     pub experiment_data: String,
     /// Its unlabelled images; the built-in ones where nothing stands.
     pub experiment_unlabelled: String,
+    /// How far the lessons have come.
+    pub lessons: Progress,
 }
 
 impl Default for Settings {
@@ -58,6 +61,7 @@ impl Default for Settings {
             budget: Budget::Quick,
             experiment_data: String::new(),
             experiment_unlabelled: String::new(),
+            lessons: Progress::default(),
         }
     }
 }

@@ -143,17 +143,24 @@ impl State {
 
     /// Trains what the form says, and the defence beside it.
     pub fn start(&mut self) {
-        if self.is_training() {
-            return self.complain("something trains already: stop it first, or let it end".to_string());
-        }
-        if let Err(error) = self.settings.recipe.validate() {
-            return self.complain(error.to_string());
-        }
         let mut recipes = vec![self.settings.recipe.clone()];
         if let Some(beside) = &self.settings.beside {
             let mut second = self.settings.recipe.clone();
             second.defence = beside.clone();
             recipes.push(second);
+        }
+        self.train(recipes);
+    }
+
+    /// Trains these, side by side; tells whether it began.
+    pub fn train(&mut self, recipes: Vec<Recipe>) -> bool {
+        if self.is_training() {
+            self.complain("something trains already: stop it first, or let it end".to_string());
+            return false;
+        }
+        if let Some(error) = recipes.iter().find_map(|recipe| recipe.validate().err()) {
+            self.complain(error.to_string());
+            return false;
         }
         self.trainings.clear();
         for shown in &mut self.shown {
@@ -167,6 +174,7 @@ impl State {
                 runs_dir,
             });
         }
+        true
     }
 
     /// Goes on with an interrupted run, on the device that is chosen now.

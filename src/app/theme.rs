@@ -24,13 +24,18 @@ pub fn series(index: usize, dark: bool) -> Color32 {
 }
 
 /// How an example fares.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fate {
+    /// Without any attack.
     Wrong,
     /// Right, and not attacked.
     Right,
+    /// Right, and wrong under attack.
     Fooled,
+    /// Right, and right under attack.
     Robust,
+    /// Not met yet.
     Unknown,
 }
 

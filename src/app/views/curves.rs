@@ -7,7 +7,7 @@ use egui_plot::{Corner, GridMark, Legend, Line, LineStyle, MarkerShape, Plot, Pl
 
 use super::View;
 use crate::{
-    app::{series::Series, shown::Shown, state::State, theme},
+    app::{command::Order, series::Series, shown::Shown, state::State, theme},
     report::chart::{self, LineChart, Unit},
 };
 
@@ -21,12 +21,17 @@ pub struct Curves {
 }
 
 /// What the lower plot shows.
-#[derive(Default, Clone, Copy, PartialEq)]
-enum Lower {
+#[derive(Debug, Default, Clone, Copy, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lower {
+    /// The loss and its terms.
     #[default]
     Loss,
+    /// The share of S−.
     Misclassified,
+    /// The learning rate and ε.
     LearningRate,
+    /// The gradient's norm.
     Gradient,
 }
 
@@ -109,6 +114,12 @@ impl View for Curves {
 
     fn about(&self) -> &'static str {
         "Accuracy and loss while training runs"
+    }
+
+    fn obey(&mut self, order: &Order, _state: &mut State) {
+        if let Order::Lower(lower) = order {
+            self.lower = *lower;
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {

@@ -5,7 +5,7 @@ use egui::{Color32, ComboBox, Rect, RichText, ScrollArea, Sense, Slider, Stroke,
 use super::View;
 use crate::app::{
     atlas::Atlas,
-    command::Command,
+    command::{Command, Order},
     examples::{Book, FILE, Record},
     state::State,
     theme::{self, Fate},
@@ -102,6 +102,23 @@ impl View for Misclassified {
 
     fn about(&self) -> &'static str {
         "Which training examples the model gets wrong (S−), and how each fared over the epochs"
+    }
+
+    fn obey(&mut self, order: &Order, _state: &mut State) {
+        if let Order::Examples(fate) = order {
+            *self = Self {
+                fate: match fate {
+                    Some(Fate::Wrong) => Some(Kind::Wrong),
+                    Some(Fate::Right) => Some(Kind::Right),
+                    Some(Fate::Fooled) => Some(Kind::Fooled),
+                    Some(Fate::Robust) => Some(Kind::Robust),
+                    Some(Fate::Unknown) | None => None,
+                },
+                atlas: self.atlas.take(),
+                matrix: self.matrix,
+                ..Self::default()
+            };
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {

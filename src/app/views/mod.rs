@@ -3,6 +3,7 @@
 mod curves;
 mod device;
 mod experiments;
+mod lessons;
 mod misclassified;
 mod perturbation;
 mod robustness;
@@ -12,8 +13,11 @@ mod train;
 use egui::{Ui, WidgetText};
 use egui_tiles::{Container, Linear, LinearDir, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
 
+pub use curves::Lower;
+pub use robustness::{KEPT, SHARES};
+
 use super::{
-    command::{Command, Entry, keys},
+    command::{Command, Entry, Order, keys},
     state::State,
 };
 
@@ -28,6 +32,11 @@ pub trait View {
     /// Takes in what its own threads say; called while hidden too.
     fn logic(&mut self, state: &mut State) {
         let _ = state;
+    }
+
+    /// Does what is ordered, where that concerns it.
+    fn obey(&mut self, order: &Order, state: &mut State) {
+        let _ = (order, state);
     }
 
     /// Draws it.
@@ -45,19 +54,26 @@ pub fn all() -> Vec<Box<dyn View>> {
         Box::new(runs::Runs::default()),
         Box::new(experiments::Experiments::default()),
         Box::new(device::Device::default()),
+        Box::new(lessons::Lessons::default()),
     ]
 }
 
-/// The first view on the left, all others as tabs beside it.
+/// What steers stands on the left, what shows as tabs beside it: a lesson is read next to the view that it drives.
+const LEFT: [&str; 2] = ["Train", "Lessons"];
+
+/// The views of [`LEFT`] on the left, all others as tabs beside them.
 pub fn first_layout(names: &[&'static str]) -> Tree<String> {
     let mut tiles = Tiles::default();
-    let mut panes = names
-        .iter()
-        .map(|name| tiles.insert_pane((*name).to_string()))
-        .collect::<Vec<TileId>>();
-    let train = panes.remove(0);
-    let left = tiles.insert_tab_tile(vec![train]);
-    let right = tiles.insert_tab_tile(panes);
+    let mut panes = |wanted: &dyn Fn(&str) -> bool| {
+        let names = names.iter().filter(|name| wanted(name));
+        names
+            .map(|name| tiles.insert_pane((*name).to_string()))
+            .collect::<Vec<TileId>>()
+    };
+    let left = panes(&|name| LEFT.contains(&name));
+    let right = panes(&|name| !LEFT.contains(&name));
+    let left = tiles.insert_tab_tile(left);
+    let right = tiles.insert_tab_tile(right);
     let mut root = Linear::new(LinearDir::Horizontal, vec![left, right]);
     root.shares.set_share(left, 0.28);
     root.shares.set_share(right, 0.72);

@@ -1,7 +1,7 @@
 //! How a run stands up: accuracy against ε under each attack, the suite at the trained ε, and what makes it doubtful.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, Plot, P
 
 use super::View;
 use crate::{
-    app::{background::Background, job, state::State, theme},
+    app::{background::Background, command::Order, job, state::State, theme},
     control::Control,
     data::{self, Split},
     engine::session,
@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// Radii of a curve, in shares of the trained one.
-const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
+pub const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 
 /// Where the result stays, in the run's folder.
-const KEPT: &str = "evaluation-test-best.json";
+pub const KEPT: &str = "evaluation-test-best.json";
 
 /// The robustness view.
 #[derive(Default)]
@@ -34,6 +34,16 @@ pub struct Robustness {
     under_way: Option<PathBuf>,
     doing: String,
     fraction: f32,
+    /// What is evaluated next.
+    ordered: VecDeque<Job>,
+}
+
+/// An evaluation: the run, the suite, test images, whether at other radii than the trained one too.
+struct Job {
+    folder: PathBuf,
+    suite: Suite,
+    images: usize,
+    curve: bool,
 }
 
 /// What is known of one run.
@@ -92,7 +102,33 @@ impl View for Robustness {
         "Accuracy against ε under each attack, and the suite with its warnings"
     }
 
+    fn obey(&mut self, order: &Order, state: &mut State) {
+        let Order::Evaluate {
+            folder,
+            suite,
+            images,
+            curve,
+        } = order
+        else {
+            return;
+        };
+        match suite.parse() {
+            Ok(suite) => self.ordered.push_back(Job {
+                folder: folder.clone(),
+                suite,
+                images: *images,
+                curve: *curve,
+            }),
+            Err(error) => state.complain(error.to_string()),
+        }
+    }
+
     fn logic(&mut self, state: &mut State) {
+        if self.work.is_none()
+            && let Some(job) = self.ordered.pop_front()
+        {
+            self.start(state, job);
+        }
         let (Some(work), Some(folder)) = (&mut self.work, &self.under_way) else {
             return;
         };
@@ -159,6 +195,7 @@ impl Robustness {
             if running {
                 if ui.button("Stop").clicked() {
                     self.work = None;
+                    self.ordered.clear();
                 }
                 ui.add(
                     egui::ProgressBar::new(self.fraction)
@@ -172,7 +209,13 @@ impl Robustness {
             if start.clicked()
                 && let Ok(suite) = &suite
             {
-                self.start(state, folder, suite.clone());
+                let job = Job {
+                    folder: folder.to_path_buf(),
+                    suite: suite.clone(),
+                    images: state.settings.images,
+                    curve: true,
+                };
+                self.start(state, job);
             }
             let name = ui
                 .label("Attacks")
@@ -188,15 +231,17 @@ impl Robustness {
         }
     }
 
-    fn start(&mut self, state: &State, folder: &Path, suite: Suite) {
-        self.results.insert(folder.to_path_buf(), Results::default());
-        self.under_way = Some(folder.to_path_buf());
+    fn start(&mut self, state: &State, job: Job) {
+        let Job {
+            folder,
+            suite,
+            images,
+            curve,
+        } = job;
+        self.results.insert(folder.clone(), Results::default());
+        self.under_way = Some(folder.clone());
         (self.doing, self.fraction) = ("loading".to_string(), 0.0);
-        let (folder, device, limit) = (
-            folder.to_path_buf(),
-            state.settings.device.clone(),
-            state.settings.images,
-        );
+        let device = state.settings.device.clone();
         self.work = Some(Background::start(
             "robustness",
             &state.ctx,
@@ -205,12 +250,12 @@ impl Robustness {
                 let run = Run::open(&folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
                 let whole = data::load(&recipe.data.source, Split::Test)?;
-                let dataset = whole.take(limit.min(whole.len()));
+                let dataset = whole.take(images.min(whole.len()));
                 let opened = job::open(&device)?;
                 let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &opened.device)?;
-                let parts = SHARES.len() as f32;
+                let mut shares = if curve { SHARES.to_vec() } else { vec![1.0] };
+                let parts = shares.len() as f32;
                 // The trained radius first: it is what the table shows.
-                let mut shares = SHARES.to_vec();
                 shares.sort_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()));
                 let mut kept: Option<Evaluation> = None;
                 for (part, share) in shares.into_iter().enumerate() {
@@ -284,8 +329,10 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
         .get("natural")
         .and_then(|curve| curve.first())
         .map(|(_, standing)| *standing);
+    // The parts of attacks in turn stand in the table.
+    let whole = |(name, _): &(&String, &Vec<_>)| *name != "natural" && !name.contains('/');
     let mut drawn = Vec::new();
-    for (place, (attack, curve)) in results.curves.iter().filter(|(name, _)| *name != "natural").enumerate() {
+    for (place, (attack, curve)) in results.curves.iter().filter(whole).enumerate() {
         // Without a perturbation every attack is the natural accuracy.
         let mut points = natural.map(|standing| (0.0, standing)).into_iter().collect::<Vec<_>>();
         points.extend(curve.iter().copied());
@@ -293,7 +340,7 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
     }
     Plot::new("robustness")
         .height(height)
-        .legend(Legend::default().position(Corner::RightTop).background_alpha(0.7))
+        .legend(Legend::default().position(Corner::LeftBottom).background_alpha(0.7))
         .include_y(0.0)
         .include_y(1.0)
         .include_x(0.0)
@@ -318,7 +365,7 @@ fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) 
                 let colour = theme::series(place, dark);
                 let column = |value: fn(&(f64, Standing)) -> f64| points.iter().map(value).collect::<Vec<f64>>();
                 let band = FilledArea::new(
-                    format!("{attack}, 95 % interval"),
+                    "",
                     &column(|point| point.0),
                     &column(|point| point.1.interval.low),
                     &column(|point| point.1.interval.high),
