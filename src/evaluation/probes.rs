@@ -397,7 +397,7 @@ fn repeated_calls(measurement: &mut Measurement, positions: &[usize]) -> Result<
     if again > SAME * scale {
         return Ok(Some(Warning::LogitsChangeBetweenIdenticalCalls { largest: again }));
     }
-    Ok((apart > SAME_BATCHED_OTHERWISE * scale).then_some(Warning::ModelInTrainingMode { largest: apart }))
+    Ok((apart > SAME_BATCHED_OTHERWISE * scale).then_some(Warning::ModelLeftInTrainingMode { largest: apart }))
 }
 
 fn zero_gradients(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {

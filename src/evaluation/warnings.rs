@@ -123,7 +123,7 @@ pub enum Warning {
         largest: f32,
     },
     /// The answer to an image depends on the images beside it.
-    ModelInTrainingMode {
+    ModelLeftInTrainingMode {
         /// The largest change of a logit.
         largest: f32,
     },
@@ -223,7 +223,7 @@ impl Warning {
             Self::ManyZeroGradients { .. } => "many-zero-gradients",
             Self::OutputsLookLikeProbabilities => "outputs-look-like-probabilities",
             Self::LogitsChangeBetweenIdenticalCalls { .. } => "logits-change-between-identical-calls",
-            Self::ModelInTrainingMode { .. } => "model-left-in-training-mode",
+            Self::ModelLeftInTrainingMode { .. } => "model-left-in-training-mode",
             Self::ConstantPrediction { .. } => "constant-prediction",
             Self::NonStandardEpsilon { .. } => "non-standard-epsilon",
             Self::SmallSample { .. } => "small-sample",
@@ -306,7 +306,7 @@ impl Warning {
             Self::LogitsChangeBetweenIdenticalCalls { largest } => {
                 format!("the same images give other logits on the second call, by up to {largest:.3e}")
             }
-            Self::ModelInTrainingMode { largest } => format!(
+            Self::ModelLeftInTrainingMode { largest } => format!(
                 "the same image gives other logits beside other images, by up to {largest:.3e}: the model seems to be in \
                  training mode"
             ),
@@ -591,7 +591,7 @@ mod tests {
             },
             Warning::OutputsLookLikeProbabilities,
             Warning::LogitsChangeBetweenIdenticalCalls { largest: 0.25 },
-            Warning::ModelInTrainingMode { largest: 0.25 },
+            Warning::ModelLeftInTrainingMode { largest: 0.25 },
             Warning::ConstantPrediction {
                 class: "1".into(),
                 share: 1.0,
