@@ -66,11 +66,19 @@ impl Suite {
         }
         Ok(Self {
             attacks,
+            ..Self::natural()
+        })
+    }
+
+    /// No attack: natural accuracy alone.
+    pub fn natural() -> Self {
+        Self {
+            attacks: Vec::new(),
             batch_size: DEFAULT_BATCH_SIZE,
             seed: 0,
             probes: true,
             probe_examples: DEFAULT_PROBE_EXAMPLES,
-        })
+        }
     }
 
     /// Adds, before each transfer attack, the same attack on the model itself where it is missing: what a transfer
