@@ -9,6 +9,7 @@ use martlet::{
         estimate_gradient, maximise,
     },
     compute::{Device, read},
+    evaluation::Suite,
     losses,
     random::Rng,
     shapes::{Batch, Images, Logits, PerExample},
@@ -568,6 +569,22 @@ fn names_and_numbers_survive_json() {
         (spsa["delta"].as_str(), spsa["learning_rate"].as_str()),
         (Some("0.01"), Some("0.01"))
     );
+    // Its numbers go into its name, for a suite, a recipe and the command line alike.
+    let name = "spsa-50:samples=256:delta=2/255:learning-rate=0.005";
+    let chosen = spec(name);
+    assert_eq!(chosen.name, name);
+    assert_eq!(
+        chosen.settings(&threat(Norm::Linf, "0.3")),
+        "50 steps of Adam at 0.005, 256 samples, δ = 2/255"
+    );
+    assert_eq!(chosen.passes(), 50 * (2 * 256 + 1) + 1);
+    let suite: Suite = "pgd-20,spsa:samples=8x2,spsa".parse().unwrap();
+    let few = &suite.attacks[1];
+    assert_eq!(few.restarts, 2);
+    assert_eq!(
+        few.settings(&threat(Norm::Linf, "0.3")),
+        "100 steps of Adam at 0.01, 8 samples, δ = 0.01, 2 starts"
+    );
     for wrong in [
         "apgd",
         "apgd-ce-0",
@@ -577,6 +594,15 @@ fn names_and_numbers_survive_json() {
         "transfer-natural",
         "transfer-transfer-fgsm",
         "autoattack-10",
+        "naturalx5",
+        "autoattackx5",
+        "spsa:samples=0",
+        "spsa:delta=0",
+        "spsa:delta=-1",
+        "spsa:samples=8:samples=9",
+        "spsa:steps=9",
+        "spsa:samples",
+        "pgd-20:samples=8",
     ] {
         assert!(wrong.parse::<AttackSpec>().is_err(), "{wrong}");
     }

@@ -510,7 +510,7 @@ fn a_model_that_does_not_fit_the_data_is_refused() {
 
 // Warnings: each is provoked once, and a sound model has none of those that speak of masked gradients.
 
-const OF_MASKED_GRADIENTS: [&str; 10] = [
+const OF_MASKED_GRADIENTS: [&str; 11] = [
     "gradient-free-stronger-than-gradient",
     "fab-stronger-than-apgd",
     "fgsm-stronger-than-pgd",
@@ -520,6 +520,7 @@ const OF_MASKED_GRADIENTS: [&str; 10] = [
     "many-zero-gradients",
     "outputs-look-like-probabilities",
     "logits-change-between-identical-calls",
+    "model-left-in-training-mode",
     "constant-prediction",
 ];
 
@@ -697,6 +698,17 @@ fn a_random_model_is_seen() {
     };
     let found = run(&random, &dataset(30), &probed("natural"), &threat("0.05")).unwrap();
     assert!(kinds(&found).contains(&"logits-change-between-identical-calls"));
+}
+
+#[test]
+fn a_model_left_in_training_mode_is_seen() {
+    let (model, dataset) = wide_resnet_case();
+    for mode in [Mode::Train, Mode::Eval] {
+        let logits = |images| model.forward(images, mode);
+        let found = run(&logits, &dataset, &probed("natural"), &threat("0.01")).unwrap();
+        let seen = kinds(&found).contains(&"model-left-in-training-mode");
+        assert_eq!(seen, mode == Mode::Train, "{mode:?}: {:?}", found.warnings);
+    }
 }
 
 #[test]

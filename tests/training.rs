@@ -14,11 +14,12 @@ use martlet::{
     data::Dataset,
     defences::{DefenceSpec, WeightPerturbation},
     engine::{self, Event, TrainError, TrainingData},
-    nn::StateValues,
+    nn::{Architecture, StateValues},
     random::Rng,
     recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
     runs::{Run, Slot, Values},
     shapes::ImageShape,
+    threat::Start,
 };
 use serde_json::Value;
 use support::{COLOUR, GREY};
@@ -360,10 +361,76 @@ fn a_diverging_run_says_so_and_keeps_its_checkpoint() {
     recipe.log_every = 1;
     let data = data(GREY, 80);
     let mut run = new_run(folder.path(), "diverging", &recipe);
-    let error = train(&recipe, &data, &mut run, &Control::new(), &mut |_| {}).unwrap_err();
+    let mut warned = Vec::new();
+    let error = train(&recipe, &data, &mut run, &Control::new(), &mut |event| {
+        warned.extend(warning(event));
+    })
+    .unwrap_err();
+    assert_eq!(warned, ["not-a-number"]);
     assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
     assert!(error.to_string().contains("lower the learning rate"));
     assert!(run.load(martlet::runs::Slot::Last).unwrap().is_some());
+}
+
+/// The kind of a warning.
+fn warning(event: &Event) -> Option<String> {
+    match event {
+        Event::Warning(report) => Some(report.kind.clone()),
+        _ => None,
+    }
+}
+
+/// Dark and bright images whose means lie 0.2 apart: at ε = 0.2 nothing tells them apart but a trick.
+fn dark_and_bright(count: usize, rng: &mut Rng) -> Dataset {
+    let side = 8;
+    let shape = ImageShape {
+        channels: 1,
+        height: side,
+        width: side,
+    };
+    let labels: Vec<u16> = (0..count).map(|i| (i % 2) as u16).collect();
+    let pixels = labels.iter().flat_map(|y| vec![51 + 51 * usize::from(*y); side * side]);
+    let pixels = pixels.map(|level| (level + rng.below(102)) as u8).collect();
+    Dataset::from_parts("grey", shape, vec!["dark".into(), "bright".into()], pixels, labels).unwrap()
+}
+
+#[test]
+fn training_that_goes_wrong_is_told_as_it_happens() {
+    // One step from the natural image, as in Goodfellow et al. 2015: the network first answers one class for everything, then
+    // learns to turn its gradient round. Which seed does which how clearly is chance; a few show all.
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = preset("glyphs-standard").unwrap();
+    recipe.network = Architecture::DynamicCnn;
+    (recipe.epochs, recipe.batch_size, recipe.attack.steps) = (8, 32, 1);
+    recipe.threat.epsilon = "0.2".parse().unwrap();
+    (recipe.attack.step_size, recipe.attack.start) = ("0.2".parse().unwrap(), Start::Natural);
+    recipe.warm_up.epsilon_epochs = 0.0;
+    recipe.evaluation.attacks = ["natural", "fgsm", "pgd-10"].map(String::from).to_vec();
+    let mut missing = vec!["stuck-run", "robust-overfitting", "catastrophic-overfitting"];
+    for seed in 1..=8 {
+        recipe.seed = seed;
+        let mut rng = Rng::new(seed);
+        let data = TrainingData {
+            train: dark_and_bright(256, &mut rng),
+            evaluated: dark_and_bright(60, &mut rng),
+            split: "held-out",
+        };
+        let mut run = new_run(folder.path(), &format!("seed-{seed}"), &recipe);
+        let mut warned = Vec::new();
+        train(&recipe, &data, &mut run, &Control::new(), &mut |event| {
+            warned.extend(warning(event))
+        })
+        .unwrap();
+        println!("seed {seed}: {warned:?}");
+        // What was told also stands with the run.
+        let kept = std::fs::read_to_string(folder.path().join(format!("seed-{seed}/metrics.jsonl"))).unwrap();
+        assert!(warned.iter().all(|kind| kept.contains(kind.as_str())), "{warned:?}");
+        missing.retain(|kind| !warned.iter().any(|warned| warned == kind));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("never told: {missing:?}");
 }
 
 /// Arguments of a run that takes a few seconds and checkpoints after every minibatch.

@@ -149,7 +149,7 @@ impl Method {
 /// An attack of a suite, with every number that its result depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttackSpec {
-    /// How it was asked for: `natural`, `fgsm`, `pgd-20`, `apgd-ce`, `autoattack`.
+    /// How it was asked for: `natural`, `fgsm`, `pgd-20`, `pgd-20x5`, `apgd-ce`, `autoattack`.
     pub name: String,
     /// What it does, with its numbers.
     #[serde(flatten)]
@@ -222,19 +222,37 @@ impl AttackSpec {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "unknown attack {0:?}; expected natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, \
-     autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20"
+     autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20; x5 after it starts it five times, \
+     and SPSA takes spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH"
 )]
 pub struct UnknownAttack(String);
 
 impl FromStr for AttackSpec {
     type Err = UnknownAttack;
     fn from_str(name: &str) -> Result<Self, UnknownAttack> {
-        let method = NAMED.iter().find_map(|named| named(name));
-        Ok(Self {
+        let (once, restarts) = without_restarts(name);
+        let method = NAMED.iter().find_map(|named| named(once));
+        let spec = Self {
             name: name.to_string(),
             method: method.ok_or_else(|| UnknownAttack(name.to_string()))?,
-            restarts: 1,
-        })
+            restarts,
+        };
+        let begins_anew = !spec.is_natural() && spec.components().is_empty();
+        if restarts > 1 && !begins_anew {
+            return Err(UnknownAttack(name.to_string()));
+        }
+        Ok(spec)
+    }
+}
+
+/// `pgd-20x5` is `pgd-20`, begun five times.
+fn without_restarts(name: &str) -> (&str, usize) {
+    let split = name
+        .rsplit_once('x')
+        .and_then(|(once, count)| Some((once, count.parse().ok()?)));
+    match split {
+        Some((once, restarts @ 1..=10_000)) => (once, restarts),
+        _ => (name, 1),
     }
 }
 

@@ -44,14 +44,31 @@ pub struct Spsa {
     pub learning_rate: Magnitude,
 }
 
-/// `spsa`, `spsa-STEPS`.
+/// `spsa`, `spsa-STEPS`, and after either any of its other numbers: `spsa-50:samples=256:delta=2/255:learning-rate=0.005`.
 pub(super) fn named(name: &str) -> Option<Method> {
-    Some(Method::Spsa(Spsa {
-        steps: counted(name, "spsa", STEPS)?,
+    let mut parts = name.split(':');
+    let mut spsa = Spsa {
+        steps: counted(parts.next()?, "spsa", STEPS)?,
         samples: SAMPLES,
         delta: HUNDREDTH.parse().ok()?,
         learning_rate: HUNDREDTH.parse().ok()?,
-    }))
+    };
+    let length = |text: &str| text.parse().ok().filter(|length: &Magnitude| length.value() > 0.0);
+    let mut given = Vec::new();
+    for part in parts {
+        let (number, value) = part.split_once('=')?;
+        match number {
+            "samples" => spsa.samples = value.parse().ok().filter(|samples| (1..=100_000).contains(samples))?,
+            "delta" => spsa.delta = length(value)?,
+            "learning-rate" => spsa.learning_rate = length(value)?,
+            _ => return None,
+        }
+        if given.contains(&number) {
+            return None;
+        }
+        given.push(number);
+    }
+    Some(Method::Spsa(spsa))
 }
 
 /// The gradient as differences along directions of ±1 tell it:

@@ -244,11 +244,12 @@ impl Square {
         let there = change.clone() * inside.clone();
         let filling = patterns + there.clone() / (length_over(&there, &[2, 3]) + TINY);
         let filling = filling.clone() / (length_over(&filling, &[2, 3]) + TINY);
-        // What the ball leaves beyond the whole change, and what the two windows held.
+        // What the ball leaves beyond the whole change, shared among the channels, and what each held in the two windows:
+        // the whole is as long as ε again.
         let whole = length_over(&change, &[1, 2, 3]);
         let unused = (whole.powi_scalar(2).neg() + epsilon * epsilon).clamp_min(0.0) / channels as f32;
         let either = inside.clone().max_pair(taken.clone());
-        let held = length_over(&(change.clone() * either), &[1, 2, 3]);
+        let held = length_over(&(change.clone() * either), &[2, 3]);
         let length = (unused + held.powi_scalar(2)).sqrt();
         let outside = change * (taken.neg() + 1.0) * (inside.clone().neg() + 1.0);
         scaled(&search.natural, outside + filling * length * inside, threat)
@@ -357,6 +358,51 @@ impl Attack for Square {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compute::{Device, read};
+
+    #[test]
+    fn what_two_windows_give_up_the_new_one_takes_in_every_number_of_channels() {
+        // Grey images and a small ε: the pixel box clips nothing. Each channel's window takes what it held and its part of
+        // what was unused, so the change is as long as ε again without scaling, and outside the windows it stays to the pixel.
+        let threat = ThreatModel {
+            norm: Norm::L2,
+            epsilon: "0.4".parse().unwrap(),
+        };
+        let square = Square {
+            queries: 5_000,
+            p_init: 0.05,
+            rescale_schedule: false,
+        };
+        for channels in [1, 3] {
+            let shape = [6, channels, 20, 20];
+            let natural: Images = Tensor::full(shape, 0.5, Device::cpu().tensors());
+            let mut rngs: Vec<Rng> = (0..6).map(Rng::new).collect();
+            let best = Square::start(&natural, &threat, &mut rngs);
+            let nothing: PerExample = Tensor::zeros([6], &natural.device());
+            let mut search = Search {
+                labels: Tensor::zeros([6], &natural.device()),
+                fooled: nothing.clone().greater_elem(0.0),
+                margin: nothing,
+                natural,
+                best,
+                rngs,
+            };
+            for query in 0..4 {
+                let proposal = square.propose(&mut search, query, &threat);
+                let lengths = read(threat.distance(&search.natural, &proposal)).unwrap();
+                assert!(lengths.iter().all(|length| (length - 0.4).abs() < 1e-5), "{lengths:?}");
+                let moved = read((proposal.clone() - search.best.clone()).abs()).unwrap();
+                let side = square.side(query, Norm::L2, 20, 20);
+                let inside = 2 * side * side * channels * 6;
+                let changed = moved.iter().filter(|change| **change > 1e-6).count();
+                assert!(
+                    changed <= inside,
+                    "{channels} channels: {changed} of {inside} pixels changed"
+                );
+                search.best = proposal;
+            }
+        }
+    }
 
     #[test]
     fn the_window_shrinks_as_in_the_authors_code() {

@@ -202,7 +202,7 @@ fn attack(
         .iter()
         .map(|name| name.parse::<AttackSpec>())
         .collect::<Result<Vec<_>, _>>()?;
-    let mut suite = Suite::new(attacks);
+    let mut suite = Suite::new(attacks)?;
     suite.seed = recipe.seed;
     suite.probes = false;
     let mut progress = evaluate::Progress::new();

@@ -31,7 +31,8 @@ pub struct EvaluateArguments {
     #[command(flatten)]
     model: ModelOptions,
     /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, autoattack,
-    /// autoattack-fast; transfer- before one of them.
+    /// autoattack-fast; transfer- before one of them; x5 after one for five starts. SPSA's numbers go into its name:
+    /// spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH.
     #[arg(long, value_delimiter = ',', default_value = "natural,fgsm,pgd-20,cw-20")]
     attacks: Vec<String>,
     #[command(flatten)]
@@ -75,7 +76,7 @@ pub struct AttackNumbers {
     /// The length of a step; without it ε/10 from 20 steps on and ε/4 below, as the paper has it.
     #[arg(long)]
     step_size: Option<Magnitude>,
-    /// How often an attack with a random start begins anew.
+    /// How often an attack with a random start begins, where its name does not say: pgd-20x5 is five times.
     #[arg(long, default_value_t = 1)]
     restarts: usize,
     /// The lead of a wrong class at which CW stops climbing.
@@ -97,7 +98,7 @@ impl AttackNumbers {
                 *own = kappa;
             }
         }
-        if begins_anew {
+        if begins_anew && attack.restarts == 1 {
             attack.restarts = self.restarts.max(1);
         }
         Ok(attack)
@@ -110,7 +111,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         .iter()
         .map(|name| arguments.numbers.attack(name))
         .collect::<Result<Vec<_>>>()?;
-    let mut suite = Suite::new(attacks);
+    let mut suite = Suite::new(attacks).map_err(|error| super::WrongUse(format!("--attacks: {error}")))?;
     (suite.batch_size, suite.seed, suite.probes) = (arguments.batch_size, arguments.seed, !arguments.no_probes);
     suite.add_white_boxes();
     if arguments.surrogate.is_none()

@@ -10,20 +10,16 @@ mod sgd;
 pub mod speed;
 pub mod subsets;
 
-use std::{
-    str::FromStr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 
 use crate::{
-    attacks::AttackSpec,
     compute::{self, Device, DeviceError},
     control::{Control, Next},
     data::{self, DataError, Dataset, Split},
     defences::{Defence, DefenceError, DefenceSpec, Loss, StepContext},
-    evaluation::{self, EvaluateError, EvaluationEvent, Suite},
+    evaluation::{self, EvaluateError, EvaluationEvent, SuiteError, Warning},
     nn::{Mode, Model, ModelError, WeightsError},
     random::Rng,
     recipe::Recipe,
@@ -69,6 +65,9 @@ pub enum TrainError {
     /// The evaluation after an epoch failed.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The evaluation after an epoch names no suite.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -578,9 +577,11 @@ impl<'a> Trainer<'a> {
         let values = compute::read(Tensor::cat(std::mem::take(&mut self.unread), 0))?;
         for (offset, row) in values.chunks(width).enumerate() {
             if let Some(position) = row.iter().position(|value| !value.is_finite()) {
+                let (what, epoch) = (self.progress.names[position].clone(), self.progress.epoch + 1);
+                self.warn(epoch, vec![Warning::NotANumber { epoch }])?;
                 return Err(TrainError::NotFinite {
-                    what: self.progress.names[position].clone(),
-                    epoch: self.progress.epoch + 1,
+                    what,
+                    epoch,
                     step: first + offset + 1,
                 });
             }
@@ -641,7 +642,8 @@ impl<'a> Trainer<'a> {
         };
         self.progress.reports.push(report.clone());
         self.tell(Event::Epoch(report))?;
-        self.warn(epoch)?;
+        let warnings = evaluation::training_warnings(&event::history(&self.progress.reports));
+        self.warn(epoch, warnings)?;
         self.progress.epoch += 1;
         self.progress.step = 0;
         if best {
@@ -654,14 +656,7 @@ impl<'a> Trainer<'a> {
     /// Accuracy by attack on the split that chooses; `None` where the person stopped it.
     fn evaluate(&mut self, epoch: usize) -> Result<Option<std::collections::BTreeMap<String, f64>>, TrainError> {
         let began = Instant::now();
-        let attacks = self
-            .recipe
-            .evaluation
-            .attacks
-            .iter()
-            .filter_map(|name| AttackSpec::from_str(name).ok())
-            .collect();
-        let mut suite = Suite::new(attacks);
+        let mut suite = self.recipe.evaluation.suite()?;
         (suite.batch_size, suite.seed, suite.probes) = (self.recipe.batch_size, self.recipe.seed, false);
         let observer = &mut *self.observer;
         let mut pass_on = |event: EvaluationEvent| {
@@ -691,9 +686,9 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Says what the epochs so far look like, each warning once in a run.
-    fn warn(&mut self, epoch: usize) -> Result<(), TrainError> {
-        for warning in evaluation::training_warnings(&event::history(&self.progress.reports)) {
+    /// Passes warnings on, each kind once in a run.
+    fn warn(&mut self, epoch: usize, warnings: Vec<Warning>) -> Result<(), TrainError> {
+        for warning in warnings {
             let report = WarningReport {
                 epoch,
                 kind: warning.anchor().to_string(),

@@ -89,7 +89,7 @@ pub fn split(
         norm: Norm::Linf,
         epsilon: Magnitude::zero(),
     };
-    let mut natural = Suite::new(Vec::new());
+    let mut natural = Suite::natural();
     (natural.batch_size, natural.probes) = (batch_size, false);
     let evaluation = evaluation::evaluate(model, train, &natural, &nothing, device, control, &mut |_| {})?;
 

@@ -29,6 +29,9 @@ const CONSTANT: f64 = 0.99;
 /// Two calls on one device may differ by rounding, this much of the largest logit and no more.
 const SAME: f32 = 1e-4;
 
+/// In a minibatch of another size a device may sum in another order; what another minibatch's statistics do is far more.
+const SAME_BATCHED_OTHERWISE: f32 = 1e-2;
+
 /// The number of examples from which on a difference means something: 3, and 1 % of them.
 fn meaningful(of: usize) -> usize {
     of.div_ceil(100).max(3)
@@ -44,7 +47,7 @@ pub(super) fn cost_of_all(suite: &Suite) -> usize {
     } else {
         0
     };
-    suite.probe_examples * (2 + 3 + attacks)
+    suite.probe_examples * (3 + 3 + attacks)
 }
 
 /// What the figures themselves tell; costs nothing.
@@ -342,7 +345,7 @@ pub(super) fn run(
         spread(&kept, suite.probe_examples)
     };
     let mut found = Vec::new();
-    found.extend(identical_calls(measurement, &chosen(&|_| true))?);
+    found.extend(repeated_calls(measurement, &chosen(&|_| true))?);
 
     let correct = chosen(&|example| example.attacks[0].robust);
     if correct.is_empty() || suite.attacks.iter().all(AttackSpec::is_natural) {
@@ -365,22 +368,36 @@ fn spread(positions: &[usize], count: usize) -> Vec<usize> {
     (0..taken).map(|i| positions[i * positions.len() / taken]).collect()
 }
 
-fn identical_calls(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {
-    const NAME: &str = "probe identical calls";
-    let (mut largest, mut scale, mut done) = (0.0f32, 1.0f32, 0);
+/// The same images once more, and once more in smaller minibatches.
+fn repeated_calls(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {
+    const NAME: &str = "probe repeated calls";
+    let (mut again, mut apart, mut scale, mut done) = (0.0f32, 0.0f32, 1.0f32, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(NAME)?;
-        let images = measurement.dataset.batch(chunk, measurement.device).images;
-        let first = measurement.answers(&images, &images, chunk, NAME)?;
-        let second = measurement.answers(&images, &images, chunk, NAME)?;
-        for (a, b) in first.rows().flatten().zip(second.rows().flatten()) {
-            largest = largest.max((a - b).abs());
-            scale = scale.max(a.abs());
+        let logits = |positions: &[usize]| {
+            let images = measurement.dataset.batch(positions, measurement.device).images;
+            let answers = measurement.answers(&images, &images, positions, NAME)?;
+            Ok::<Vec<f32>, EvaluateError>(answers.rows().flatten().copied().collect())
+        };
+        let (first, second) = (logits(chunk)?, logits(chunk)?);
+        let mut split = Vec::with_capacity(first.len());
+        for part in chunk.chunks(chunk.len().div_ceil(3).max(2)) {
+            split.extend(logits(part)?);
         }
+        let largest = |other: &[f32]| {
+            let changes = first.iter().zip(other).map(|(a, b)| (a - b).abs());
+            changes.fold(0.0, f32::max)
+        };
+        again = again.max(largest(&second));
+        apart = apart.max(largest(&split));
+        scale = first.iter().fold(scale, |scale, logit| scale.max(logit.abs()));
         done += chunk.len();
-        measurement.probed(NAME, done, positions.len(), positions.len(), 2 * chunk.len());
+        measurement.probed(NAME, done, positions.len(), positions.len(), 3 * chunk.len());
     }
-    Ok((largest > SAME * scale).then_some(Warning::LogitsChangeBetweenIdenticalCalls { largest }))
+    if again > SAME * scale {
+        return Ok(Some(Warning::LogitsChangeBetweenIdenticalCalls { largest: again }));
+    }
+    Ok((apart > SAME_BATCHED_OTHERWISE * scale).then_some(Warning::ModelLeftInTrainingMode { largest: apart }))
 }
 
 fn zero_gradients(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {

@@ -43,7 +43,7 @@ pub enum SuiteError {
     #[error(transparent)]
     Unknown(#[from] UnknownAttack),
     /// A name stands twice, so that its figure would not say which it is.
-    #[error("the suite names {0} twice; name each attack once")]
+    #[error("expected each attack once, got {0} twice; leave one of the two out")]
     Twice(String),
     /// No attack at all.
     #[error("expected attacks with commas between them, such as {PAPER}, or paper, or thorough; got nothing")]
@@ -52,9 +52,28 @@ pub enum SuiteError {
 
 impl Suite {
     /// A suite of `attacks` with the default batch size, seed 0 and probes.
-    pub fn new(attacks: Vec<AttackSpec>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When there is no attack, or two have one name.
+    pub fn new(attacks: Vec<AttackSpec>) -> Result<Self, SuiteError> {
+        if attacks.is_empty() {
+            return Err(SuiteError::Empty);
+        }
+        for (position, spec) in attacks.iter().enumerate() {
+            if attacks[..position].iter().any(|earlier| earlier.name == spec.name) {
+                return Err(SuiteError::Twice(spec.name.clone()));
+            }
+        }
+        Ok(Self {
             attacks,
+            ..Self::natural()
+        })
+    }
+
+    /// No attack: natural accuracy alone.
+    pub fn natural() -> Self {
+        Self {
+            attacks: Vec::new(),
             batch_size: DEFAULT_BATCH_SIZE,
             seed: 0,
             probes: true,
@@ -108,36 +127,8 @@ impl FromStr for Suite {
             "thorough" => THOROUGH,
             names => names,
         };
-        let mut attacks: Vec<AttackSpec> = Vec::new();
-        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            let spec = with_restarts(name)?;
-            if attacks.iter().any(|other| other.name == spec.name) {
-                return Err(SuiteError::Twice(spec.name));
-            }
-            attacks.push(spec);
-        }
-        if attacks.is_empty() {
-            return Err(SuiteError::Empty);
-        }
-        Ok(Self::new(attacks))
-    }
-}
-
-/// `pgd-20x5` is `pgd-20` with five restarts, under that name.
-fn with_restarts(name: &str) -> Result<AttackSpec, UnknownAttack> {
-    let restarts = name
-        .rsplit_once('x')
-        .and_then(|(base, count)| Some((base, count.parse::<usize>().ok()?)));
-    match restarts {
-        Some((base, restarts @ 1..=10_000)) => {
-            let spec: AttackSpec = base.parse()?;
-            Ok(AttackSpec {
-                name: name.to_string(),
-                restarts,
-                ..spec
-            })
-        }
-        _ => name.parse(),
+        let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Self::new(names.map(str::parse).collect::<Result<_, _>>()?)
     }
 }
 
@@ -177,6 +168,8 @@ mod tests {
             ("fgsm,fgsm", "twice"),
             ("pgd", "unknown"),
             ("pgd-20x0", "unknown"),
+            ("autoattackx5", "unknown"),
+            ("spsa:samples=0", "samples=N"),
         ] {
             let error = text.parse::<Suite>().unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");

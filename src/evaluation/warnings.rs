@@ -122,6 +122,11 @@ pub enum Warning {
         /// The largest change of a logit.
         largest: f32,
     },
+    /// The answer to an image depends on the images beside it.
+    ModelLeftInTrainingMode {
+        /// The largest change of a logit.
+        largest: f32,
+    },
     /// One answer for everything.
     ConstantPrediction {
         /// The class that the model answers.
@@ -157,7 +162,7 @@ pub enum Warning {
         /// What the data set says of itself.
         note: String,
     },
-    /// The loss is no number.
+    /// The loss or another figure of a minibatch is no number: training ends.
     NotANumber {
         /// The epoch, counted from 1.
         epoch: usize,
@@ -218,6 +223,7 @@ impl Warning {
             Self::ManyZeroGradients { .. } => "many-zero-gradients",
             Self::OutputsLookLikeProbabilities => "outputs-look-like-probabilities",
             Self::LogitsChangeBetweenIdenticalCalls { .. } => "logits-change-between-identical-calls",
+            Self::ModelLeftInTrainingMode { .. } => "model-left-in-training-mode",
             Self::ConstantPrediction { .. } => "constant-prediction",
             Self::NonStandardEpsilon { .. } => "non-standard-epsilon",
             Self::SmallSample { .. } => "small-sample",
@@ -300,6 +306,10 @@ impl Warning {
             Self::LogitsChangeBetweenIdenticalCalls { largest } => {
                 format!("the same images give other logits on the second call, by up to {largest:.3e}")
             }
+            Self::ModelLeftInTrainingMode { largest } => format!(
+                "the same image gives other logits beside other images, by up to {largest:.3e}: the model seems to be in \
+                 training mode"
+            ),
             Self::ConstantPrediction { class, share } => {
                 format!(
                     "the model answers {class} for {} of the natural images",
@@ -323,7 +333,7 @@ impl Warning {
                 attacks.join(", ")
             ),
             Self::DataSetNote { note } => format!("about the data: {note}"),
-            Self::NotANumber { epoch } => format!("the training loss of epoch {epoch} is no finite number"),
+            Self::NotANumber { epoch } => format!("a training figure of epoch {epoch} is no finite number"),
             Self::StuckRun {
                 epoch,
                 accuracy,
@@ -471,7 +481,7 @@ const STUCK_BELOW: f64 = 0.55;
 
 /// Signs, in a run's figures so far, that its training goes wrong; they speak of the last epoch.
 ///
-/// A broken run (no number, stuck) is not also told that it overfits.
+/// A stuck run is not also told that it overfits.
 pub fn training_warnings(history: &[EpochFigures]) -> Vec<Warning> {
     let Some((last, earlier)) = history.split_last() else {
         return Vec::new();
@@ -483,9 +493,6 @@ pub fn training_warnings(history: &[EpochFigures]) -> Vec<Warning> {
         robust_accuracy,
         ..
     } = *last;
-    if !train_loss.is_finite() {
-        return vec![Warning::NotANumber { epoch }];
-    }
     // Only a constant answer is as good under attack as without one, to the last example.
     if natural_accuracy == robust_accuracy
         && last.fgsm_accuracy.is_none_or(|fgsm| fgsm == natural_accuracy)
@@ -584,6 +591,7 @@ mod tests {
             },
             Warning::OutputsLookLikeProbabilities,
             Warning::LogitsChangeBetweenIdenticalCalls { largest: 0.25 },
+            Warning::ModelLeftInTrainingMode { largest: 0.25 },
             Warning::ConstantPrediction {
                 class: "1".into(),
                 share: 1.0,
@@ -684,15 +692,6 @@ mod tests {
         assert!(kinds(&[epoch(1, 0.9, None, 0.4)]).is_empty());
         // Falls by less than two points are noise.
         assert!(kinds(&[epoch(1, 0.9, Some(0.6), 0.5), epoch(2, 0.92, Some(0.6), 0.485)]).is_empty());
-    }
-
-    #[test]
-    fn a_loss_that_is_no_number_is_named() {
-        let broken = EpochFigures {
-            train_loss: f64::NAN,
-            ..epoch(3, 0.1, None, 0.1)
-        };
-        assert_eq!(kinds(&[epoch(2, 0.9, None, 0.5), broken]), ["not-a-number"]);
     }
 
     #[test]

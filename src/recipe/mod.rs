@@ -3,14 +3,13 @@
 mod presets;
 mod schedule;
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    attacks::{AttackSpec, Keep, Pgd},
+    attacks::{Keep, Pgd},
     data::Augmentation,
     defences::{Defence, DefenceSpec, SemiSupervised, WeightPerturbation},
+    evaluation::{Suite, SuiteError},
     nn::{Architecture, Mode},
     threat::{Magnitude, Start, ThreatModel},
 };
@@ -244,6 +243,17 @@ pub struct EpochEvaluation {
     pub limit: Option<usize>,
 }
 
+impl EpochEvaluation {
+    /// Its attacks as a suite.
+    ///
+    /// # Errors
+    /// When a name is no attack, two are the same, or there is none.
+    pub fn suite(&self) -> Result<Suite, SuiteError> {
+        let attacks = self.attacks.iter().map(|name| name.parse());
+        Suite::new(attacks.collect::<Result<_, _>>()?)
+    }
+}
+
 /// A recipe that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -421,23 +431,17 @@ impl Recipe {
             "at least 0",
             pause.to_string(),
         )?;
-        field(
-            !self.evaluation.attacks.is_empty(),
-            "evaluation.attacks",
-            "at least one attack",
-            "none".into(),
-        )?;
-        for name in &self.evaluation.attacks {
-            let attack = AttackSpec::from_str(name).map_err(|error| RecipeError::Field {
-                field: "evaluation.attacks",
-                expected: "an attack, such as natural, fgsm, pgd-20, cw-20 or autoattack-fast",
-                got: error.to_string(),
-            })?;
+        let suite = self.evaluation.suite().map_err(|error| RecipeError::Field {
+            field: "evaluation.attacks",
+            expected: "attacks, such as natural, fgsm, pgd-20, cw-20 or autoattack-fast",
+            got: error.to_string(),
+        })?;
+        for attack in suite.attacks {
             field(
                 !attack.needs_surrogate(),
                 "evaluation.attacks",
                 "attacks on the model itself: training has no surrogate",
-                name.clone(),
+                attack.name,
             )?;
         }
         self.schedule.validate()
