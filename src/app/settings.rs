@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
 
-use crate::{defences::DefenceSpec, experiments::Budget, recipe::Recipe};
 use super::lessons::Progress;
+use crate::{defences::DefenceSpec, experiments::Budget, recipe::Recipe};
 
 /// What a person chose, kept when the window closes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

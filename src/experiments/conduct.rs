@@ -11,7 +11,7 @@ use crate::{
     data::{self, Split},
     defences::DefenceSpec,
     engine::{Event, TrainError, TrainingData, labelling, session, subsets},
-    evaluation::{EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite},
+    evaluation::{EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume},
     recipe::Recipe,
     runs::{Run, Slot, write_atomic},
 };
@@ -256,9 +256,7 @@ impl Conduct<'_> {
         let examples = test.take(measure.limit.unwrap_or(usize::MAX));
         let (shape, classes) = (examples.shape(), examples.classes());
         let model = session::model_of(run, measure.slot, shape, classes, self.device)?;
-        let attacks = measure.attacks.iter().filter_map(|name| name.parse().ok()).collect();
-        let mut suite = Suite::new(attacks);
-        suite.add_white_boxes();
+        let mut suite = measure.suite()?;
         suite.seed = self.plan.seed;
         let surrogate = match self.plan.surrogate {
             Some(other) => {

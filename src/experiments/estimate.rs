@@ -6,7 +6,6 @@ use crate::{
     data::{self, Split},
     defences::{DefenceSpec, Members},
     engine::{TrainingData, pace::Pace},
-    evaluation::Suite,
 };
 
 /// The promise.
@@ -56,10 +55,7 @@ pub fn estimate(plan: &Plan, device: &Device) -> Result<Estimate, ExperimentErro
         let mixed = recipe.batch_size as f64 / recipe.labelled_share(recipe.data.unlabelled.is_some()) as f64;
         let mut measuring = 0.0;
         for measure in plan.measures.iter().filter(|_| !planned.row.trains.is_helper()) {
-            let attacks = measure.attacks.iter().filter_map(|name| name.parse().ok()).collect();
-            let mut suite = Suite::new(attacks);
-            suite.add_white_boxes();
-            measuring += pace.evaluation(&suite, test.len().min(measure.limit.unwrap_or(usize::MAX)));
+            measuring += pace.evaluation(&measure.suite()?, test.len().min(measure.limit.unwrap_or(usize::MAX)));
         }
         rows.push((pace.run(&recipe, &data) * mixed, measuring));
     }

@@ -18,7 +18,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     defences::DefenceSpec,
     engine::{TrainError, subsets::SplitError},
-    evaluation::EvaluateError,
+    evaluation::{EvaluateError, SuiteError},
     recipe::RecipeError,
     report::PageError,
     runs::{RunError, Slot},
@@ -246,6 +246,9 @@ pub enum ExperimentError {
     /// The network got every training example right, so that there is no subset to look at.
     #[error(transparent)]
     Split(#[from] SplitError),
+    /// A name is no attack.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
     /// A recipe makes no sense.
     #[error(transparent)]
     Recipe(#[from] RecipeError),

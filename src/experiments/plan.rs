@@ -3,6 +3,7 @@
 use super::{Budget, Experiment, ExperimentError, Row, Setting, Trains, Treatment};
 use crate::{
     defences::DefenceSpec,
+    evaluation::{Suite, SuiteError},
     nn::Architecture,
     recipe::{Recipe, RecipeError, Schedule, Unlabelled, preset},
     runs::Slot,
@@ -86,6 +87,18 @@ pub struct Measure {
     pub attacks: Vec<String>,
     /// Use only so many test examples.
     pub limit: Option<usize>,
+}
+
+impl Measure {
+    /// Its attacks, each transfer attack beside the same one on the model itself.
+    ///
+    /// # Errors
+    /// Where a name is no attack; the paper's all are.
+    pub fn suite(&self) -> Result<Suite, SuiteError> {
+        let mut suite: Suite = self.attacks.join(",").parse()?;
+        suite.add_white_boxes();
+        Ok(suite)
+    }
 }
 
 /// What a person may choose about an experiment.
