@@ -562,6 +562,8 @@ fn a_subset_stands_in_the_recipe_as_text() {
     );
     assert!(spec.set_lambda(2.0) && spec.lambda() == Some(2.0));
     assert_eq!(spec.to_string(), "Standard, 3 members regularised (λ = 2)");
+    spec.set_lambda(-1.0);
+    assert_eq!(spec.fault().unwrap().0, "defence.treatment.regularised.lambda");
     let error = toml::from_str::<DefenceSpec>(&text.replace("3-4", "4-3")).unwrap_err();
     assert!(error.to_string().contains("expected rising positions"), "{error}");
     let empty = DefenceSpec::Subset {

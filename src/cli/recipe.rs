@@ -34,7 +34,7 @@ pub struct RecipeOptions {
     /// Which of the file's subsets.
     #[arg(long, value_parser = ["misclassified", "correct"], requires = "subset")]
     pub members: Option<String>,
-    /// What is done with its members: natural images, one step of the attack, or λ·KL beside the cross-entropy.
+    /// What is done with its members: they stay natural, FGSM attacks them, or λ·KL (--lambda, 6) joins their loss.
     #[arg(long, value_parser = Treatment::NAMES, requires = "subset")]
     pub treatment: Option<String>,
     /// MART's or MMA's equations as the paper or as the released code has them.
