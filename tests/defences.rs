@@ -5,8 +5,8 @@ use martlet::{
     attacks::{Keep, Pgd, value_and_gradient},
     compute::{Device, read},
     defences::{
-        Ablation, Classification, Defence, DefenceSpec, Pairing, SemiSupervised, StepContext, WeightPerturbation,
-        criterion_at, first_order_stationarity,
+        Ablation, Classification, Defence, DefenceSpec, Members, Pairing, SemiSupervised, StepContext, Treatment,
+        WeightPerturbation, criterion_at, first_order_stationarity,
     },
     losses::{self, Form},
     nn::{Architecture, Mode, Model, Named, StateValues},
@@ -426,6 +426,151 @@ fn pseudo_labelled_examples_weigh_gamma() {
     let mut expected = numbers(&golden["losses"]["mart"]["per_example"]);
     expected[4..].iter_mut().for_each(|value| *value *= 0.25);
     assert!(off(&read(objective).unwrap(), &expected) < 1e-5);
+}
+
+/// Standard with the examples 1, 3 and 4 of the batch treated otherwise.
+fn subset(treatment: Treatment) -> DefenceSpec {
+    DefenceSpec::Subset {
+        members: MEMBERS.into_iter().collect(),
+        treatment,
+    }
+}
+
+const MEMBERS: [usize; 3] = [1, 3, 4];
+
+/// Fails where a member's row of `images` differs from `treated`'s by more than rounding, or another's from `standard`'s.
+#[track_caller]
+fn rows_come_from(images: &[f32], treated: &[f32], standard: &[f32]) {
+    for example in 0..EXAMPLES {
+        let row = example * SHAPE.len()..(example + 1) * SHAPE.len();
+        let source = if MEMBERS.contains(&example) { treated } else { standard };
+        let pairs = images[row.clone()].iter().zip(&source[row]);
+        let farthest = pairs.map(|(image, source)| (image - source).abs()).fold(0.0, f32::max);
+        assert!(farthest < 1e-6, "example {example}: {farthest}");
+    }
+}
+
+#[test]
+fn members_alone_are_perturbed_otherwise() {
+    let golden = golden();
+    let (model, batch) = (model(), batch(&golden));
+    // From a random start, so that the generator counts.
+    let perturbed = |spec: &DefenceSpec| {
+        in_context(&golden, &model, 0.0, |step| {
+            let pgd = Pgd {
+                start: Start::Uniform,
+                ..step.pgd.clone()
+            };
+            let mut from_random = StepContext {
+                attacked: step.attacked,
+                threat: step.threat,
+                pgd: &pgd,
+                label_smoothing: 0.0,
+                epoch: 0,
+                rng: step.rng,
+                attacking: std::time::Duration::ZERO,
+            };
+            let images = spec.build().perturb(&batch, &mut from_random).unwrap();
+            (read(images).unwrap(), from_random.rng.bits())
+        })
+    };
+    let (standard, next) = perturbed(&DefenceSpec::Standard);
+    let natural = read(batch.images.clone()).unwrap();
+    let (images, after) = perturbed(&subset(Treatment::NotPerturbed));
+    rows_come_from(&images, &natural, &standard);
+    assert_eq!(after, next, "the generator stands elsewhere");
+
+    // The golden file's noiseless N-FGSM is one step of ε from the natural image.
+    let fgsm: Vec<f32> = numbers(&golden["n_fgsm"]).into_iter().map(|v| v as f32).collect();
+    let (images, after) = perturbed(&subset(Treatment::Fgsm));
+    rows_come_from(&images, &fgsm, &standard);
+    assert_eq!(after, next);
+    let epsilon = golden["epsilon"].as_f64().unwrap() as f32;
+    for example in MEMBERS {
+        for pixel in example * SHAPE.len()..(example + 1) * SHAPE.len() {
+            let (x, moved) = (natural[pixel], images[pixel]);
+            let whole = ((moved - x).abs() - epsilon).abs() < 1e-6;
+            assert!(whole || moved == 0.0 || moved == 1.0, "{x} moved to {moved}");
+        }
+    }
+    let (images, after) = perturbed(&subset(Treatment::Regularised { lambda: 6.0 }));
+    rows_come_from(&images, &standard, &standard);
+    assert_eq!(after, next);
+}
+
+#[test]
+fn members_alone_are_regularised() {
+    let golden = golden();
+    let (model, batch) = (model(), batch(&golden));
+    let lambda = 6.0;
+    let logits = |images: Images| model.forward(images, Mode::Train);
+    let cross_entropy = read(losses::cross_entropy(logits(adversarial()), batch.labels.clone())).unwrap();
+    let divergence = losses::kl_divergence(logits(batch.images.clone()), logits(adversarial()), Form::Paper);
+    let divergence = read(divergence).unwrap();
+    let expected: Vec<f64> = (0..EXAMPLES)
+        .map(|example| {
+            let member = f32::from(MEMBERS.contains(&example));
+            f64::from(cross_entropy[example] + lambda * member * divergence[example])
+        })
+        .collect();
+    let objective = |spec: DefenceSpec| {
+        in_context(&golden, &model, 0.0, |step| {
+            let (objective, gradients) = at_given_images(&mut *spec.build(), &model, &batch, step);
+            (read(objective).unwrap(), gradients)
+        })
+    };
+    let (regularised, _) = objective(subset(Treatment::Regularised { lambda }));
+    assert!(off(&regularised, &expected) < 1e-6, "{regularised:?}");
+    // With every example a member this is UAT++'s loss, whose gradients the golden file has.
+    let all = DefenceSpec::Subset {
+        members: (0..EXAMPLES).collect(),
+        treatment: Treatment::Regularised { lambda: 5.0 },
+    };
+    let (whole, of_all) = objective(all);
+    let uat = &golden["losses"]["uat++"];
+    check(
+        "all are members",
+        flat(whole.into_iter().map(f64::from).collect()),
+        &of_all,
+        uat,
+    );
+    // One that is none changes nothing for the others, and the other treatments leave the loss Standard's.
+    let nobody = DefenceSpec::Subset {
+        members: [EXAMPLES].into_iter().collect(),
+        treatment: Treatment::Regularised { lambda },
+    };
+    for spec in [nobody, subset(Treatment::NotPerturbed), subset(Treatment::Fgsm)] {
+        let (values, gradients) = objective(spec.clone());
+        let values = flat(values.into_iter().map(f64::from).collect());
+        check(&spec.to_string(), values, &gradients, &golden["losses"]["standard"]);
+    }
+}
+
+#[test]
+fn a_subset_stands_in_the_recipe_as_text() {
+    let text = "kind = \"subset\"\nmembers = \"1,3-4\"\ntreatment = \"fgsm\"\n";
+    let spec: DefenceSpec = toml::from_str(text).unwrap();
+    assert_eq!(spec, subset(Treatment::Fgsm));
+    assert_eq!(toml::to_string(&spec).unwrap(), text);
+    assert_eq!(spec.to_string(), "Standard, 3 members perturbed by FGSM");
+    let regularised = "kind = \"subset\"\nmembers = \"1,3-4\"\n\n[treatment.regularised]\nlambda = 6.0\n";
+    let mut spec: DefenceSpec = toml::from_str(regularised).unwrap();
+    assert_eq!(toml::to_string(&spec).unwrap(), regularised);
+    assert_eq!(
+        toml::from_str::<DefenceSpec>(&regularised.replace("lambda = 6.0", "")).unwrap(),
+        spec
+    );
+    assert!(spec.set_lambda(2.0) && spec.lambda() == Some(2.0));
+    assert_eq!(spec.to_string(), "Standard, 3 members regularised (λ = 2)");
+    spec.set_lambda(-1.0);
+    assert_eq!(spec.fault().unwrap().0, "defence.treatment.regularised.lambda");
+    let error = toml::from_str::<DefenceSpec>(&text.replace("3-4", "4-3")).unwrap_err();
+    assert!(error.to_string().contains("expected rising positions"), "{error}");
+    let empty = DefenceSpec::Subset {
+        members: Members::default(),
+        treatment: Treatment::Fgsm,
+    };
+    assert_eq!(empty.fault().unwrap().0, "defence.members");
 }
 
 #[test]

@@ -8,13 +8,18 @@ use std::{
     time::Instant,
 };
 
+use burn::tensor::{Tensor, TensorData};
 use martlet::{
     compute::Device,
     control::Control,
     data::Dataset,
-    defences::{DefenceSpec, WeightPerturbation},
-    engine::{self, Event, TrainError, TrainingData},
-    nn::{Architecture, StateValues},
+    defences::{DefenceSpec, Members, Treatment, WeightPerturbation},
+    engine::{
+        self, Event, TrainError, TrainingData,
+        subsets::{self, SplitError},
+    },
+    evaluation::EvaluateError,
+    nn::{Architecture, Model, StateValues},
     random::Rng,
     recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
     runs::{Run, Slot, Values},
@@ -179,6 +184,13 @@ fn recipes_with_a_memory() -> Vec<Recipe> {
         .iter()
         .map(|name| of(DefenceSpec::named(name, &epsilon).unwrap()))
         .collect();
+    // A name alone does not make this one.
+    recipes.extend(Treatment::NAMES.map(|name| {
+        of(DefenceSpec::Subset {
+            members: (0..40).step_by(3).collect(),
+            treatment: Treatment::named(name).unwrap(),
+        })
+    }));
     let mut everything = quick();
     everything.label_smoothing = 0.1;
     everything.weight_perturbation = Some(WeightPerturbation {
@@ -266,6 +278,156 @@ fn pseudo_labels_of_a_natural_model_train_the_three_methods() {
         // 16 labelled images in each minibatch of 32: three minibatches of the 48.
         assert!(events.last().unwrap().contains("\"total_steps\":3"), "{events:?}");
     }
+}
+
+/// The network with these logits whatever it sees: every image is of class 1.
+fn always_one() -> Model {
+    let mut model = Model::new("small-cnn".parse().unwrap(), GREY, 10, &mut Rng::new(1), &Device::cpu()).unwrap();
+    let weights = model
+        .parameters()
+        .into_iter()
+        .map(|parameter| {
+            let count = parameter.shape.iter().product();
+            let mut values = vec![0.0f32; count];
+            if parameter.name == "classifier.fc3.bias" {
+                values[1] = 1.0;
+            }
+            let values = TensorData::new(values, [count]);
+            (parameter.name, Tensor::<1>::from_data(values, Device::cpu().tensors()))
+        })
+        .collect();
+    model.set_parameters(&weights);
+    model
+}
+
+#[test]
+fn a_training_set_is_split_by_what_the_network_gets_wrong() {
+    let model = always_one();
+    // Of class 1 are the positions 1, 11, 21, … of the original set; the four others are wrong.
+    let all = images(GREY, 200);
+    let few_wrong: Vec<usize> = (100..200)
+        .filter(|index| index % 10 == 1 || *index < 105)
+        .chain((0..100).filter(|index| index % 10 == 1))
+        .collect();
+    let train = all.subset(&few_wrong);
+    let split =
+        |seed, batch_size| subsets::split(&model, &train, batch_size, seed, &Device::cpu(), &Control::new()).unwrap();
+    let found = split(7, 5);
+    assert_eq!(found.misclassified.to_string(), "100,102-104");
+    assert_eq!(found.correct.len(), found.misclassified.len());
+    assert!(
+        found
+            .correct
+            .iter()
+            .all(|index| index % 10 == 1 && few_wrong.contains(&index))
+    );
+    assert_eq!((found.n, found.accuracy), (24, 20.0 / 24.0));
+    assert_eq!(split(7, 64), found, "the same seed draws the same examples");
+    assert!(
+        (8..12).any(|seed| split(seed, 64).correct != found.correct),
+        "no seed draws others"
+    );
+
+    found.check(&train).unwrap();
+    let error = found.check(&all).unwrap_err().to_string();
+    assert!(
+        error.contains(&train.fingerprint()) && error.contains(&all.fingerprint()),
+        "{error}"
+    );
+
+    let refused =
+        |train: &Dataset, control: &Control| subsets::split(&model, train, 8, 1, &Device::cpu(), control).unwrap_err();
+    let only_right = all.subset(&[1, 11, 21]);
+    let error = refused(&only_right, &Control::new());
+    assert!(matches!(error, SplitError::NothingMisclassified { n: 3 }), "{error}");
+    let error = refused(&all, &Control::new());
+    assert!(
+        matches!(
+            error,
+            SplitError::TooManyMisclassified {
+                correct: 20,
+                misclassified: 180
+            }
+        ),
+        "{error}"
+    );
+    let control = Control::new();
+    control.stop();
+    let error = refused(&all, &control);
+    assert!(
+        matches!(error, SplitError::Evaluate(EvaluateError::Stopped { .. })),
+        "{error}"
+    );
+}
+
+/// Figure 1 as a person does it: train, split, train anew; and what is said where the examples are not the same.
+#[test]
+fn a_split_run_is_trained_anew_on_its_subsets() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("first.json");
+    let run = |text: &str| {
+        let text = text.replace("FILE", &file.display().to_string());
+        let runs = folder.path().display().to_string();
+        let arguments: Vec<String> = text
+            .split_whitespace()
+            .chain(["--runs-dir", &runs])
+            .map(str::to_string)
+            .collect();
+        let output = martlet(&arguments).stderr(Stdio::piped()).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let short = "train --recipe glyphs-natural --device cpu --epochs 1 --limit-train 96 --held-out 20 --steps 1 --learning-rate 0.2 --set evaluation.limit=10 --set evaluation.attacks=[\"natural\"]";
+    let (done, said) = run(&format!("{short} --name first"));
+    assert!(done, "{said}");
+    // After three minibatches most are wrong; a subset of each kind needs half of them right.
+    let (done, said) = run("data split first --device cpu --out FILE");
+    assert!(!done && said.contains("train longer"), "{said}");
+    let (done, said) = run(&format!(
+        "{} --name second",
+        short.replace("--epochs 1", "--epochs 12").replace("0.2", "0.05")
+    ));
+    assert!(done, "{said}");
+    let (done, said) = run("data split second --device cpu --checkpoint last --out FILE");
+    assert!(
+        done && said.contains("of 96 training examples are misclassified"),
+        "{said}"
+    );
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let of = |which: &str| -> Members { written["subsets"][which].as_str().unwrap().parse().unwrap() };
+    let (wrong, right) = (of("misclassified"), of("correct"));
+    assert!(wrong.len() == right.len() && !wrong.iter().any(|index| right.contains(index)));
+
+    for treatment in Treatment::NAMES {
+        let again = format!("--subset FILE --members correct --treatment {treatment}");
+        let (done, said) = run(&format!("{short} {again} --name {treatment}"));
+        assert!(done, "{said}");
+        let recipe = std::fs::read_to_string(folder.path().join(treatment).join("recipe.toml")).unwrap();
+        let recipe = Recipe::from_toml(&recipe).unwrap();
+        let expected = DefenceSpec::Subset {
+            members: right.clone(),
+            treatment: Treatment::named(treatment).unwrap(),
+        };
+        assert_eq!(recipe.defence, expected);
+    }
+    let subset = "--subset FILE --members misclassified --treatment fgsm --name other";
+    for (other, says) in [
+        (short.replace("96", "110"), "fingerprint"),
+        (short.replace("96", "20"), "members of the subset"),
+        (
+            short.replace("--held-out 20", "--held-out 3000"),
+            "members of the subset",
+        ),
+        (format!("{short} --dataset glyphs:3"), "fingerprint"),
+    ] {
+        let (done, said) = run(&format!("{other} {subset}"));
+        assert!(!done && said.contains(says), "{other}: {said}");
+        assert!(!folder.path().join("other").exists(), "{other} began a run");
+    }
+    let (done, said) = run(&format!("{short} --defence subset"));
+    assert!(!done && said.contains("martlet data split"), "{said}");
 }
 
 #[test]

@@ -1,21 +1,32 @@
 //! `martlet data`.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
+use serde::{Deserialize, Serialize};
 
 use super::{
     DeviceOption, RunsDirOption, WrongUse,
-    model::ModelOptions,
-    open_device,
-    terminal::{note, progress_bar, say, table},
+    model::{ModelOptions, NO_BEST, open_run, slot_of},
+    open_device, stop_on_interrupt,
+    terminal::{note, percent, progress_bar, say, table},
 };
 use crate::{
     compute,
     data::{self, NpzValues, Split},
+    defences::Treatment,
+    engine::{
+        TrainingData, session,
+        subsets::{self, Subsets},
+    },
     losses,
     nn::Mode,
+    recipe::Recipe,
+    runs::{Slot, write_atomic},
     shapes::ImageShape,
 };
 
@@ -42,6 +53,12 @@ enum DataCommand {
         after_help = "Example, all of it built in:\n  martlet train --recipe glyphs-natural --limit-train 500 --name teacher\n  martlet data label teacher --images glyphs:7 --out extra.npz\n  martlet train --recipe glyphs-mart --limit-train 500 --unlabelled npz:extra.npz"
     )]
     Label(Box<LabelArguments>),
+    /// Split a run's training examples: those that its network misclassifies, and as many of the others, for
+    /// `martlet train --subset` (the paper's Figure 1).
+    #[command(
+        after_help = "Example, all of it built in:\n  martlet train --recipe glyphs-standard --epsilon 0.1 --limit-train 1600 --epochs 5 --natural-warm-up 1 --name first\n  martlet data split first --checkpoint last --out first.json\n  martlet train --recipe glyphs-standard --epsilon 0.1 --limit-train 1600 --epochs 5 --natural-warm-up 1 --subset first.json --members misclassified --treatment regularised"
+    )]
+    Split(SplitArguments),
     /// Read a data set whole and say what is in it.
     Show {
         /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE.
@@ -72,6 +89,30 @@ struct LabelArguments {
     runs_dir: RunsDirOption,
 }
 
+/// Arguments of `martlet data split`.
+#[derive(clap::Args)]
+struct SplitArguments {
+    /// A run's folder or name.
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Which of its checkpoints.
+    #[arg(long, default_value = "best", value_parser = ["best", "last"])]
+    checkpoint: String,
+    /// Where its data set lies now; a run knows its own.
+    #[arg(long, value_name = "SOURCE")]
+    dataset: Option<String>,
+    /// The seed of the draw among the correctly classified examples; without it the run's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The .json file to write: both subsets as positions in the data set, such as 3,17,22-25.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceOption,
+    #[command(flatten)]
+    runs_dir: RunsDirOption,
+}
+
 pub(super) fn run(arguments: DataArguments) -> Result<()> {
     match arguments.command {
         DataCommand::List => {
@@ -94,13 +135,14 @@ pub(super) fn run(arguments: DataArguments) -> Result<()> {
             ));
         }
         DataCommand::Label(arguments) => label(&arguments)?,
+        DataCommand::Split(arguments) => split(&arguments)?,
         DataCommand::Show { source, json } => show(&source, json)?,
     }
     Ok(())
 }
 
 /// Images of a pass.
-const LABELLED_AT_ONCE: usize = 128;
+const PREDICTED_AT_ONCE: usize = 128;
 
 fn label(arguments: &LabelArguments) -> Result<()> {
     let (device, _) = open_device(&arguments.device.device, false)?;
@@ -118,7 +160,7 @@ fn label(arguments: &LabelArguments) -> Result<()> {
     let model = loaded.model.inference();
     let (mut labels, mut confidence) = (Vec::new(), Vec::new());
     let positions: Vec<usize> = (0..images.len()).collect();
-    for part in positions.chunks(LABELLED_AT_ONCE) {
+    for part in positions.chunks(PREDICTED_AT_ONCE) {
         let logits = model.forward(images.batch(part, &device).images, Mode::Eval);
         let (strongest, class) = losses::probabilities(logits).max_dim_with_indices(1);
         confidence.extend(compute::read(strongest)?);
@@ -152,6 +194,70 @@ fn label(arguments: &LabelArguments) -> Result<()> {
         "{count} images labelled, with a mean confidence of {mean:.3}: use them as --unlabelled npz:{}",
         arguments.out.display()
     ));
+    Ok(())
+}
+
+/// What `martlet data split` writes and `martlet train --subset` reads.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SplitFile {
+    /// The network that was asked.
+    model: String,
+    /// The training set's name.
+    data: String,
+    pub subsets: Subsets,
+}
+
+impl SplitFile {
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("the subsets cannot be read: {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| {
+            format!(
+                "expected a file that `martlet data split` wrote, got another: {}",
+                path.display()
+            )
+        })
+    }
+}
+
+fn split(arguments: &SplitArguments) -> Result<()> {
+    let run = open_run(&arguments.run, &arguments.runs_dir.runs_dir)?.ok_or_else(|| {
+        WrongUse(format!(
+            "expected a run's folder or name, got {}",
+            arguments.run.display()
+        ))
+    })?;
+    let mut recipe = Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")?;
+    if let Some(source) = &arguments.dataset {
+        recipe.data.source.clone_from(source);
+    }
+    let data = TrainingData::load(&recipe)?;
+    session::check_data(&run, &data).map_err(|error| WrongUse(format!("{error} with --dataset")))?;
+    let slot = slot_of(&arguments.checkpoint);
+    if slot == Slot::Best && run.weights_path(slot)?.is_none() {
+        note(NO_BEST);
+    }
+    let control = stop_on_interrupt();
+    let (device, _) = open_device(&arguments.device.device, false)?;
+    let train = &data.train;
+    let model = session::model_of(&run, slot, train.shape(), train.classes(), &device)?;
+    let seed = arguments.seed.unwrap_or(recipe.seed);
+    let subsets = subsets::split(&model, train, PREDICTED_AT_ONCE, seed, &device, &control)?;
+    note(format!(
+        "{} of {} training examples are misclassified (accuracy {}): {}, and as many others: train with --subset {} --members misclassified (or correct) --treatment {}",
+        subsets.misclassified.len(),
+        subsets.n,
+        percent(subsets.accuracy),
+        arguments.out.display(),
+        arguments.out.display(),
+        Treatment::NAMES.join("|"),
+    ));
+    let file = SplitFile {
+        model: format!("{} of {}, {}", arguments.checkpoint, run.name(), recipe.summary()),
+        data: train.name().to_string(),
+        subsets,
+    };
+    write_atomic(&arguments.out, serde_json::to_string_pretty(&file)?.as_bytes())?;
     Ok(())
 }
 

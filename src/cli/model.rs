@@ -64,7 +64,7 @@ pub struct Loaded {
 impl ModelOptions {
     /// Loads what the options name.
     pub fn load(&self, runs_dir: &Path, device: &Device) -> Result<Loaded> {
-        let run = self.open_run(runs_dir)?;
+        let run = open_run(&self.path, runs_dir)?;
         let recipe = self.recipe_of(run.as_ref())?;
         let source = match (&self.dataset, &recipe) {
             (Some(source), _) => source.clone(),
@@ -110,7 +110,7 @@ impl ModelOptions {
             network: network.cloned(),
             ..self.clone()
         };
-        let run = other.open_run(runs_dir)?;
+        let run = open_run(&other.path, runs_dir)?;
         let recipe = other.recipe_of(run.as_ref())?;
         other.load_model(run.as_ref(), recipe.as_ref(), dataset, device)
     }
@@ -130,15 +130,11 @@ impl ModelOptions {
         let weights_file = match run {
             None => self.path.clone(),
             Some(run) => {
-                let slot = if self.checkpoint == "last" {
-                    Slot::Last
-                } else {
-                    Slot::Best
-                };
+                let slot = slot_of(&self.checkpoint);
                 match (run.weights_path(slot)?, slot) {
                     (Some(path), _) => path,
                     (None, Slot::Best) => {
-                        note("the run has no best checkpoint yet: its last one is taken");
+                        note(NO_BEST);
                         run.weights_path(Slot::Last)?.context("the run has no checkpoint yet")?
                     }
                     (None, Slot::Last) => anyhow::bail!("the run has no checkpoint yet"),
@@ -164,17 +160,6 @@ impl ModelOptions {
         recipe.transpose()
     }
 
-    fn open_run(&self, runs_dir: &Path) -> Result<Option<Run>> {
-        if self.path.is_dir() {
-            return Ok(Some(Run::open(&self.path)?));
-        }
-        let named = runs_dir.join(&self.path);
-        if !self.path.exists() && named.is_dir() {
-            return Ok(Some(Run::open(&named)?));
-        }
-        Ok(None)
-    }
-
     fn dataset_of(&self, source: &str, recipe: Option<&Recipe>) -> Result<Dataset> {
         let whole = match (self.split.as_str(), recipe) {
             ("test", _) => data::load(source, Split::Test).map_err(|error| without_test_split(error, recipe))?,
@@ -191,6 +176,26 @@ impl ModelOptions {
             None => whole,
         })
     }
+}
+
+/// Said where the last checkpoint stands in for the best.
+pub const NO_BEST: &str = "the run has no best checkpoint yet: its last one is taken";
+
+/// The checkpoint that `--checkpoint` names.
+pub fn slot_of(checkpoint: &str) -> Slot {
+    if checkpoint == "last" { Slot::Last } else { Slot::Best }
+}
+
+/// The run whose folder or name `path` is; none where it is neither.
+pub fn open_run(path: &Path, runs_dir: &Path) -> Result<Option<Run>> {
+    if path.is_dir() {
+        return Ok(Some(Run::open(path)?));
+    }
+    let named = runs_dir.join(path);
+    if !path.exists() && named.is_dir() {
+        return Ok(Some(Run::open(&named)?));
+    }
+    Ok(None)
 }
 
 /// Data without test images: what the run held out is the honest choice, the training images only a named one.

@@ -1,12 +1,17 @@
 //! Flags that override a recipe: every field can be set, the common ones by a flag of their own.
 
-use std::{fs, path::Path, str::FromStr};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::{Context, Result};
 
-use super::WrongUse;
+use super::{WrongUse, data::SplitFile};
 use crate::{
-    defences::{DefenceSpec, WeightPerturbation},
+    data::Dataset,
+    defences::{DefenceSpec, Treatment, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
     recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
@@ -19,9 +24,19 @@ pub struct RecipeOptions {
     /// A built-in recipe or the path of a .toml file.
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// natural, standard, alp, clp, trades, mma, dynamic, mart, uat, n-fgsm or free.
+    /// natural, standard, alp, clp, trades, mma, dynamic, mart, uat, n-fgsm or free; --subset makes one more.
     #[arg(long)]
     pub defence: Option<String>,
+    /// Standard with a subset of its examples treated otherwise (the paper's Figure 1): a file that `martlet data split`
+    /// wrote.
+    #[arg(long, value_name = "FILE", requires_all = ["members", "treatment"], conflicts_with = "defence")]
+    pub subset: Option<PathBuf>,
+    /// Which of the file's subsets.
+    #[arg(long, value_parser = ["misclassified", "correct"], requires = "subset")]
+    pub members: Option<String>,
+    /// What is done with its members: they stay natural, FGSM attacks them, or λ·KL (--lambda, 6) joins their loss.
+    #[arg(long, value_parser = Treatment::NAMES, requires = "subset")]
+    pub treatment: Option<String>,
     /// MART's or MMA's equations as the paper or as the released code has them.
     #[arg(long, value_parser = ["paper", "released"])]
     pub form: Option<String>,
@@ -152,7 +167,8 @@ impl RecipeOptions {
     /// The named recipe, or the preset that suits the data set and the defence.
     fn base(&self) -> Result<Recipe> {
         let Some(name) = &self.recipe else {
-            let defence = self.defence.as_deref().unwrap_or("mart");
+            let usual = if self.subset.is_some() { "standard" } else { "mart" };
+            let defence = self.defence.as_deref().unwrap_or(usual);
             let source = self.dataset.as_deref().unwrap_or("glyphs");
             let family = match source.split(':').next().unwrap_or_default() {
                 "glyphs" => "glyphs",
@@ -170,6 +186,32 @@ impl RecipeOptions {
             return Recipe::from_toml(&text).with_context(|| name.clone());
         }
         Ok(preset(name)?)
+    }
+
+    /// The defence of `--subset`.
+    fn subset(&self) -> Result<Option<DefenceSpec>> {
+        let (Some(path), Some(which), Some(treatment)) = (&self.subset, &self.members, &self.treatment) else {
+            return Ok(None);
+        };
+        let subsets = SplitFile::read(path)?.subsets;
+        let members = if which == "correct" {
+            subsets.correct
+        } else {
+            subsets.misclassified
+        };
+        let treatment = Treatment::named(treatment).with_context(|| format!("no treatment is called {treatment}"))?;
+        Ok(Some(DefenceSpec::Subset { members, treatment }))
+    }
+
+    /// Checks that `train` holds the examples that `--subset` speaks of.
+    pub fn check_subset(&self, train: &Dataset) -> Result<()> {
+        if let Some(path) = &self.subset {
+            let subsets = SplitFile::read(path)?.subsets;
+            subsets
+                .check(train)
+                .map_err(|error| WrongUse(format!("--subset {}: {error}", path.display())))?;
+        }
+        Ok(())
     }
 
     fn override_fields(&self, recipe: &mut Recipe) -> Result<()> {
@@ -212,12 +254,18 @@ impl RecipeOptions {
         if let Some(name) = self.defence.as_deref().filter(|name| *name != recipe.defence.name()) {
             let kept = recipe.defence.lambda();
             recipe.defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
+                if name == "subset" {
+                    return WrongUse("--defence: subset needs its members: take --subset FILE --members misclassified --treatment regularised in its place; `martlet data split` writes the file".into());
+                }
                 let known = DefenceSpec::NAMES.join(", ");
                 WrongUse(format!("--defence: expected one of {known}, got {name}"))
             })?;
             if let Some(lambda) = kept {
                 recipe.defence.set_lambda(lambda);
             }
+        }
+        if let Some(subset) = self.subset()? {
+            recipe.defence = subset;
         }
         if let Some(form) = &self.form {
             let Some(field) = recipe.defence.form_mut() else {

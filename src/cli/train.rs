@@ -22,7 +22,7 @@ use crate::{
 /// Arguments of `martlet train`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR --limit-train 10000\n  martlet train --defence standard --dataset cifar10:DIR --network resnet-18 --epsilon 8/255\n  martlet train --resume --name mnist-mart-1"
+    after_help = "Examples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR --limit-train 10000\n  martlet train --defence standard --dataset cifar10:DIR --network resnet-18 --epsilon 8/255\n  martlet train --recipe glyphs-standard --subset first.json --members misclassified --treatment regularised\n  martlet train --resume --name mnist-mart-1"
 )]
 pub struct TrainArguments {
     #[command(flatten)]
@@ -71,6 +71,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
     let control = stop_on_interrupt();
     let (device, identity) = open_device(&arguments.device.device, arguments.json)?;
     let data = TrainingData::load(&recipe)?;
+    arguments.recipe.check_subset(&data.train)?;
     let mut run = match resumed {
         Some(run) => {
             session::check_data(&run, &data).map_err(|error| WrongUse(format!("{error} with --dataset")))?;

@@ -250,7 +250,11 @@ impl DefenceSpec {
     pub fn fault(&self) -> Option<(&'static str, &'static str, String)> {
         let not_negative = |value: f32| value >= 0.0 && value.is_finite();
         if let Some(lambda) = self.lambda().filter(|lambda| !not_negative(*lambda)) {
-            return Some(("defence.lambda", "at least 0", lambda.to_string()));
+            let field = match self {
+                DefenceSpec::Subset { .. } => "defence.treatment.regularised.lambda",
+                _ => "defence.lambda",
+            };
+            return Some((field, "at least 0", lambda.to_string()));
         }
         match self {
             DefenceSpec::Mma {

@@ -86,6 +86,16 @@ pub enum TrainError {
     /// A checkpoint's counters cannot be read.
     #[error("the checkpoint's progress cannot be read: {0}; start anew under another name, or delete the run")]
     Progress(String),
+    /// A subset's members are not among the training examples.
+    #[error(
+        "expected all {of} members of the subset among the training examples, got {absent} that are not; take the data set, data.limit_train, data.held_out and seed that the subset was drawn from"
+    )]
+    MembersMissing {
+        /// Members that are not.
+        absent: usize,
+        /// Members.
+        of: usize,
+    },
     /// The data set leaves nothing to train on.
     #[error("nothing to train on: {0}")]
     NoExamples(String),
@@ -137,6 +147,17 @@ impl TrainingData {
                 "{} examples make no whole minibatch of {labelled_share}, and data.drop_last leaves out the rest",
                 train.labelled(),
             )));
+        }
+        if let DefenceSpec::Subset { members, .. } = &recipe.defence {
+            let present = (0..train.len())
+                .filter(|position| members.contains(train.index(*position)))
+                .count();
+            if present < members.len() {
+                return Err(TrainError::MembersMissing {
+                    absent: members.len() - present,
+                    of: members.len(),
+                });
+            }
         }
         let limit = recipe.evaluation.limit.unwrap_or(usize::MAX);
         Ok(Self {

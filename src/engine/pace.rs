@@ -93,19 +93,16 @@ impl Pace {
     }
 
     /// Seconds that a whole run takes, with its evaluations after the epochs.
-    pub fn run(&self, recipe: &Recipe, data: &TrainingData) -> f64 {
+    ///
+    /// # Errors
+    /// Where the recipe names an attack that is none.
+    pub fn run(&self, recipe: &Recipe, data: &TrainingData) -> Result<f64, TrainError> {
         let share = recipe.labelled_share(data.train.labelled() < data.train.len());
         let minibatches = data.train.labelled().div_ceil(share) as f64;
         let natural = recipe.warm_up.natural_epochs.min(recipe.epochs);
         let epochs = minibatches * (natural as f64 * self.natural + (recipe.epochs - natural) as f64 * self.defended);
         let evaluations = recipe.epochs.div_ceil(recipe.evaluation.every) as f64;
-        let attacks = recipe
-            .evaluation
-            .attacks
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        epochs + evaluations * self.evaluation(&Suite::new(attacks), data.evaluated.len())
+        Ok(epochs + evaluations * self.evaluation(&recipe.evaluation.suite()?, data.evaluated.len()))
     }
 }
 

@@ -57,7 +57,7 @@ pub fn estimate(plan: &Plan, device: &Device) -> Result<Estimate, ExperimentErro
         for measure in plan.measures.iter().filter(|_| !planned.row.trains.is_helper()) {
             measuring += pace.evaluation(&measure.suite()?, test.len().min(measure.limit.unwrap_or(usize::MAX)));
         }
-        rows.push((pace.run(&recipe, &data) * mixed, measuring));
+        rows.push((pace.run(&recipe, &data)? * mixed, measuring));
     }
     Ok(Estimate { rows })
 }
