@@ -43,6 +43,8 @@ pub enum Command {
     Palette,
     /// Dark, light, or as the system has it.
     Theme(ThemePreference),
+    /// Let the desktop tell how a training ended, or not.
+    ToggleNotifications,
     /// Put all views back where they were at first.
     ResetLayout,
     /// Close the window; asks where work would be lost.
@@ -90,6 +92,7 @@ pub fn entries(views: &[&'static str]) -> Vec<Entry> {
         entry(Command::Theme(ThemePreference::Dark), "Dark theme", None),
         entry(Command::Theme(ThemePreference::Light), "Light theme", None),
         entry(Command::Theme(ThemePreference::System), "The system's theme", None),
+        entry(Command::ToggleNotifications, "Desktop notifications on or off", None),
         entry(Command::ResetLayout, "Reset the layout", None),
         entry(Command::Quit, "Quit", ctrl(Key::Q)),
     ];

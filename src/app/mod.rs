@@ -10,6 +10,7 @@ mod command;
 mod examples;
 mod job;
 mod lab;
+mod notify;
 mod palette;
 mod picture;
 mod series;
@@ -183,6 +184,7 @@ impl App {
                 self.state.settings.theme = theme;
                 self.state.ctx.set_theme(theme);
             }
+            Command::ToggleNotifications => self.state.toggle_notifications(),
             Command::ResetLayout => {
                 let names: Vec<&'static str> = self.views.iter().map(|view| view.name()).collect();
                 self.tree = views::first_layout(&names);

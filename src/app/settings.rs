@@ -31,6 +31,8 @@ pub struct Settings {
     pub images: usize,
     /// Side of a thumbnail in points.
     pub thumbnail: f32,
+    /// Whether the desktop tells how a training ended while nobody looks at the window.
+    pub notifications: bool,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             suite: "natural,fgsm,pgd-20,cw-20".to_string(),
             images: 200,
             thumbnail: 48.0,
+            notifications: true,
         }
     }
 }

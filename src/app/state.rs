@@ -14,6 +14,7 @@ use super::{
     examples::{self, Book},
     job::{FRAME_PAUSE, Job, Message, Opened, Task},
     lab::{Lab, Subject},
+    notify::{self, Notice},
     settings::Settings,
     shown::Shown,
     theme,
@@ -60,6 +61,7 @@ enum Answer {
     Said(Result<String, String>),
     Subject(Result<Box<Subject>, String>),
     Book(PathBuf, Box<Book>),
+    Unnotified(String),
 }
 
 /// Everything that the views look at.
@@ -86,6 +88,8 @@ pub struct State {
     listing: bool,
     toasts: Vec<Toast>,
     question: Option<Question>,
+    /// Why the last desktop notification did not appear.
+    pub unnotified: Option<String>,
     /// Whether the window closes as soon as nothing trains.
     pub closing: bool,
     next_colour: usize,
@@ -108,6 +112,7 @@ impl State {
             listing: false,
             toasts: Vec::new(),
             question: None,
+            unnotified: None,
             closing: false,
             next_colour: 0,
         }
@@ -245,6 +250,7 @@ impl State {
                             shown.book.get_or_insert(*book);
                         }
                     }
+                    Answer::Unnotified(why) => self.unnotified = Some(why),
                     Answer::Said(Ok(text)) => self.say(text),
                     Answer::Subject(Ok(subject)) => self.lab.take(*subject),
                     Answer::Said(Err(error)) | Answer::Subject(Err(error)) => self.complain(error),
@@ -365,19 +371,46 @@ impl State {
                     (_, Some(best)) => format!("finished; best epoch {}", best.epoch),
                     _ => "finished".to_string(),
                 };
+                self.notify(notify::ended(&name, &how));
                 self.say(format!("{name} {how}"));
             }
             (None, None) => {}
             (Some(error), shown) => {
-                if let Some(shown) = shown {
+                let name = shown.map(|shown| {
                     shown.ending = Ending::Failed(error.clone());
-                }
+                    shown.name.clone()
+                });
+                self.notify(notify::failed(name.as_deref(), &error));
                 let way_out = folder
                     .filter(|folder| folder.exists())
                     .map(|folder| ("Resume from the last checkpoint".to_string(), Command::Resume(folder)));
                 self.toast(error, true, way_out);
             }
         }
+    }
+
+    /// Lets the desktop tell how a training ended, or not.
+    pub fn toggle_notifications(&mut self) {
+        let told = !self.settings.notifications;
+        self.settings.notifications = told;
+        self.say(match told {
+            true => "the desktop tells how a training ended while you look elsewhere".to_string(),
+            false => "the desktop tells nothing".to_string(),
+        });
+    }
+
+    /// Tells the desktop, where nobody looks at the window and a person did not forbid it.
+    fn notify(&mut self, notice: Notice) {
+        if !self.settings.notifications || !self.ctx.input(|input| notify::is_unseen(input.viewport())) {
+            return;
+        }
+        self.unnotified = None;
+        self.answers.push(Background::start(
+            "notification",
+            &self.ctx,
+            Answer::Unnotified,
+            move |_, _| notify::show(&notice),
+        ));
     }
 
     fn shown_mut(&mut self, folder: Option<&Path>) -> Option<&mut Shown> {
