@@ -27,10 +27,14 @@ pub enum Command {
     Select(PathBuf),
     /// Take a run's recipe into the form.
     Duplicate(PathBuf),
+    /// Take a run out of the table of runs, or put it back.
+    ToggleHidden(PathBuf),
     /// Delete a run, after a question.
     Delete(PathBuf),
     /// Write the report page of a run and open it.
     Report(PathBuf),
+    /// Save the weights of a run's best checkpoint where the person says.
+    Export(PathBuf),
     /// Bring a view to the front.
     Show(&'static str),
     /// Look at a training example of the selected run in the perturbation view.

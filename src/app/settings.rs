@@ -1,6 +1,6 @@
 //! What the window remembers from one day to the next.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,10 @@ pub struct Settings {
     pub thumbnail: f32,
     /// Whether the desktop tells how a training ended while nobody looks at the window.
     pub notifications: bool,
+    /// The columns of the table of runs; none shows those that differ.
+    pub columns: Option<BTreeSet<String>>,
+    /// Runs that the table leaves out.
+    pub hidden_runs: BTreeSet<PathBuf>,
 }
 
 impl Default for Settings {
@@ -49,6 +53,8 @@ impl Default for Settings {
             images: 200,
             thumbnail: 48.0,
             notifications: true,
+            columns: None,
+            hidden_runs: BTreeSet::new(),
         }
     }
 }
