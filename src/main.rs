@@ -11,7 +11,9 @@ fn main() -> ExitCode {
     #[cfg(feature = "app")]
     let window = Some(martlet::cli::Window {
         open: || martlet::app::run().map_err(|error| martlet::app::reason(&error)),
-        measure: |device| martlet::app::measure(device).map_err(|error| martlet::app::reason(&error)),
+        measure: |bench| {
+            martlet::app::measure(&bench.device, bench.data, bench.view).map_err(|error| martlet::app::reason(&error))
+        },
     });
     #[cfg(not(feature = "app"))]
     let window = None;

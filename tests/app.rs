@@ -497,3 +497,98 @@ fn two_runs_of_one_defence_train_side_by_side() {
     });
     assert_eq!(martlet::runs::list(folder.path()).unwrap().len(), 2);
 }
+
+#[test]
+fn columns_and_rows_of_runs_are_hidden_and_shown_again() {
+    let mut window = window(settings(runs_with_one()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Show("Runs"));
+    until(&mut window, "runs are listed", |app| {
+        app.state().runs.as_ref().is_ok_and(|runs| !runs.is_empty())
+    });
+    window.run_steps(2);
+    let heads = |window: &Window, name: &str| window.query_all_by_label(name).count();
+    assert_eq!(heads(&window, "seed"), 0, "one run differs in nothing");
+    assert_eq!(heads(&window, "best"), 1);
+    window.get_by_label("Columns").click();
+    window.run_steps(3);
+    window
+        .get_by_role_and_label(egui::accesskit::Role::CheckBox, "seed")
+        .click();
+    window.run_steps(3);
+    window
+        .get_by_role_and_label(egui::accesskit::Role::CheckBox, "best")
+        .click();
+    window.run_steps(3);
+    assert_eq!(heads(&window, "seed"), 2, "its box and its column's head");
+    let chosen = app(&mut window).state().settings.columns.clone().unwrap();
+    assert!(chosen.contains("seed") && !chosen.contains("best"), "{chosen:?}");
+    window
+        .get_by_role_and_label(egui::accesskit::Role::CheckBox, "only what differs")
+        .click();
+    window.run_steps(3);
+    assert_eq!(app(&mut window).state().settings.columns, None);
+
+    let mut window = self::window(settings(runs_with_one()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Select(first_run()));
+    app(&mut window).apply(Command::Show("Runs"));
+    until(&mut window, "runs are listed", |app| {
+        app.state().runs.as_ref().is_ok_and(|runs| !runs.is_empty())
+    });
+    window.run_steps(2);
+    window.get_by_label("Hide").click();
+    window.run_steps(3);
+    assert!(
+        window.query_by_label("Curves of glyphs-mart-1").is_none(),
+        "still listed"
+    );
+    window.get_by_label("show hidden (1)").click();
+    window.run_steps(3);
+    assert!(window.query_by_label("Curves of glyphs-mart-1").is_some());
+    window.get_by_label("Show it again").click();
+    window.run_steps(3);
+    assert!(app(&mut window).state().settings.hidden_runs.is_empty());
+}
+
+#[test]
+fn one_image_is_attacked_on_two_checkpoints_of_one_run() {
+    let mut window = window(settings(runs_with_one()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Select(first_run()));
+    app(&mut window).apply(Command::Show("Perturbation"));
+    until(&mut window, "the attack is shown", |app| {
+        app.state().lab.finding.is_some()
+    });
+    let pick = |window: &mut Window, combo: &str, choice: &str| {
+        window
+            .get_by_role_and_label(egui::accesskit::Role::ComboBox, combo)
+            .click();
+        window.run_steps(3);
+        window
+            .get_all_by_role(egui::accesskit::Role::Button)
+            .find(|node| node.accesskit_node().label().as_deref() == Some(choice))
+            .expect("the choice is offered")
+            .click();
+        window.run_steps(3);
+    };
+    let subjects = |window: &mut Window, wanted: [&str; 2]| {
+        until(window, "both checkpoints are attacked", |app| {
+            app.state().lab.finding.as_ref().is_some_and(|finding| {
+                let subjects: Vec<&str> = finding.traces.iter().map(|trace| trace.subject.as_str()).collect();
+                subjects == wanted
+            })
+        });
+    };
+    let (best, last) = ("glyphs-mart-1, best checkpoint", "glyphs-mart-1, last checkpoint");
+    pick(&mut window, "Beside", "glyphs-mart-1 (MART (λ = 5))");
+    subjects(&mut window, [best, last]);
+    pick(&mut window, "Checkpoint", "last");
+    pick(&mut window, "Checkpoint beside", "best");
+    subjects(&mut window, [last, best]);
+    pick(&mut window, "Beside", "nothing");
+    until(&mut window, "one checkpoint is attacked alone", |app| {
+        let finding = app.state().lab.finding.as_ref();
+        finding.is_some_and(|finding| finding.traces.len() == 1)
+    });
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{App, Command, Settings, views};
+use crate::{engine::Examples, random::Rng};
 
 /// How long each part takes.
 const PART: Duration = Duration::from_secs(12);
@@ -26,12 +27,39 @@ pub struct Bench {
     idle: Vec<f32>,
     training: Vec<f32>,
     with_window: f64,
+    /// Whether every example was given a record.
+    met: bool,
+    /// The processor's time of this thread at the frame before, and what each frame took of it, in seconds.
+    clock: Option<f64>,
+    busy: Vec<f32>,
+    /// The one view that is looked at.
+    view: Option<&'static str>,
     report: std::sync::mpsc::Sender<String>,
+}
+
+/// Seconds that this thread has spent on a processor, where the system tells; unlike a clock on the wall it does not count
+/// the time in which other programs had the processor.
+fn thread_seconds() -> Option<f64> {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds: f64 = told.split_whitespace().next()?.parse().ok()?;
+    Some(nanoseconds * 1e-9)
+}
+
+/// The view of this name.
+///
+/// # Errors
+/// Where none is called so.
+pub fn view_called(wanted: &str) -> Result<&'static str, String> {
+    let names: Vec<&'static str> = views::all().iter().map(|view| view.name()).collect();
+    let found = names.iter().find(|name| name.eq_ignore_ascii_case(wanted));
+    found
+        .copied()
+        .ok_or_else(|| format!("expected a view ({}), got {wanted}", names.join(", ")))
 }
 
 impl Bench {
     /// A measurement that sends its report when it is over.
-    pub fn new(report: std::sync::mpsc::Sender<String>) -> Self {
+    pub fn new(view: Option<&'static str>, report: std::sync::mpsc::Sender<String>) -> Self {
         Self {
             part: Part::Idle,
             began: Instant::now(),
@@ -40,12 +68,17 @@ impl Bench {
             idle: Vec::new(),
             training: Vec::new(),
             with_window: 0.0,
+            met: false,
+            clock: None,
+            busy: Vec::new(),
+            view,
             report,
         }
     }
 
     /// What is trained meanwhile: the first recipe, long enough to outlast the measurement, with no evaluation in it.
-    pub fn settings(runs_dir: std::path::PathBuf, device: String) -> Settings {
+    /// Data of one's own are trained on whole.
+    pub fn settings(runs_dir: std::path::PathBuf, device: String, data: Option<String>) -> Settings {
         let mut settings = Settings {
             runs_dir,
             device,
@@ -53,6 +86,11 @@ impl Bench {
         };
         settings.recipe.epochs = 1_000;
         settings.recipe.warm_up.natural_epochs = 0;
+        if let Some(source) = data {
+            settings.recipe.data.source = source;
+            settings.recipe.data.limit_train = None;
+            settings.recipe.data.held_out = 0;
+        }
         settings.recipe.evaluation.every = 1_000;
         settings
     }
@@ -72,7 +110,8 @@ impl Bench {
             .and_then(|shown| shown.last.as_ref())
             .map_or(0, |step| step.total_steps);
         let over = self.began.elapsed() >= PART;
-        match self.part {
+        let part = self.part;
+        match part {
             Part::Idle => {
                 self.idle.extend(seconds);
                 self.look_around(app);
@@ -82,10 +121,15 @@ impl Bench {
                 }
             }
             // The first minibatches compile and warm up.
-            Part::Starting if steps >= 5 => self.begin(Part::Training, steps),
+            Part::Starting if steps >= 5 && self.has_met_all(app) => self.begin(Part::Training, steps),
             Part::Starting => app.state.ctx.request_repaint_after(Duration::from_millis(50)),
             Part::Training => {
                 self.training.extend(seconds);
+                let now = thread_seconds();
+                if let (Some(before), Some(now)) = (self.clock, now) {
+                    self.busy.push((now - before) as f32);
+                }
+                self.clock = now;
                 self.look_around(app);
                 if over {
                     self.with_window = self.pace(steps);
@@ -114,13 +158,57 @@ impl Bench {
         }
     }
 
+    /// Whether every example has a record; they are made up, as a whole epoch takes too long to wait for.
+    fn has_met_all(&mut self, app: &mut App) -> bool {
+        let book = app.state.shown.iter_mut().find_map(|shown| shown.book.as_mut());
+        let Some(book) = book else { return false };
+        if !std::mem::replace(&mut self.met, true) {
+            let mut rng = Rng::new(1);
+            let mut logits = || {
+                let count = book.data.len() * book.data.classes();
+                Some((0..count).map(|_| 4.0 * rng.uniform(0.0, 1.0)).collect())
+            };
+            let (natural, adversarial) = (logits(), logits());
+            let indices = (0..book.data.len()).map(|position| book.data.index(position));
+            book.take(&Examples {
+                epoch: 1,
+                indices: indices.collect(),
+                natural,
+                adversarial,
+            });
+        }
+        true
+    }
+
     /// Shows the views in turn, as a person who looks around; draws at most 30 frames a second.
     fn look_around(&mut self, app: &mut App) {
         let names: Vec<&'static str> = views::all().iter().map(|view| view.name()).collect();
-        if self.frames.is_multiple_of(45) {
+        if let Some(view) = self.view {
+            app.apply(Command::Show(view));
+        } else if self.frames.is_multiple_of(45) {
             app.apply(Command::Show(names[1 + (self.frames / 45) % (names.len() - 1)]));
         }
         app.state.ctx.request_repaint_after(Duration::from_millis(33));
+    }
+
+    /// Turns the wheel over the one view that is looked at: down for a second, then up.
+    pub fn scroll(&self, input: &mut egui::RawInput) {
+        let (Some(_), Some(screen)) = (self.view, input.screen_rect) else {
+            return;
+        };
+        if self.part == Part::Over {
+            return;
+        }
+        let over = egui::pos2(0.6 * screen.width(), 0.6 * screen.height());
+        let down = (self.frames / 200).is_multiple_of(2);
+        input.events.push(egui::Event::PointerMoved(over));
+        input.events.push(egui::Event::MouseWheel {
+            unit: egui::MouseWheelUnit::Point,
+            delta: egui::vec2(0.0, if down { -240.0 } else { 240.0 }),
+            phase: egui::TouchPhase::Move,
+            source: egui::MouseWheelSource::Unknown,
+            modifiers: egui::Modifiers::NONE,
+        });
     }
 
     fn begin(&mut self, part: Part, steps: usize) {
@@ -147,9 +235,19 @@ impl Bench {
             )
         };
         format!(
-            "{}\n{}\ntraining: {:.2} minibatches/s with the window in use, {alone:.2} with it hidden: {:.0} %",
+            "{}\n{}\n{}training: {:.2} minibatches/s with the window in use, {alone:.2} with it hidden: {:.0} %",
             line("idle", &self.idle),
             line("while training", &self.training),
+            match self.busy.is_empty() {
+                true => String::new(),
+                false => format!(
+                    "{}\n",
+                    line(
+                        "while training, on the processor alone (not waiting for it)",
+                        &self.busy
+                    )
+                ),
+            },
             self.with_window,
             100.0 * self.with_window / alone
         )

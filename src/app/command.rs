@@ -28,10 +28,14 @@ pub enum Command {
     Select(PathBuf),
     /// Take a run's recipe into the form.
     Duplicate(PathBuf),
+    /// Take a run out of the table of runs, or put it back.
+    ToggleHidden(PathBuf),
     /// Delete a run, after a question.
     Delete(PathBuf),
     /// Write the report page of a run and open it.
     Report(PathBuf),
+    /// Save the weights of a run's best checkpoint where the person says.
+    Export(PathBuf),
     /// Bring a view to the front.
     Show(&'static str),
     /// Open a lesson, counted from 0.
@@ -48,6 +52,8 @@ pub enum Command {
     Palette,
     /// Dark, light, or as the system has it.
     Theme(ThemePreference),
+    /// Let the desktop tell how a training ended, or not.
+    ToggleNotifications,
     /// Put all views back where they were at first.
     ResetLayout,
     /// Close the window; asks where work would be lost.
@@ -117,6 +123,7 @@ pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static st
         entry(Command::Theme(ThemePreference::Dark), "Dark theme", None),
         entry(Command::Theme(ThemePreference::Light), "Light theme", None),
         entry(Command::Theme(ThemePreference::System), "The system's theme", None),
+        entry(Command::ToggleNotifications, "Desktop notifications on or off", None),
         entry(Command::ResetLayout, "Reset the layout", None),
         entry(Command::Quit, "Quit", ctrl(Key::Q)),
     ];

@@ -81,15 +81,15 @@ impl Book {
         }
     }
 
-    /// The records as a run's folder keeps them, in the order of the training set.
+    /// Records as a run's folder keeps them, in the order of the training set.
     ///
     /// # Errors
     /// When a figure is no number, which JSON cannot hold.
-    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&(self.epoch, &self.records))
+    pub fn json_of(epoch: usize, records: &[Record]) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&(epoch, records))
     }
 
-    /// A book about `data` from [`Book::to_json`].
+    /// A book about `data` from [`Book::json_of`].
     ///
     /// # Errors
     /// When the text is none, or is about another number of examples.
@@ -239,8 +239,9 @@ mod tests {
         assert!((record.p_true - 4.0_f32.exp() / (4.0_f32.exp() + 9.0)).abs() < 1e-6);
         assert!(record.kl.abs() < 1e-6 && (record.margin - 4.0).abs() < 1e-6);
         assert!(book.records[1].kl > 1.0);
-        let again = Book::from_json(data.clone(), &book.to_json().unwrap()).unwrap();
+        let json = Book::json_of(book.epoch, &book.records).unwrap();
+        let again = Book::from_json(data.clone(), &json).unwrap();
         assert_eq!((again.epoch, &again.records), (2, &book.records));
-        assert!(Book::from_json(Arc::new(data.take(2)), &book.to_json().unwrap()).is_err());
+        assert!(Book::from_json(Arc::new(data.take(2)), &json).is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
+    time::SystemTime,
 };
 
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
@@ -20,15 +21,27 @@ use crate::{
     nn::{Mode, Model},
     random::Rng,
     recipe::Recipe,
+    runs::Slot as Checkpoint,
     shapes::{Batch, ImageShape},
     threat::{Magnitude, Norm, ThreatModel},
 };
 
+/// Which weights of which run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The run.
+    pub folder: PathBuf,
+    /// The checkpoint; none are the weights that train now.
+    pub slot: Option<Checkpoint>,
+    /// When that checkpoint was written.
+    pub written: Option<SystemTime>,
+}
+
 /// A model that can be attacked.
 #[derive(Clone)]
 pub struct Subject {
-    /// The run that it comes from.
-    pub folder: PathBuf,
+    /// Where it comes from.
+    pub source: Source,
     /// What it is called.
     pub label: String,
     model: Arc<Model>,
@@ -38,9 +51,9 @@ pub struct Subject {
 
 impl Subject {
     /// A model of a run.
-    pub fn new(folder: &Path, label: String, model: Arc<Model>, device: Device) -> Self {
+    pub fn new(source: Source, label: String, model: Arc<Model>, device: Device) -> Self {
         Self {
-            folder: folder.to_path_buf(),
+            source,
             label,
             model,
             device,
@@ -147,8 +160,12 @@ type Slot = Arc<(Mutex<Option<Request>>, Condvar)>;
 
 /// The workshop.
 pub struct Lab {
-    /// The models under attack: the selected run's, and one beside it.
-    pub subjects: Vec<Subject>,
+    /// The models under attack, side by side: the selected run's, and one beside it.
+    pub subjects: [Option<Subject>; 2],
+    /// The checkpoint of the selected run; none is the newest model that there is.
+    pub checkpoint: Option<Checkpoint>,
+    /// The run and the checkpoint beside it.
+    pub beside: Option<(PathBuf, Option<Checkpoint>)>,
     /// The image.
     pub specimen: Option<Arc<Specimen>>,
     /// The attack.
@@ -159,9 +176,8 @@ pub struct Lab {
     pub error: Option<String>,
     /// The data that examples are drawn from.
     pub data: Option<Arc<Dataset>>,
-    /// The run whose model is attacked beside the first.
-    pub beside: Option<PathBuf>,
-    expected: Option<PathBuf>,
+    /// The checkpoints that are on their way to each side.
+    expected: [Option<Source>; 2],
     slot: Slot,
     found: Receiver<Result<Finding, String>>,
 }
@@ -176,7 +192,9 @@ impl Lab {
             .name("lab".to_string())
             .spawn(move || work(&own, &sender, &ctx));
         Self {
-            subjects: Vec::new(),
+            subjects: [None, None],
+            checkpoint: None,
+            beside: None,
             specimen: None,
             wish: Wish {
                 attack: "pgd".to_string(),
@@ -189,26 +207,31 @@ impl Lab {
             finding: None,
             error: spawned.err().map(|error| format!("no thread for attacks: {error}")),
             data: None,
-            beside: None,
-            expected: None,
+            expected: [None, None],
             slot,
             found,
         }
     }
 
-    /// Whether a model of this run is here or on its way.
-    pub fn holds(&self, folder: &Path) -> bool {
-        self.expected.as_deref() == Some(folder) || self.subjects.iter().any(|subject| subject.folder == folder)
+    /// Whether this model is on this side, or on its way there.
+    pub fn holds(&self, side: usize, source: &Source) -> bool {
+        let held = self.subjects[side].as_ref().map(|subject| &subject.source);
+        self.expected[side].as_ref().or(held) == Some(source)
     }
 
-    /// A model of this run is on its way.
-    pub fn expect(&mut self, folder: &Path) {
-        self.expected = Some(folder.to_path_buf());
+    /// A model is on its way to this side.
+    pub fn expect(&mut self, side: usize, source: &Source) {
+        self.expected[side] = Some(source.clone());
     }
 
-    /// Takes a model in the place of the run's older one, else in the first place.
-    pub fn take(&mut self, subject: Subject) {
-        self.expected = None;
+    /// Takes a model on one side; one that is not wanted there any more is let go.
+    pub fn take(&mut self, side: usize, subject: Subject) {
+        if self.expected[side]
+            .take_if(|expected| *expected == subject.source)
+            .is_none()
+        {
+            return;
+        }
         if let Some((data, threat)) = &subject.data
             && self.specimen.is_none()
         {
@@ -217,27 +240,22 @@ impl Lab {
             self.wish.norm = threat.norm;
             self.specimen = Some(Arc::new(specimen(data, 0)));
         }
-        let place = usize::from(self.beside.as_ref() == Some(&subject.folder));
-        if self
-            .subjects
-            .get(place)
-            .is_some_and(|own| Arc::ptr_eq(&own.model, &subject.model))
-        {
-            return;
+        let own = self.subjects[side].replace(subject);
+        let is_new = own.is_none_or(|own| {
+            let taken = self.subjects[side].as_ref();
+            taken.is_none_or(|taken| !Arc::ptr_eq(&own.model, &taken.model))
+        });
+        if is_new {
+            self.ask();
         }
-        if place < self.subjects.len() {
-            self.subjects[place] = subject;
-        } else {
-            self.subjects.push(subject);
-        }
-        self.ask();
     }
 
-    /// Attacks one model alone again.
-    pub fn drop_beside(&mut self) {
-        self.beside = None;
-        self.subjects.truncate(1);
-        self.ask();
+    /// Attacks the other side's model alone.
+    pub fn clear(&mut self, side: usize) {
+        self.expected[side] = None;
+        if self.subjects[side].take().is_some() {
+            self.ask();
+        }
     }
 
     /// Looks at an example of a data set.
@@ -303,11 +321,12 @@ impl Lab {
     /// Asks the worker for what is wished for now.
     pub fn ask(&mut self) {
         let Some(specimen) = self.specimen.clone() else { return };
-        if self.subjects.is_empty() {
+        let subjects: Vec<Subject> = self.subjects.iter().flatten().cloned().collect();
+        if subjects.is_empty() {
             return;
         }
         let request = Request {
-            subjects: self.subjects.clone(),
+            subjects,
             specimen,
             wish: self.wish.clone(),
         };

@@ -11,6 +11,7 @@ mod examples;
 mod job;
 mod lab;
 mod lessons;
+mod notify;
 mod palette;
 mod picture;
 mod series;
@@ -68,13 +69,15 @@ pub fn run() -> Result<(), eframe::Error> {
 ///
 /// # Errors
 /// Where there is no display, or nothing to draw with.
-pub fn measure(device: &str) -> Result<String, eframe::Error> {
+pub fn measure(device: &str, data: Option<String>, view: Option<String>) -> Result<String, eframe::Error> {
     let folder = tempfile::tempdir().map_err(|error| eframe::Error::AppCreation(Box::new(error)))?;
-    let settings = bench::Bench::settings(folder.path().to_path_buf(), device.to_string());
+    let view = view.map(|wanted| bench::view_called(&wanted)).transpose();
+    let view = view.map_err(|error| eframe::Error::AppCreation(error.into()))?;
+    let settings = bench::Bench::settings(folder.path().to_path_buf(), device.to_string(), data);
     let (sender, receiver) = std::sync::mpsc::channel();
     open(false, move |creation| {
         let mut app = App::new(&creation.egui_ctx, settings, None);
-        app.bench = Some(bench::Bench::new(sender));
+        app.bench = Some(bench::Bench::new(view, sender));
         app
     })?;
     Ok(receiver
@@ -167,8 +170,10 @@ impl App {
                     self.show("Train");
                 }
             }
+            Command::ToggleHidden(folder) => self.state.toggle_hidden(folder),
             Command::Delete(folder) => self.state.ask_to_delete(folder),
             Command::Report(folder) => self.state.report(&folder),
+            Command::Export(folder) => self.state.export(folder),
             Command::Show(view) => self.show(view),
             Command::Lesson(number) => {
                 self.show("Lessons");
@@ -193,6 +198,7 @@ impl App {
                 self.state.settings.theme = theme;
                 self.state.ctx.set_theme(theme);
             }
+            Command::ToggleNotifications => self.state.toggle_notifications(),
             Command::ResetLayout => {
                 let names: Vec<&'static str> = self.views.iter().map(|view| view.name()).collect();
                 self.tree = views::first_layout(&names);
@@ -273,6 +279,12 @@ impl eframe::App for App {
     fn logic(&mut self, _ctx: &Context, frame: &mut eframe::Frame) {
         self.drain();
         bench::Bench::frame(self, frame.info().cpu_usage);
+    }
+
+    fn raw_input_hook(&mut self, _ctx: &Context, input: &mut egui::RawInput) {
+        if let Some(bench) = &self.bench {
+            bench.scroll(input);
+        }
     }
 
     fn ui(&mut self, ui: &mut Ui, frame: &mut eframe::Frame) {

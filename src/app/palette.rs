@@ -8,6 +8,8 @@ use super::command::{Command, Entry};
 #[derive(Default)]
 pub struct Palette {
     open: bool,
+    /// Whether its field already takes what is typed.
+    ready: bool,
     typed: String,
     chosen: usize,
 }
@@ -25,6 +27,17 @@ impl Palette {
     pub fn ui(&mut self, ctx: &Context, entries: &[Entry]) -> Option<Command> {
         if !self.open {
             return None;
+        }
+        if !self.ready {
+            // Where a frame takes long, a person has typed on before the field is there.
+            self.ready = true;
+            ctx.input(|input| {
+                for event in &input.events {
+                    if let egui::Event::Text(text) = event {
+                        self.typed += text;
+                    }
+                }
+            });
         }
         let wanted = self.typed.to_lowercase();
         let found: Vec<&Entry> = entries

@@ -57,23 +57,69 @@ impl Series {
             level += 1;
             group *= STEP;
         }
-        let pairs = &self.levels[level];
-        let (first, last) = (begin / group, (end / group).min(pairs.len()));
-        let mut shown: Vec<[f64; 2]> = pairs[first..last].iter().flatten().copied().collect();
-        shown.extend_from_slice(&self.points[(last * group).max(begin)..end]);
+        let mut shown = Vec::new();
+        let mut done = begin / group * group;
+        // What is left of a whole group comes from the finer levels.
+        for pairs in self.levels[..=level].iter().rev() {
+            let last = (end / group).min(pairs.len());
+            shown.extend(pairs[done / group..last].iter().flatten());
+            done = last * group;
+            group /= STEP;
+        }
+        shown.extend_from_slice(&self.points[done.max(begin)..end]);
+        // The end of the curve shows, extreme or not.
+        let newest = self.points[end - 1];
+        if shown.last() != Some(&newest) {
+            shown.push(newest);
+        }
         shown
     }
 
-    /// The exponential moving average with weight `smoothing` on the past, in `[0, 1)`, corrected for its start.
-    pub fn smoothed(&self, smoothing: f64) -> Series {
-        let mut smooth = Series::default();
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for [x, y] in &self.points {
-            sum = smoothing * sum + (1.0 - smoothing) * y;
-            weight = smoothing * weight + (1.0 - smoothing);
-            smooth.push(*x, sum / weight);
+    /// As [`Series::visible`], with a few points of what lies on either side, so that a plot still knows how far the
+    /// curve goes.
+    pub fn zoomed(&self, low: f64, high: f64, pixels: usize) -> Vec<[f64; 2]> {
+        const ASIDE: usize = 16;
+        let mut shown = self.visible(f64::NEG_INFINITY, low, ASIDE);
+        shown.retain(|point| point[0] < low);
+        shown.extend(self.visible(low, high, pixels).iter().filter(|point| point[0] >= low));
+        let end = shown.last().map_or(high, |point| point[0]);
+        let after = self.visible(high, f64::INFINITY, ASIDE);
+        shown.extend(after.iter().filter(|point| point[0] > end));
+        shown
+    }
+}
+
+/// The exponential moving average of a growing curve with weight `smoothing` on the past, in `[0, 1)`, corrected for its
+/// start; each point is averaged once.
+#[derive(Debug, Clone, Default)]
+pub struct Smoothed {
+    smoothing: f64,
+    sum: f64,
+    weight: f64,
+    series: Series,
+}
+
+impl Smoothed {
+    /// The average of all points so far.
+    pub fn of(&mut self, raw: &Series, smoothing: f64) -> &Series {
+        let points = raw.points();
+        let done = self.series.points.len();
+        let goes_on = done.checked_sub(1).is_none_or(|last| {
+            let before = points.get(last).map(|point| point[0]);
+            before == Some(self.series.points[last][0])
+        });
+        if self.smoothing != smoothing || !goes_on {
+            *self = Self {
+                smoothing,
+                ..Self::default()
+            };
         }
-        smooth
+        for [x, y] in &points[self.series.points.len()..] {
+            self.sum = smoothing * self.sum + (1.0 - smoothing) * y;
+            self.weight = smoothing * self.weight + (1.0 - smoothing);
+            self.series.push(*x, self.sum / self.weight);
+        }
+        &self.series
     }
 }
 
@@ -119,9 +165,42 @@ mod tests {
         for step in 0..200 {
             series.push(f64::from(step), if step < 100 { 1.0 } else { 3.0 });
         }
-        let smooth = series.smoothed(0.9);
+        let mut smoothed = Smoothed::default();
+        smoothed.of(&series, 0.5);
+        let smooth = smoothed.of(&series, 0.9).clone();
         assert_eq!(smooth.points()[0][1], 1.0);
         assert!((smooth.points()[99][1] - 1.0).abs() < 1e-9);
         assert!((smooth.points().last().unwrap()[1] - 3.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn an_average_follows_its_curve_point_by_point() {
+        let (mut series, mut following) = (Series::default(), Smoothed::default());
+        for step in 0..1_000 {
+            series.push(f64::from(step), f64::from(step).sin());
+            following.of(&series, 0.9);
+        }
+        let at_once = Smoothed::default().of(&series, 0.9).points().to_vec();
+        assert_eq!(following.of(&series, 0.9).points(), at_once);
+        let mut other = Series::default();
+        other.push(0.5, 7.0);
+        assert_eq!(following.of(&other, 0.9).points(), [[0.5, 7.0]], "another run's curve");
+    }
+
+    #[test]
+    fn a_box_zoomed_into_shows_every_point_and_how_far_the_curve_goes() {
+        let mut series = Series::default();
+        for step in 0..100_000 {
+            series.push(f64::from(step), f64::from(step % 7));
+        }
+        let shown = series.zoomed(50_000.0, 50_100.0, 400);
+        let inside = shown.iter().filter(|point| (50_000.0..=50_100.0).contains(&point[0]));
+        assert_eq!(inside.count(), 101);
+        assert!(shown.len() < 400, "{} points", shown.len());
+        assert!(shown.is_sorted_by(|a, b| a[0] < b[0]), "a point twice, or backwards");
+        let far = series.points().last().unwrap()[0];
+        assert!(shown[0][0] < 10_000.0 && shown.last().unwrap()[0] == far);
+        let all = series.zoomed(f64::NEG_INFINITY, f64::INFINITY, 400);
+        assert_eq!(all, series.visible(f64::NEG_INFINITY, f64::INFINITY, 400));
     }
 }

@@ -1,6 +1,6 @@
 //! What the window remembers from one day to the next.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,12 @@ pub struct Settings {
     pub experiment_unlabelled: String,
     /// How far the lessons have come.
     pub lessons: Progress,
+    /// Whether the desktop tells how a training ended while nobody looks at the window.
+    pub notifications: bool,
+    /// The columns of the table of runs; none shows those that differ.
+    pub columns: Option<BTreeSet<String>>,
+    /// Runs that the table leaves out.
+    pub hidden_runs: BTreeSet<PathBuf>,
 }
 
 impl Default for Settings {
@@ -62,6 +68,9 @@ impl Default for Settings {
             experiment_data: String::new(),
             experiment_unlabelled: String::new(),
             lessons: Progress::default(),
+            notifications: true,
+            columns: None,
+            hidden_runs: BTreeSet::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the views look at, and how commands change it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -13,15 +14,18 @@ use super::{
     command::Command,
     examples::{self, Book},
     job::{FRAME_PAUSE, Job, Message, Opened, Task},
-    lab::{Lab, Subject},
+    lab::{Lab, Source, Subject},
+    notify::{self, Notice},
     settings::Settings,
     shown::Shown,
     theme,
 };
 use crate::{
+    compute::Device,
     control::Control,
     data::{self, Split},
     engine::{Adjustment, TrainingData, session},
+    nn::weights,
     recipe::Recipe,
     report::{self, page::Ending},
     runs::{self, Run, Slot, Summary},
@@ -58,8 +62,10 @@ enum Question {
 enum Answer {
     Runs(Result<Vec<Summary>, String>),
     Said(Result<String, String>),
-    Subject(Result<Box<Subject>, String>),
+    Subject(usize, Box<Subject>),
+    NoSubject(String),
     Book(PathBuf, Box<Book>),
+    Unnotified(String),
 }
 
 /// Everything that the views look at.
@@ -86,6 +92,8 @@ pub struct State {
     listing: bool,
     toasts: Vec<Toast>,
     question: Option<Question>,
+    /// Why the last desktop notification did not appear.
+    pub unnotified: Option<String>,
     /// Whether the window closes as soon as nothing trains.
     pub closing: bool,
     next_colour: usize,
@@ -108,6 +116,7 @@ impl State {
             listing: false,
             toasts: Vec::new(),
             question: None,
+            unnotified: None,
             closing: false,
             next_colour: 0,
         }
@@ -253,9 +262,11 @@ impl State {
                             shown.book.get_or_insert(*book);
                         }
                     }
+                    Answer::Unnotified(why) => self.unnotified = Some(why),
                     Answer::Said(Ok(text)) => self.say(text),
-                    Answer::Subject(Ok(subject)) => self.lab.take(*subject),
-                    Answer::Said(Err(error)) | Answer::Subject(Err(error)) => self.complain(error),
+                    Answer::Subject(side, subject) => self.lab.take(side, *subject),
+                    Answer::NoSubject(error) => self.lab.error = Some(error),
+                    Answer::Said(Err(error)) => self.complain(error),
                 }
             }
         }
@@ -296,6 +307,7 @@ impl State {
                 {
                     self.selected = Some(ready.folder);
                 }
+                self.let_go_of_books();
                 self.refresh_runs();
             }
             Message::Event(event) => {
@@ -321,7 +333,7 @@ impl State {
         let Some(shown) = self.shown.iter().find(|shown| shown.folder == folder) else {
             return;
         };
-        let Some(Ok(text)) = shown.book.as_ref().map(Book::to_json) else {
+        let Some((epoch, records)) = shown.book.as_ref().map(|book| (book.epoch, book.records.clone())) else {
             return;
         };
         let path = folder.join(examples::FILE);
@@ -329,7 +341,7 @@ impl State {
             "examples",
             &self.ctx,
             |error| Answer::Said(Err(format!("how each example fared was not kept: {error}"))),
-            move |_, _| Ok(runs::write_atomic(&path, &text)?),
+            move |_, _| Ok(runs::write_atomic(&path, &Book::json_of(epoch, &records)?)?),
         ));
     }
 
@@ -342,6 +354,7 @@ impl State {
             return;
         }
         let (folder, recipe) = (folder.to_path_buf(), shown.recipe.clone());
+        self.let_go_of_books();
         self.answers.push(Background::start(
             "examples",
             &self.ctx,
@@ -353,6 +366,18 @@ impl State {
                 Ok(())
             },
         ));
+    }
+
+    /// Frees what is known of the examples of runs that nobody looks at: their folders keep it, and a data set of a run
+    /// is large.
+    fn let_go_of_books(&mut self) {
+        let trains: Vec<PathBuf> = self.trainings.iter().filter_map(|own| own.folder.clone()).collect();
+        for shown in &mut self.shown {
+            let is_needed = self.selected.as_ref() == Some(&shown.folder) || trains.contains(&shown.folder);
+            if !is_needed && shown.folder.join(examples::FILE).exists() {
+                (shown.book, shown.book_asked) = (None, false);
+            }
+        }
     }
 
     fn over(&mut self, training: &mut Training, error: Option<String>) {
@@ -373,19 +398,46 @@ impl State {
                     (_, Some(best)) => format!("finished; best epoch {}", best.epoch),
                     _ => "finished".to_string(),
                 };
+                self.notify(notify::ended(&name, &how));
                 self.say(format!("{name} {how}"));
             }
             (None, None) => {}
             (Some(error), shown) => {
-                if let Some(shown) = shown {
+                let name = shown.map(|shown| {
                     shown.ending = Ending::Failed(error.clone());
-                }
+                    shown.name.clone()
+                });
+                self.notify(notify::failed(name.as_deref(), &error));
                 let way_out = folder
                     .filter(|folder| folder.exists())
                     .map(|folder| ("Resume from the last checkpoint".to_string(), Command::Resume(folder)));
                 self.toast(error, true, way_out);
             }
         }
+    }
+
+    /// Lets the desktop tell how a training ended, or not.
+    pub fn toggle_notifications(&mut self) {
+        let told = !self.settings.notifications;
+        self.settings.notifications = told;
+        self.say(match told {
+            true => "the desktop tells how a training ended while you look elsewhere".to_string(),
+            false => "the desktop tells nothing".to_string(),
+        });
+    }
+
+    /// Tells the desktop, where nobody looks at the window and a person did not forbid it.
+    fn notify(&mut self, notice: Notice) {
+        if !self.settings.notifications || !self.ctx.input(|input| notify::is_unseen(input.viewport())) {
+            return;
+        }
+        self.unnotified = None;
+        self.answers.push(Background::start(
+            "notification",
+            &self.ctx,
+            Answer::Unnotified,
+            move |_, _| notify::show(&notice),
+        ));
     }
 
     fn shown_mut(&mut self, folder: Option<&Path>) -> Option<&mut Shown> {
@@ -492,6 +544,17 @@ impl State {
         }
     }
 
+    /// Takes a run out of the table of runs, or puts it back.
+    pub fn toggle_hidden(&mut self, folder: PathBuf) {
+        if self.settings.hidden_runs.remove(&folder) {
+            return;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.settings.hidden_runs.insert(folder.clone());
+        let undo = ("Show it again".to_string(), Command::ToggleHidden(folder));
+        self.toast(format!("{name} is hidden; its folder stays"), false, Some(undo));
+    }
+
     /// Asks before a run is deleted.
     pub fn ask_to_delete(&mut self, folder: PathBuf) {
         if self
@@ -513,6 +576,36 @@ impl State {
             move |_, teller| {
                 let path = report::write_run_page(&Run::open(&folder)?)?;
                 teller.tell(Answer::Said(Ok(format!("the report page lies in {}", path.display()))));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Asks where to put the weights of a run's best checkpoint and writes them, with PyTorch's names, on a thread.
+    pub fn export(&mut self, folder: PathBuf) {
+        self.answers.push(Background::start(
+            "export",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("the weights were not saved: {error}"))),
+            move |_, teller| {
+                let run = Run::open(&folder)?;
+                let picked = rfd::FileDialog::new()
+                    .set_directory(&folder)
+                    .set_file_name(format!("{}.safetensors", run.name()))
+                    .add_filter("safetensors", &["safetensors"])
+                    .save_file();
+                let Some(path) = picked else { return Ok(()) };
+                let recipe = Recipe::from_toml(run.recipe_toml())?;
+                let dataset = data::load(&recipe.data.source, Split::Test)?;
+                let device = Device::cpu();
+                let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &device)?;
+                let about = BTreeMap::from([
+                    ("format".to_string(), "pt".to_string()),
+                    ("network".to_string(), model.architecture().to_string()),
+                    ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+                ]);
+                weights::save_safetensors(&model, &path, &about)?;
+                teller.tell(Answer::Said(Ok(format!("saved {}", path.display()))));
                 Ok(())
             },
         ));
@@ -549,7 +642,7 @@ impl State {
             return;
         };
         self.lab.look_at(&data, position, &recipe);
-        self.refresh_subject();
+        self.refresh_subjects();
     }
 
     /// Opens a picture from a file in the perturbation view.
@@ -559,60 +652,77 @@ impl State {
         }
     }
 
-    /// Brings the model that the perturbation view attacks up to date: from training where the run trains, else from the
-    /// run's best checkpoint.
-    pub fn refresh_subject(&mut self) {
-        let Some(shown) = self.current() else { return };
-        let (folder, name) = (shown.folder.clone(), shown.name.clone());
-        if let Some(training) = self.training_of(&folder) {
-            training.job.want_model();
-            if let (Some(snapshot), Some(opened)) = (training.job.model(), &training.opened) {
-                let moment = match snapshot.total_steps {
-                    usize::MAX => "at its end".to_string(),
-                    steps => format!("after {:.2} epochs", shown.epochs_at(steps)),
-                };
-                let subject = Subject::new(
-                    &folder,
-                    format!("{name} {moment}"),
-                    snapshot.model,
-                    opened.device.clone(),
-                );
-                self.lab.take(subject);
+    /// Brings the models that the perturbation view attacks up to date.
+    pub fn refresh_subjects(&mut self) {
+        let Some(selected) = self.selected.clone() else { return };
+        let beside = self.lab.beside.clone();
+        for (side, wanted) in [Some((selected, self.lab.checkpoint)), beside].into_iter().enumerate() {
+            let source = wanted.and_then(|(folder, slot)| self.source(&folder, slot));
+            match source {
+                None => self.lab.clear(side),
+                Some(source) if source.slot.is_none() => self.attack_what_trains(side, source),
+                Some(source) if self.lab.holds(side, &source) => {}
+                Some(source) => self.load_subject(side, source),
             }
-            return;
         }
-        if self.lab.holds(&folder) {
-            return;
-        }
-        self.load_subject(&folder, Slot::Best);
     }
 
-    /// Attacks a second run's best checkpoint beside the first.
-    pub fn attack_beside(&mut self, folder: &Path) {
-        self.lab.beside = Some(folder.to_path_buf());
-        self.load_subject(folder, Slot::Best);
+    /// Where the weights of a run are: without a wish those that train now, else its best checkpoint.
+    fn source(&self, folder: &Path, slot: Option<Slot>) -> Option<Source> {
+        self.shown.iter().find(|shown| shown.folder == folder)?;
+        let slot = match slot {
+            None if self.training_of(folder).is_some() => None,
+            slot => Some(slot.unwrap_or(Slot::Best)),
+        };
+        let file = slot.map(|slot| folder.join(format!("checkpoints/{slot}.safetensors")));
+        Some(Source {
+            folder: folder.to_path_buf(),
+            slot,
+            written: file.and_then(|file| file.metadata().ok()?.modified().ok()),
+        })
+    }
+
+    /// Takes the newest weights that training handed out, and asks for newer ones.
+    fn attack_what_trains(&mut self, side: usize, source: Source) {
+        let Some(training) = self.training_of(&source.folder) else {
+            return;
+        };
+        training.job.want_model();
+        let (Some(snapshot), Some(opened)) = (training.job.model(), &training.opened) else {
+            return;
+        };
+        let Some(shown) = self.shown.iter().find(|shown| shown.folder == source.folder) else {
+            return;
+        };
+        let moment = match snapshot.total_steps {
+            usize::MAX => "at its end".to_string(),
+            steps => format!("after {:.2} epochs", shown.epochs_at(steps)),
+        };
+        let label = format!("{} {moment}", shown.name);
+        let subject = Subject::new(source.clone(), label, snapshot.model, opened.device.clone());
+        self.lab.expect(side, &source);
+        self.lab.take(side, subject);
     }
 
     /// Loads a checkpoint for the perturbation view, on a thread.
-    pub fn load_subject(&mut self, folder: &Path, slot: Slot) {
-        self.lab.expect(folder);
-        let (folder, device) = (folder.to_path_buf(), self.settings.device.clone());
+    fn load_subject(&mut self, side: usize, source: Source) {
+        self.lab.expect(side, &source);
+        let device = self.settings.device.clone();
+        let slot = source.slot.unwrap_or(Slot::Last);
         self.answers.push(Background::start(
             "checkpoint",
             &self.ctx,
-            |error| Answer::Subject(Err(error)),
+            Answer::NoSubject,
             move |_, teller| {
-                let run = Run::open(&folder)?;
+                let run = Run::open(&source.folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
                 let dataset = data::load(&recipe.data.source, Split::Test)?;
                 let opened = super::job::open(&device)?;
                 let model = session::model_of(&run, slot, dataset.shape(), dataset.classes(), &opened.device)?;
-                let which = if slot == Slot::Best { "best" } else { "last" };
-                let label = format!("{}, {which} checkpoint", run.name());
-                let subject = Subject::new(&folder, label, Arc::new(model), opened.device);
-                teller.tell(Answer::Subject(Ok(Box::new(
-                    subject.with_data(Arc::new(dataset), &recipe),
-                ))));
+                let label = format!("{}, {slot} checkpoint", run.name());
+                let subject = Subject::new(source, label, Arc::new(model), opened.device);
+                let subject = subject.with_data(Arc::new(dataset), &recipe);
+                teller.tell(Answer::Subject(side, Box::new(subject)));
                 Ok(())
             },
         ));
@@ -744,6 +854,7 @@ impl State {
     fn delete(&mut self, folder: &Path) {
         match runs::delete(folder) {
             Ok(()) => {
+                self.settings.hidden_runs.remove(folder);
                 self.shown.retain(|shown| shown.folder != folder);
                 if self.selected.as_deref() == Some(folder) {
                     self.selected = None;

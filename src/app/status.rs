@@ -78,6 +78,10 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                 ui.separator();
                 ui.label(format!("{:.0} MiB on the device", bytes as f64 / f64::from(1 << 20)));
             }
+            if let Some(why) = &state.unnotified {
+                ui.separator();
+                ui.weak("no desktop notification").on_hover_text(why);
+            }
         });
     });
 }

@@ -95,8 +95,18 @@ impl Default for RunsDirOption {
 pub struct Window {
     /// Opens it and stays until it closes; an error where there is no display.
     pub open: fn() -> Result<(), String>,
-    /// Measures it on a device; gives the report.
-    pub measure: fn(&str) -> Result<String, String>,
+    /// Measures it; gives the report.
+    pub measure: fn(UiBench) -> Result<String, String>,
+}
+
+/// What of the window is measured.
+pub struct UiBench {
+    /// The device that trains meanwhile.
+    pub device: String,
+    /// What is trained on; the built-in characters where nothing is said.
+    pub data: Option<String>,
+    /// The view that is scrolled; all in turn where nothing is said.
+    pub view: Option<String>,
 }
 
 /// Runs the program: 0 done, 1 failed, 2 wrong use.
@@ -144,7 +154,11 @@ fn bench(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<()
         }
         BenchWhat::Ui => {
             let window = window.ok_or_else(|| WrongUse("this program was built without the window".to_string()))?;
-            let report = (window.measure)(&arguments.device.device);
+            let report = (window.measure)(UiBench {
+                device: arguments.device.device,
+                data: arguments.data,
+                view: arguments.view,
+            });
             terminal::say(report.map_err(|error| anyhow::anyhow!("the window does not open: {error}"))?);
         }
     }
@@ -153,13 +167,21 @@ fn bench(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<()
 
 /// Arguments of `martlet bench`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  martlet bench device --device gpu:0\n  martlet bench ui")]
+#[command(
+    after_help = "Examples:\n  martlet bench device --device gpu:0\n  martlet bench ui\n  martlet bench ui --data mnist:DIR --view Misclassified"
+)]
 struct BenchArguments {
     /// The device's speed, or the window's frames and what it costs training.
     #[arg(value_enum)]
     what: BenchWhat,
     #[command(flatten)]
     device: DeviceOption,
+    /// For ui: train on all of this data; every example of it is in the gallery.
+    #[arg(long, value_name = "SOURCE")]
+    data: Option<String>,
+    /// For ui: stay on this view and scroll it.
+    #[arg(long, value_name = "VIEW")]
+    view: Option<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

@@ -298,7 +298,11 @@ impl Guide {
                 .cloned()
             {
                 Some(folder) => {
-                    state.attack_beside(&folder);
+                    if !state.shown.iter().any(|shown| shown.folder == folder) {
+                        state.toggle_run(&folder);
+                    }
+                    state.lab.beside = Some((folder, Some(crate::runs::Slot::Best)));
+                    state.refresh_subjects();
                     Outcome::Done
                 }
                 None => self.absent(lesson, name),
@@ -583,10 +587,10 @@ impl Guide {
 
 /// Whether the attack that is shown is on the selected run.
 fn is_attacked(state: &State) -> bool {
-    let (Some(finding), Some(first)) = (&state.lab.finding, state.lab.subjects.first()) else {
+    let (Some(finding), Some(first)) = (&state.lab.finding, &state.lab.subjects[0]) else {
         return false;
     };
-    state.selected.as_ref() == Some(&first.folder)
+    state.selected.as_ref() == Some(&first.source.folder)
         && finding.traces.first().is_some_and(|trace| trace.subject == first.label)
 }
 
@@ -668,9 +672,7 @@ fn look(state: &mut State, which: Which) -> Outcome {
     let Some((position, _)) = found else {
         return Outcome::Waits("until the first examples were trained on".to_string());
     };
-    if state.lab.beside.is_some() {
-        state.lab.drop_beside();
-    }
+    state.lab.beside = None;
     state.inspect(position);
     state.commands.push(Command::Show("Perturbation"));
     Outcome::Done

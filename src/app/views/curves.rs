@@ -7,7 +7,13 @@ use egui_plot::{Corner, GridMark, Legend, Line, LineStyle, MarkerShape, Plot, Pl
 
 use super::View;
 use crate::{
-    app::{command::Order, series::Series, shown::Shown, state::State, theme},
+    app::{
+        command::Order,
+        series::{Series, Smoothed},
+        shown::Shown,
+        state::State,
+        theme,
+    },
     report::chart::{self, LineChart, Unit},
 };
 
@@ -15,7 +21,9 @@ use crate::{
 #[derive(Default)]
 pub struct Curves {
     lower: Lower,
-    smooth: BTreeMap<(std::path::PathBuf, String), (usize, u64, Series)>,
+    smooth: BTreeMap<(std::path::PathBuf, String), Smoothed>,
+    /// The epochs that the plots showed in the frame before.
+    range: Option<[f64; 2]>,
     /// The picture of the whole window that was asked for.
     taken: Option<std::sync::mpsc::Receiver<std::sync::Arc<egui::ColorImage>>>,
 }
@@ -251,11 +259,14 @@ impl Curves {
                 ));
             }
         }
-        plot.show(ui, |plot_ui| {
+        let shown = plot.show(ui, |plot_ui| {
             for item in drawn {
                 item.add_to(plot_ui);
             }
         });
+        let bounds = shown.transform.bounds();
+        let epochs = |x: f64| if log_x { 10f64.powf(x) } else { x };
+        self.range = Some([epochs(bounds.min()[0]), epochs(bounds.max()[0])]);
     }
 
     fn lower_ui(&mut self, ui: &mut Ui, state: &State, height: f32) {
@@ -330,9 +341,10 @@ impl Curves {
         } else {
             curve.label.to_string()
         };
-        let everything = (f64::NEG_INFINITY, f64::INFINITY);
+        let [low, high] = self.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
         let line = |label: &str, series: &Series, colour, width_of_line| {
-            let points = transformed(&series.visible(everything.0, everything.1, width), log_x, log_y);
+            // Twice as many points as columns: beyond that nobody sees them.
+            let points = transformed(&series.zoomed(low, high, width / 2), log_x, log_y);
             Line::new(label, points)
                 .color(colour)
                 .width(width_of_line)
@@ -344,16 +356,12 @@ impl Curves {
             return;
         }
         let key = (shown.folder.clone(), curve.key.to_string());
-        let wanted = (series.points().len(), smoothing.to_bits());
-        let kept = self.smooth.entry(key).or_default();
-        if (kept.0, kept.1) != wanted {
-            *kept = (wanted.0, wanted.1, series.smoothed(smoothing));
-        }
+        let smooth = self.smooth.entry(key).or_default().of(series, smoothing);
         let ghost = line("", series, colour.gamma_multiply(0.22), 1.0)
             .allow_hover(false)
             .style(LineStyle::Solid);
         drawn.push(Drawn::Line(ghost));
-        drawn.push(Drawn::Line(line(&label, &kept.2, colour, 1.8)));
+        drawn.push(Drawn::Line(line(&label, smooth, colour, 1.8)));
     }
 
     fn save(&self, state: &mut State, form: &'static str) {

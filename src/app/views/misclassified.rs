@@ -24,6 +24,7 @@ pub struct Misclassified {
     epoch: Option<usize>,
     order: Vec<usize>,
     ordered: Option<Wish>,
+    tally: Tally,
     chosen: usize,
 }
 
@@ -37,6 +38,32 @@ type Wish = (
     Sort,
     Option<usize>,
 );
+
+/// How many examples fare how, counted once for each change of the book.
+#[derive(Default)]
+struct Tally {
+    of: (std::path::PathBuf, u64, usize),
+    fates: [usize; 5],
+    /// True class by answer, row by row: to natural images, and under attack.
+    confusion: [Vec<i64>; 2],
+}
+
+impl Tally {
+    fn update(&mut self, folder: &std::path::Path, book: &Book, epoch: usize) {
+        if self.of.0 == folder && (self.of.1, self.of.2) == (book.version, epoch) {
+            return;
+        }
+        let classes = book.data.classes();
+        *self = Self {
+            of: (folder.to_path_buf(), book.version, epoch),
+            fates: book.counts(epoch),
+            confusion: [
+                confusion(book, classes, |record| record.natural),
+                confusion(book, classes, |record| record.adversarial),
+            ],
+        };
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Kind {
@@ -142,8 +169,9 @@ impl View for Misclassified {
             return;
         };
         let mut commands = Vec::new();
-        let thumbnail = state.settings.thumbnail;
-        self.filters_ui(ui, book);
+        let mut thumbnail = state.settings.thumbnail;
+        self.tally.update(&shown.folder, book, self.epoch.unwrap_or(book.epoch));
+        self.filters_ui(ui, book, &mut thumbnail);
         ui.separator();
         let wide = ui.available_width() > 620.0;
         let matrix_width = if wide { 268.0 } else { 0.0 };
@@ -160,6 +188,7 @@ impl View for Misclassified {
             }
         });
         state.commands.extend(commands);
+        state.settings.thumbnail = thumbnail;
     }
 }
 
@@ -172,10 +201,10 @@ fn nothing_ui(ui: &mut Ui, text: &str) {
 }
 
 impl Misclassified {
-    fn filters_ui(&mut self, ui: &mut Ui, book: &Book) {
+    fn filters_ui(&mut self, ui: &mut Ui, book: &Book, thumbnail: &mut f32) {
         let dark = ui.visuals().dark_mode;
         let epoch = self.epoch.unwrap_or(book.epoch);
-        let [wrong, right, fooled, robust, unknown] = book.counts(epoch);
+        let [wrong, right, fooled, robust, unknown] = self.tally.fates;
         ui.horizontal_wrapped(|ui| {
             let all = book.records.len();
             if ui.selectable_label(self.fate.is_none(), format!("All {all}")).clicked() {
@@ -225,7 +254,8 @@ impl Misclassified {
                 }
             }
             if unknown > 0 {
-                ui.weak(format!("{unknown} not met yet in epoch {epoch}"));
+                ui.weak(format!("{unknown} to come"))
+                    .on_hover_text(format!("Not met yet in epoch {epoch}"));
             }
         });
         ui.horizontal_wrapped(|ui| {
@@ -266,6 +296,10 @@ impl Misclassified {
                     self.epoch = (shown < book.epoch).then_some(shown);
                 }
             }
+            let name = ui.label("Size").on_hover_text("Of the thumbnails, in points");
+            ui.spacing_mut().slider_width = 70.0;
+            ui.add(Slider::new(thumbnail, 28.0..=140.0).show_value(false))
+                .labelled_by(name.id);
             if let Some(cell) = self.cell {
                 let (truth, predicted) = (&classes[cell.truth], &classes[cell.predicted]);
                 let image = if cell.adversarial { "under attack" } else { "naturally" };
@@ -319,13 +353,10 @@ impl Misclassified {
             let met = record.natural.is_some() || self.sort == Sort::Order;
             kind && cell && met && self.class.is_none_or(|class| class == label)
         };
-        let mut order: Vec<usize> = (0..book.records.len()).filter(fits).collect();
-        order.sort_by(|a, b| {
-            self.sort
-                .key(&book.records[*a])
-                .total_cmp(&self.sort.key(&book.records[*b]))
-        });
-        self.order = order;
+        let keyed = |position| (self.sort.key(&book.records[position]), position);
+        let mut order: Vec<(f32, usize)> = (0..book.records.len()).filter(fits).map(keyed).collect();
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        self.order = order.into_iter().map(|(_, position)| position).collect();
         self.ordered = Some(wish);
     }
 
@@ -418,12 +449,11 @@ impl Misclassified {
             }
         });
         let classes = book.data.classes();
-        let natural = confusion(book, classes, |record| record.natural);
-        let adversarial = confusion(book, classes, |record| record.adversarial);
+        let [natural, adversarial] = &self.tally.confusion;
         let values: Vec<i64> = match self.matrix {
-            Matrix::Natural => natural,
-            Matrix::Adversarial => adversarial,
-            Matrix::Difference => adversarial.iter().zip(&natural).map(|(a, n)| a - n).collect(),
+            Matrix::Natural => natural.clone(),
+            Matrix::Adversarial => adversarial.clone(),
+            Matrix::Difference => adversarial.iter().zip(natural).map(|(a, n)| a - n).collect(),
         };
         let off_diagonal = |(place, _): &(usize, &i64)| place / classes != place % classes;
         let largest = values

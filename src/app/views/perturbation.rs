@@ -16,6 +16,7 @@ use crate::{
         theme,
     },
     report::pictures,
+    runs::Slot,
     threat::Norm,
 };
 
@@ -67,6 +68,15 @@ impl View for Perturbation {
         let Some(specimen) = state.lab.specimen.clone() else {
             ui.add_space(40.0);
             ui.vertical_centered(|ui| {
+                if let Some(error) = &state.lab.error {
+                    ui.colored_label(theme::error(ui.visuals().dark_mode), error);
+                    return;
+                }
+                if state.selected.is_some() {
+                    ui.spinner();
+                    ui.label("reading the checkpoint and its data");
+                    return;
+                }
                 ui.label(RichText::new("No image chosen").heading());
                 ui.label("Start a training or select a run, then step through its images here or click one in Misclassified.");
             });
@@ -89,10 +99,12 @@ impl View for Perturbation {
         };
         let format = state.target_format;
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            for (place, trace) in finding.traces.iter().enumerate() {
-                ui.push_id(place, |ui| self.trace_ui(ui, finding, trace, format));
-                ui.add_space(8.0);
-            }
+            ui.columns(finding.traces.len().max(1), |columns| {
+                for (ui, trace) in columns.iter_mut().zip(&finding.traces) {
+                    self.trace_ui(ui, finding, trace, format);
+                }
+            });
+            self.scrubber_ui(ui, &finding.traces);
         });
     }
 }
@@ -104,9 +116,9 @@ impl Perturbation {
         let stale = self
             .followed
             .is_none_or(|last| now.duration_since(last).as_secs_f32() > 1.0);
-        let Some((folder, data)) = state
+        let Some(data) = state
             .current()
-            .map(|shown| (shown.folder.clone(), shown.book.as_ref().map(|book| book.data.clone())))
+            .map(|shown| shown.book.as_ref().map(|book| book.data.clone()))
         else {
             return;
         };
@@ -117,71 +129,13 @@ impl Perturbation {
             {
                 state.lab.look_at(&data, 0, &recipe);
             }
-            if state.training_of(&folder).is_some() || !state.lab.holds(&folder) {
-                state.refresh_subject();
-            }
+            state.refresh_subjects();
         }
     }
 
     fn subject_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        models_ui(ui, state);
         ui.horizontal_wrapped(|ui| {
-            let dark = ui.visuals().dark_mode;
-            let runs: Vec<(PathBuf, String, usize)> = state
-                .shown
-                .iter()
-                .map(|shown| {
-                    (
-                        shown.folder.clone(),
-                        format!("{} ({})", shown.name, shown.recipe.defence),
-                        shown.colour,
-                    )
-                })
-                .collect();
-            let name = ui.label("Model");
-            let current = runs
-                .iter()
-                .find(|(folder, _, _)| state.selected.as_ref() == Some(folder));
-            ComboBox::from_id_salt("model")
-                .selected_text(current.map_or("none", |(_, label, _)| label))
-                .width(220.0)
-                .show_ui(ui, |ui| {
-                    for (folder, label, colour) in &runs {
-                        let text = RichText::new(label).color(theme::series(*colour, dark));
-                        if ui
-                            .selectable_label(state.selected.as_ref() == Some(folder), text)
-                            .clicked()
-                        {
-                            state.commands.push(Command::Select(folder.clone()));
-                        }
-                    }
-                })
-                .response
-                .labelled_by(name.id);
-            if runs.len() > 1 {
-                let name = ui.label("beside");
-                let beside = state.lab.beside.clone();
-                let shown = runs
-                    .iter()
-                    .find(|(folder, _, _)| beside.as_ref() == Some(folder))
-                    .map_or("nothing", |(_, label, _)| label);
-                ComboBox::from_id_salt("beside")
-                    .selected_text(shown)
-                    .width(220.0)
-                    .show_ui(ui, |ui| {
-                        if ui.selectable_label(beside.is_none(), "nothing").clicked() {
-                            state.lab.drop_beside();
-                        }
-                        for (folder, label, _) in &runs {
-                            if state.selected.as_ref() != Some(folder)
-                                && ui.selectable_label(beside.as_ref() == Some(folder), label).clicked()
-                            {
-                                state.attack_beside(folder);
-                            }
-                        }
-                    })
-                    .response
-                    .labelled_by(name.id);
-            }
             if let Some(data) = state.lab.data.clone() {
                 let name = ui.label("Image");
                 let last = data.len().saturating_sub(1);
@@ -298,13 +252,7 @@ impl Perturbation {
         *wish != before
     }
 
-    fn trace_ui(
-        &mut self,
-        ui: &mut Ui,
-        finding: &Finding,
-        trace: &Trace,
-        format: eframe::egui_wgpu::wgpu::TextureFormat,
-    ) {
+    fn trace_ui(&self, ui: &mut Ui, finding: &Finding, trace: &Trace, format: eframe::egui_wgpu::wgpu::TextureFormat) {
         let specimen = &finding.specimen;
         let last = trace.images.len() - 1;
         let step = self.step.unwrap_or(last).min(last);
@@ -315,13 +263,13 @@ impl Perturbation {
             _ => pictures::full_gain(natural, adversarial),
         });
         let (linf, l2) = trace.distances(natural, step);
+        ui.label(RichText::new(&trace.subject).strong());
         ui.horizontal_wrapped(|ui| {
-            ui.label(RichText::new(&trace.subject).strong());
             ui.weak(&specimen.title);
             ui.weak(format!("distance L∞ {linf:.4} · L2 {l2:.3}"));
         });
         // As large as the view allows with the bars and the scrubber below still in sight.
-        let side = ((ui.available_width() - 40.0) / 3.0).clamp(80.0, (ui.clip_rect().height() - 300.0).max(120.0));
+        let side = ((ui.available_width() - 40.0) / 3.0).clamp(60.0, (ui.clip_rect().height() - 320.0).max(120.0));
         let shape = specimen.shape;
         let part = |ui: &mut Ui, title: String, show: Show, image: &[f32], probabilities: Option<&[f32]>| {
             ui.vertical(|ui| {
@@ -354,46 +302,56 @@ impl Perturbation {
                 Some(&trace.after[step]),
             );
         });
-        if last > 1 {
-            self.scrubber_ui(ui, trace, step, last);
-        }
     }
 
-    fn scrubber_ui(&mut self, ui: &mut Ui, trace: &Trace, step: usize, last: usize) {
+    /// The steps of the attack on each model, with the loss along them.
+    fn scrubber_ui(&mut self, ui: &mut Ui, traces: &[Trace]) {
+        let last = traces.iter().map(|trace| trace.images.len() - 1).max().unwrap_or(0);
+        if last < 2 {
+            return;
+        }
+        let step = self.step.unwrap_or(last).min(last);
+        ui.add_space(8.0);
         ui.horizontal(|ui| {
             let name = ui
                 .label("Step")
                 .on_hover_text("The attack's steps, with the cross-entropy of the true class along them");
             let mut shown = step;
-            ui.spacing_mut().slider_width = (ui.available_width() - 160.0).clamp(120.0, 560.0);
+            ui.spacing_mut().slider_width = (ui.available_width() - 240.0).clamp(120.0, 560.0);
             if ui.add(Slider::new(&mut shown, 0..=last)).labelled_by(name.id).changed() {
                 self.step = (shown < last).then_some(shown);
             }
-            ui.weak(format!("loss {:.3}", trace.losses[step]));
+            let losses: Vec<String> = traces
+                .iter()
+                .map(|trace| format!("{:.3}", trace.losses[step.min(trace.losses.len() - 1)]))
+                .collect();
+            ui.weak(format!("loss {}", losses.join(" and ")));
         });
-        let points: PlotPoints<'_> = trace
-            .losses
-            .iter()
-            .enumerate()
-            .map(|(step, loss)| [step as f64, f64::from(*loss)])
-            .collect();
         let dark = ui.visuals().dark_mode;
-        Plot::new("losses")
-            .height(96.0)
+        let mut plot = Plot::new("losses")
+            .height(104.0)
             .allow_zoom(false)
             .allow_drag(false)
             .allow_scroll(false)
             .include_y(0.0)
             .y_axis_min_width(40.0)
-            .grid_color(Color32::from_gray(128).gamma_multiply(0.35))
-            .show(ui, |plot| {
-                plot.line(
-                    Line::new("cross-entropy", points)
-                        .color(theme::series(1, dark))
-                        .width(2.0),
-                );
-                plot.vline(VLine::new("this step", step as f64).color(Color32::GRAY));
-            });
+            .grid_color(Color32::from_gray(128).gamma_multiply(0.35));
+        if traces.len() > 1 {
+            plot = plot.legend(egui_plot::Legend::default().position(egui_plot::Corner::LeftTop));
+        }
+        plot.show(ui, |plot| {
+            for (place, trace) in traces.iter().enumerate() {
+                let points: PlotPoints<'_> = trace
+                    .losses
+                    .iter()
+                    .enumerate()
+                    .map(|(step, loss)| [step as f64, f64::from(*loss)])
+                    .collect();
+                let line = Line::new(trace.subject.as_str(), points);
+                plot.line(line.color(theme::series(1 + place, dark)).width(2.0));
+            }
+            plot.vline(VLine::new("", step as f64).color(Color32::GRAY));
+        });
     }
 
     fn save(&self, state: &mut State) {
@@ -411,6 +369,113 @@ impl Perturbation {
             state.save_as("png", png);
         }
     }
+}
+
+/// Whose weights are attacked: a run and a moment of it, and another of the same or of another run beside it.
+fn models_ui(ui: &mut Ui, state: &mut State) {
+    let dark = ui.visuals().dark_mode;
+    let runs: Vec<(PathBuf, RichText)> = state
+        .shown
+        .iter()
+        .map(|shown| {
+            let label = RichText::new(format!("{} ({})", shown.name, shown.recipe.defence));
+            (shown.folder.clone(), label.color(theme::series(shown.colour, dark)))
+        })
+        .collect();
+    let label_of = |folder: Option<&PathBuf>, none: &str| {
+        runs.iter()
+            .find(|(own, _)| Some(own) == folder)
+            .map_or_else(|| none.to_string(), |(_, label)| label.text().to_string())
+    };
+    let chosen = (state.lab.checkpoint, state.lab.beside.clone());
+    ui.horizontal_wrapped(|ui| {
+        let name = ui.label("Model");
+        ComboBox::from_id_salt("model")
+            .selected_text(label_of(state.selected.as_ref(), "none"))
+            .width(190.0)
+            .show_ui(ui, |ui| {
+                for (folder, label) in &runs {
+                    let selected = state.selected.as_ref() == Some(folder);
+                    if ui.selectable_label(selected, label.clone()).clicked() {
+                        state.commands.push(Command::Select(folder.clone()));
+                    }
+                }
+            })
+            .response
+            .labelled_by(name.id);
+        if let Some(folder) = state.selected.clone() {
+            let trains = state.training_of(&folder).is_some();
+            checkpoint_ui(ui, "Checkpoint", trains, &mut state.lab.checkpoint);
+        }
+        if runs.is_empty() {
+            return;
+        }
+        ui.separator();
+        let name = ui
+            .label("Beside")
+            .on_hover_text("The same image under the same attack on another checkpoint, of this run or of another one");
+        let beside = state.lab.beside.as_ref().map(|(folder, _)| folder);
+        ComboBox::from_id_salt("beside")
+            .selected_text(label_of(beside, "nothing"))
+            .width(190.0)
+            .show_ui(ui, |ui| {
+                if ui.selectable_label(state.lab.beside.is_none(), "nothing").clicked() {
+                    state.lab.beside = None;
+                }
+                for (folder, label) in &runs {
+                    let beside = state.lab.beside.as_ref().map(|(own, _)| own);
+                    if ui.selectable_label(beside == Some(folder), label.clone()).clicked() {
+                        // Beside its own best stands the last, and the other way round.
+                        let own = state.selected.as_ref() == Some(folder);
+                        let slot = match (own, state.lab.checkpoint) {
+                            (true, Some(Slot::Best)) => Some(Slot::Last),
+                            (true, None) if state.training_of(folder).is_none() => Some(Slot::Last),
+                            _ => Some(Slot::Best),
+                        };
+                        state.lab.beside = Some((folder.clone(), slot));
+                    }
+                }
+            })
+            .response
+            .labelled_by(name.id);
+        if let Some((folder, mut slot)) = state.lab.beside.clone() {
+            let trains = state.training_of(&folder).is_some();
+            checkpoint_ui(ui, "Checkpoint beside", trains, &mut slot);
+            if let Some((_, own)) = &mut state.lab.beside {
+                *own = slot;
+            }
+        }
+    });
+    if chosen != (state.lab.checkpoint, state.lab.beside.clone()) {
+        state.refresh_subjects();
+    }
+}
+
+fn checkpoint_ui(ui: &mut Ui, name: &str, trains: bool, slot: &mut Option<Slot>) {
+    let mut choices = vec![(Some(Slot::Best), "best"), (Some(Slot::Last), "last")];
+    if trains {
+        choices.insert(0, (None, "as it trains"));
+    }
+    // Without a wish, a run that does not train shows its best.
+    let text = choices
+        .iter()
+        .find(|(own, _)| own == slot)
+        .map_or("best", |(_, text)| text);
+    let response = ComboBox::from_id_salt(name)
+        .selected_text(text)
+        .width(96.0)
+        .show_ui(ui, |ui| {
+            for (own, text) in choices {
+                ui.selectable_value(slot, own, text);
+            }
+        })
+        .response;
+    response.widget_info(|| {
+        let mut info = egui::WidgetInfo::labeled(egui::Role::ComboBox, true, name);
+        info.current_text_value = Some(text.to_string());
+        info
+    });
+    response.on_hover_text("Which weights of the run are attacked");
 }
 
 /// The pixel under the cursor: where it is, what it was, what it became.
@@ -441,6 +506,10 @@ fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
     let dark = ui.visuals().dark_mode;
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
+    // The likeliest four, the true class always among them.
+    if let Some(place) = order.iter().position(|class| specimen.label == Some(*class)) {
+        order.swap(place, place.min(3));
+    }
     for class in order.into_iter().take(4) {
         let share = probabilities[class];
         let is_true = specimen.label == Some(class);
@@ -455,7 +524,11 @@ fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
         ui.painter().rect_filled(line, 2.0, ui.visuals().faint_bg_color);
         ui.painter().rect_filled(bar, 2.0, fill.gamma_multiply(0.55));
         let name = specimen.classes.get(class).map_or("?", String::as_str);
-        let mark = if is_true { " (true class)" } else { "" };
+        let mark = match (is_true, line.width() > 150.0) {
+            (true, true) => " (true class)",
+            (true, false) => " (true)",
+            (false, _) => "",
+        };
         ui.painter().text(
             line.left_center() + vec2(5.0, 0.0),
             egui::Align2::LEFT_CENTER,

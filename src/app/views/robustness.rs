@@ -193,9 +193,15 @@ impl Robustness {
         ui.horizontal_wrapped(|ui| {
             let running = self.work.is_some();
             if running {
-                if ui.button("Stop").clicked() {
+                if ui
+                    .button("Stop")
+                    .on_hover_text("What is measured so far is kept")
+                    .clicked()
+                {
                     self.work = None;
                     self.ordered.clear();
+                    // What the folder keeps shows again where nothing was measured.
+                    self.results.retain(|_, results| !results.curves.is_empty());
                 }
                 ui.add(
                     egui::ProgressBar::new(self.fraction)

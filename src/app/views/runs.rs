@@ -1,8 +1,11 @@
-//! Every run in the folder: state, best and last, what differs; open, resume, duplicate, compare, delete, report.
+//! Every run in the folder: state, best and last, what differs; open, resume, duplicate, compare, hide, delete, report.
 
-use std::{cmp::Ordering, path::PathBuf};
+use std::{cmp::Ordering, collections::BTreeSet, path::PathBuf};
 
-use egui::{Grid, RichText, ScrollArea, TextEdit, Ui};
+use egui::{
+    Grid, PopupCloseBehavior, RichText, ScrollArea, TextEdit, Ui,
+    containers::menu::{MenuButton, MenuConfig},
+};
 
 use super::View;
 use crate::{
@@ -12,11 +15,11 @@ use crate::{
 };
 
 /// The view of runs.
-#[derive(Default)]
 pub struct Runs {
     filter: String,
-    sort: Column,
+    sort: &'static str,
     descending: bool,
+    shows_hidden: bool,
     parsed: Vec<Row>,
     of: Vec<(PathBuf, String)>,
     refreshed: Option<std::time::Instant>,
@@ -25,18 +28,24 @@ pub struct Runs {
     notes: (PathBuf, String),
 }
 
+impl Default for Runs {
+    fn default() -> Self {
+        Self {
+            filter: String::new(),
+            sort: "begun",
+            descending: true,
+            shows_hidden: false,
+            parsed: Vec::new(),
+            of: Vec::new(),
+            refreshed: None,
+            dialog: None,
+            notes: Default::default(),
+        }
+    }
+}
+
 /// Where a run's folder keeps what a person wrote about it.
 const NOTES: &str = "notes.txt";
-
-#[derive(Default, Clone, Copy, PartialEq)]
-enum Column {
-    #[default]
-    Created,
-    Name,
-    State,
-    Best,
-    Last,
-}
 
 /// A run with its recipe read.
 struct Row {
@@ -44,23 +53,93 @@ struct Row {
     recipe: Option<Recipe>,
     best: Option<f64>,
     last: Option<f64>,
+    notes: String,
 }
 
-/// Recipe fields that get a column where the runs differ in them.
-type Field = (&'static str, fn(&Recipe) -> String);
-const FIELDS: [Field; 9] = [
-    ("defence", |recipe| recipe.defence.to_string()),
-    ("data", |recipe| {
-        recipe.data.source.split(':').next().unwrap_or_default().to_string()
+/// A column that can be hidden.
+struct Column {
+    name: &'static str,
+    hint: &'static str,
+    cell: fn(&Row) -> String,
+    /// Whether it shows only where the runs differ in it, unless a person chose the columns.
+    if_differing: bool,
+}
+
+const fn figure(name: &'static str, hint: &'static str, cell: fn(&Row) -> String) -> Column {
+    Column {
+        name,
+        hint,
+        cell,
+        if_differing: false,
+    }
+}
+
+const fn field(name: &'static str, hint: &'static str, cell: fn(&Row) -> String) -> Column {
+    Column {
+        name,
+        hint,
+        cell,
+        if_differing: true,
+    }
+}
+
+/// Every column but the run's name, in the order in which they stand.
+const COLUMNS: [Column; 14] = [
+    figure("state", "Whether it trains, ended, or broke off", |row| {
+        row.summary.state.to_string()
     }),
-    ("network", |recipe| recipe.network.to_string()),
-    ("ε", |recipe| recipe.threat.epsilon.to_string()),
-    ("norm", |recipe| recipe.threat.norm.to_string()),
-    ("steps", |recipe| recipe.attack.steps.to_string()),
-    ("epochs", |recipe| recipe.epochs.to_string()),
-    ("seed", |recipe| recipe.seed.to_string()),
-    ("rate", |recipe| recipe.optimiser.learning_rate.to_string()),
+    figure(
+        "best",
+        "Accuracy of the best checkpoint under the strongest attack of its evaluation",
+        |row| share(row.best),
+    ),
+    figure(
+        "last",
+        "Accuracy of the last checkpoint under the strongest attack of its evaluation",
+        |row| share(row.last),
+    ),
+    figure("begun", "Date and time", |row| {
+        row.summary.created.replace('T', " ").chars().take(16).collect()
+    }),
+    field("defence", "The loss that is minimised", |row| {
+        of(row, |recipe| recipe.defence.to_string())
+    }),
+    field("data", "What it is trained on", |row| {
+        of(row, |recipe| {
+            recipe.data.source.split(':').next().unwrap_or_default().to_string()
+        })
+    }),
+    field("network", "The architecture", |row| {
+        of(row, |recipe| recipe.network.to_string())
+    }),
+    field("ε", "Radius of the ball that the attack may move in", |row| {
+        of(row, |recipe| recipe.threat.epsilon.to_string())
+    }),
+    field("norm", "Norm of that ball", |row| {
+        of(row, |recipe| recipe.threat.norm.to_string())
+    }),
+    field("steps", "Steps of the attack in training", |row| {
+        of(row, |recipe| recipe.attack.steps.to_string())
+    }),
+    field("epochs", "Passes over the training examples", |row| {
+        of(row, |recipe| recipe.epochs.to_string())
+    }),
+    field("seed", "Of everything random", |row| {
+        of(row, |recipe| recipe.seed.to_string())
+    }),
+    field("rate", "Learning rate before the schedule", |row| {
+        of(row, |recipe| recipe.optimiser.learning_rate.to_string())
+    }),
+    field("notes", "What you wrote about it", |row| row.notes.clone()),
 ];
+
+fn of(row: &Row, field: impl Fn(&Recipe) -> String) -> String {
+    row.recipe.as_ref().map_or("?".to_string(), field)
+}
+
+fn share(value: Option<f64>) -> String {
+    value.map_or("–".to_string(), |value| format!("{:.1} %", 100.0 * value))
+}
 
 impl View for Runs {
     fn name(&self) -> &'static str {
@@ -68,7 +147,7 @@ impl View for Runs {
     }
 
     fn about(&self) -> &'static str {
-        "Every run in the folder: open, resume, duplicate, compare, delete, report"
+        "Every run in the folder: open, resume, duplicate, compare, hide, delete, report"
     }
 
     fn logic(&mut self, state: &mut State) {
@@ -105,6 +184,12 @@ impl View for Runs {
                     }
                     Ok(())
                 }));
+            }
+            self.columns_ui(ui, state);
+            let hidden = self.parsed.iter().filter(|row| is_hidden(state, row)).count();
+            if hidden > 0 {
+                ui.checkbox(&mut self.shows_hidden, format!("show hidden ({hidden})"))
+                    .on_hover_text("Runs that you took out of the list");
             }
         });
         ui.separator();
@@ -163,119 +248,141 @@ impl Runs {
                 recipe: Recipe::from_toml(&summary.recipe).ok(),
                 best: figure(&summary.best),
                 last: figure(&summary.last),
+                // A run without notes has no file.
+                notes: std::fs::read_to_string(summary.folder.join(NOTES)).unwrap_or_default(),
                 summary: summary.clone(),
             })
             .collect();
     }
 
-    fn table_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
-        let differing: Vec<&Field> = FIELDS
+    /// The columns that are shown: those that a person chose, else the figures and what the runs differ in.
+    fn columns(&self, state: &State) -> Vec<&'static Column> {
+        let differ = |column: &Column| {
+            let mut values = self.parsed.iter().map(column.cell);
+            let first = values.next();
+            values.any(|value| Some(value) != first)
+        };
+        let shows = |column: &&Column| match &state.settings.columns {
+            Some(chosen) => chosen.contains(column.name),
+            None => !column.if_differing || differ(column),
+        };
+        COLUMNS.iter().filter(shows).collect()
+    }
+
+    fn columns_ui(&self, ui: &mut Ui, state: &mut State) {
+        let shown: BTreeSet<String> = self
+            .columns(state)
             .iter()
-            .filter(|(_, field)| {
-                let mut values = self.parsed.iter().filter_map(|row| row.recipe.as_ref()).map(field);
-                let first = values.next();
-                values.any(|value| Some(value) != first)
-            })
+            .map(|column| column.name.to_string())
             .collect();
+        let keep = MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
+        let (button, _) = MenuButton::new("Columns").config(keep).ui(ui, |ui| {
+            let chosen = &mut state.settings.columns;
+            let mut automatic = chosen.is_none();
+            if ui
+                .checkbox(&mut automatic, "only what differs")
+                .on_hover_text("State and figures, and each part of the recipe in which the runs differ")
+                .changed()
+            {
+                *chosen = (!automatic).then(|| shown.clone());
+            }
+            ui.separator();
+            for column in &COLUMNS {
+                let mut visible = shown.contains(column.name);
+                if ui
+                    .checkbox(&mut visible, column.name)
+                    .on_hover_text(column.hint)
+                    .changed()
+                {
+                    let mut names = shown.clone();
+                    if visible {
+                        names.insert(column.name.to_string());
+                    } else {
+                        names.remove(column.name);
+                    }
+                    *chosen = Some(names);
+                }
+            }
+        });
+        button.on_hover_text("Which columns the table shows");
+    }
+
+    /// The rows in sight, in their order.
+    fn rows(&self, state: &State) -> Vec<&Row> {
         let wanted = self.filter.to_lowercase();
-        let mut order: Vec<&Row> = self
+        let mut rows: Vec<&Row> = self
             .parsed
             .iter()
+            .filter(|row| self.shows_hidden || !is_hidden(state, row))
             .filter(|row| {
-                row.summary.name.to_lowercase().contains(&wanted) || row.summary.recipe.to_lowercase().contains(&wanted)
+                [&row.summary.name, &row.summary.recipe, &row.notes]
+                    .iter()
+                    .any(|text| text.to_lowercase().contains(&wanted))
             })
             .collect();
-        order.sort_by(|a, b| compare(self.sort, a, b));
+        let column = COLUMNS.iter().find(|column| column.name == self.sort);
+        let cell = |row: &Row| column.map_or_else(|| row.summary.name.clone(), |column| (column.cell)(row));
+        rows.sort_by_cached_key(|row| {
+            let text = cell(row);
+            (Rank(number(&text)), text)
+        });
         if self.descending {
-            order.reverse();
+            rows.reverse();
         }
+        rows
+    }
+
+    fn table_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+        let columns = self.columns(state);
+        let rows = self.rows(state);
         let dark = ui.visuals().dark_mode;
         let mut clicked = None;
         Grid::new("runs").striped(true).spacing([16.0, 5.0]).show(ui, |ui| {
             ui.weak("curves");
-            for (column, text) in [
-                (Column::Name, "name"),
-                (Column::State, "state"),
-                (Column::Best, "best"),
-                (Column::Last, "last"),
-                (Column::Created, "begun"),
-            ] {
-                let arrow = match (self.sort == column, self.descending) {
+            let heads = columns.iter().map(|column| (column.name, column.hint));
+            for (name, hint) in std::iter::once(("name", "The folder's name")).chain(heads) {
+                let arrow = match (self.sort == name, self.descending) {
                     (true, false) => " ^",
                     (true, true) => " v",
                     _ => "",
                 };
-                let head = egui::Button::new(RichText::new(format!("{text}{arrow}")).weak()).frame(false);
-                if ui.add(head).on_hover_text("Sort by this").clicked() {
-                    clicked = Some(column);
+                let head = egui::Button::new(RichText::new(format!("{name}{arrow}")).weak()).frame(false);
+                if ui.add(head).on_hover_text(format!("{hint}. Click to sort.")).clicked() {
+                    clicked = Some(name);
                 }
-            }
-            for (name, _) in &differing {
-                ui.weak(*name);
             }
             ui.end_row();
-            for row in order {
-                let folder = &row.summary.folder;
-                let shown = state.shown.iter().find(|shown| shown.folder == *folder);
-                let mut visible = shown.is_some_and(|shown| shown.visible);
-                let check = ui.checkbox(&mut visible, "");
-                check.widget_info(|| {
-                    egui::WidgetInfo::selected(
-                        egui::Role::CheckBox,
-                        true,
-                        visible,
-                        format!("Curves of {}", row.summary.name),
-                    )
-                });
-                if check.on_hover_text("Draw its curves beside the others").changed() {
-                    commands.push(Command::ToggleRun(folder.clone()));
-                }
-                let mut name = RichText::new(&row.summary.name);
-                if let (Some(shown), false) = (shown, state.selected.as_ref() == Some(folder)) {
-                    name = name.color(theme::series(shown.colour, dark)).strong();
-                }
-                let selected = state.selected.as_ref() == Some(folder);
-                if ui
-                    .selectable_label(selected, name)
-                    .on_hover_text(folder.display().to_string())
-                    .clicked()
-                {
-                    commands.push(Command::Select(folder.clone()));
-                }
-                let text = row.summary.state.to_string();
-                match row.summary.state {
-                    RunState::Failed | RunState::Damaged => ui.colored_label(theme::error(dark), text),
-                    RunState::Interrupted | RunState::Stopped => ui.colored_label(theme::warning(dark), text),
-                    _ => ui.label(text),
-                }
-                .on_hover_text(row.summary.problem.clone().unwrap_or_default());
-                let share =
-                    |value: Option<f64>| value.map_or("–".to_string(), |value| format!("{:.1} %", 100.0 * value));
-                ui.label(share(row.best));
-                ui.label(share(row.last));
-                ui.label(
-                    row.summary
-                        .created
-                        .replace('T', " ")
-                        .chars()
-                        .take(16)
-                        .collect::<String>(),
-                );
-                for (_, field) in &differing {
-                    ui.label(row.recipe.as_ref().map_or("?".to_string(), field));
+            for row in rows {
+                name_ui(ui, state, row, commands);
+                for column in &columns {
+                    let text = (column.cell)(row);
+                    match (column.name, row.summary.state) {
+                        ("state", RunState::Failed | RunState::Damaged) => ui
+                            .colored_label(theme::error(dark), text)
+                            .on_hover_text(row.summary.problem.clone().unwrap_or_default()),
+                        ("state", RunState::Interrupted | RunState::Stopped) => {
+                            ui.colored_label(theme::warning(dark), text)
+                        }
+                        _ => ui.label(text),
+                    };
                 }
                 ui.end_row();
             }
         });
-        if let Some(column) = clicked {
-            self.descending = self.sort == column && !self.descending;
-            self.sort = column;
+        if let Some(name) = clicked {
+            // Figures and dates are asked for from the top, everything else from A.
+            self.descending = match self.sort == name {
+                true => !self.descending,
+                false => matches!(name, "best" | "last" | "begun"),
+            };
+            self.sort = name;
         }
     }
 
     /// The chosen run; gives what went wrong.
     fn chosen_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) -> Option<String> {
         let mut failed = None;
+        let mut written = false;
         let Some(row) = state
             .selected
             .as_ref()
@@ -290,17 +397,16 @@ impl Runs {
         }
         if self.notes.0 != row.summary.folder {
             let folder = row.summary.folder.clone();
-            // A run without notes has no file.
-            let text = std::fs::read_to_string(folder.join(NOTES)).unwrap_or_default();
-            self.notes = (folder, text);
+            self.notes = (folder, row.notes.clone());
         }
         ui.horizontal(|ui| {
             let name = ui.label("Notes").on_hover_text("Kept in the run's folder");
             let field = TextEdit::singleline(&mut self.notes.1).desired_width(f32::INFINITY);
-            if ui.add(field).labelled_by(name.id).lost_focus()
-                && let Err(error) = write_atomic(&self.notes.0.join(NOTES), self.notes.1.as_bytes())
-            {
-                failed = Some(error.to_string());
+            if ui.add(field).labelled_by(name.id).lost_focus() && self.notes.1 != row.notes {
+                failed = write_atomic(&self.notes.0.join(NOTES), self.notes.1.as_bytes())
+                    .err()
+                    .map(|error| error.to_string());
+                written = true;
             }
         });
         if let Some(problem) = &row.summary.problem {
@@ -339,8 +445,21 @@ impl Runs {
                 "One self-contained HTML file in the run's folder",
                 Command::Report,
             );
+            button(
+                true,
+                "Save weights…",
+                "The best checkpoint as one .safetensors file, which PyTorch reads",
+                Command::Export,
+            );
+            let hide = if is_hidden(state, row) { "Show again" } else { "Hide" };
+            let hint = "Take it out of this list; its folder stays";
+            button(true, hide, hint, Command::ToggleHidden);
             button(true, "Delete…", "Asks first", Command::Delete);
         });
+        if written {
+            // The list is read anew, with the notes.
+            self.of.clear();
+        }
         failed
     }
 }
@@ -355,13 +474,87 @@ fn robust(figures: &serde_json::Value) -> Option<f64> {
         .reduce(f64::min)
 }
 
-fn compare(column: Column, a: &Row, b: &Row) -> Ordering {
-    let share = |value: Option<f64>| value.unwrap_or(-1.0);
-    match column {
-        Column::Created => b.summary.created.cmp(&a.summary.created),
-        Column::Name => a.summary.name.cmp(&b.summary.name),
-        Column::State => a.summary.state.to_string().cmp(&b.summary.state.to_string()),
-        Column::Best => share(b.best).total_cmp(&share(a.best)),
-        Column::Last => share(b.last).total_cmp(&share(a.last)),
+fn is_hidden(state: &State, row: &Row) -> bool {
+    state.settings.hidden_runs.contains(&row.summary.folder)
+}
+
+/// Whether its curves are drawn, and its name; a click on the name makes it the run that all views look at.
+fn name_ui(ui: &mut Ui, state: &State, row: &Row, commands: &mut Vec<Command>) {
+    let folder = &row.summary.folder;
+    let dark = ui.visuals().dark_mode;
+    let shown = state.shown.iter().find(|shown| shown.folder == *folder);
+    let mut visible = shown.is_some_and(|shown| shown.visible);
+    let check = ui.checkbox(&mut visible, "");
+    check.widget_info(|| {
+        let name = format!("Curves of {}", row.summary.name);
+        egui::WidgetInfo::selected(egui::Role::CheckBox, true, visible, name)
+    });
+    if check.on_hover_text("Draw its curves beside the others").changed() {
+        commands.push(Command::ToggleRun(folder.clone()));
+    }
+    let selected = state.selected.as_ref() == Some(folder);
+    let mut name = RichText::new(&row.summary.name);
+    if let (Some(shown), false) = (shown, selected) {
+        name = name.color(theme::series(shown.colour, dark)).strong();
+    }
+    if is_hidden(state, row) {
+        name = name.italics();
+    }
+    if ui
+        .selectable_label(selected, name)
+        .on_hover_text(folder.display().to_string())
+        .clicked()
+    {
+        commands.push(Command::Select(folder.clone()));
+    }
+}
+
+/// A cell's figure: `61.2 %`, `8/255`, `0.01`; what is none stands below every figure.
+fn number(text: &str) -> f64 {
+    let text = text.trim_end_matches(" %");
+    let parsed = match text.split_once('/') {
+        Some((above, below)) => above
+            .parse::<f64>()
+            .and_then(|above| Ok(above / below.parse::<f64>()?))
+            .ok(),
+        None => text.parse().ok(),
+    };
+    parsed.unwrap_or(f64::NEG_INFINITY)
+}
+
+/// A figure that can be sorted by.
+#[derive(PartialEq)]
+struct Rank(f64);
+
+impl Eq for Rank {}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_sort_by_their_figures() {
+        let mut cells = ["61.2 %", "–", "8/255", "100.0 %", "0.1"];
+        cells.sort_by_key(|text| Rank(number(text)));
+        assert_eq!(cells, ["–", "8/255", "0.1", "61.2 %", "100.0 %"]);
+    }
+
+    #[test]
+    fn no_two_columns_share_a_name() {
+        let names: BTreeSet<&str> = COLUMNS.iter().map(|column| column.name).collect();
+        assert_eq!(names.len(), COLUMNS.len());
+        assert!(!names.contains("name"), "the name's column is always there");
     }
 }

@@ -92,6 +92,11 @@ impl View for Train {
                 ui.separator();
             }
             ui.add_enabled_ui(!state.is_training(), |ui| self.form_ui(ui, state));
+            ui.separator();
+            ui.checkbox(&mut state.settings.notifications, "Notify me on the desktop at the end")
+                .on_hover_text(
+                    "When training ends or breaks off while this window is hidden or another one is in front",
+                );
         });
     }
 }
