@@ -16,18 +16,14 @@ use super::{
     terminal::{note, percent, progress_bar, say, table},
 };
 use crate::{
-    compute,
-    data::{self, NpzValues, Split},
+    data::{self, Split},
     defences::Treatment,
     engine::{
-        TrainingData, session,
+        TrainingData, labelling, session,
         subsets::{self, Subsets},
     },
-    losses,
-    nn::Mode,
     recipe::Recipe,
     runs::{Slot, write_atomic},
-    shapes::ImageShape,
 };
 
 /// Arguments of `martlet data`.
@@ -157,39 +153,13 @@ fn label(arguments: &LabelArguments) -> Result<()> {
         ))
         .into());
     }
-    let model = loaded.model.inference();
-    let (mut labels, mut confidence) = (Vec::new(), Vec::new());
-    let positions: Vec<usize> = (0..images.len()).collect();
-    for part in positions.chunks(PREDICTED_AT_ONCE) {
-        let logits = model.forward(images.batch(part, &device).images, Mode::Eval);
-        let (strongest, class) = losses::probabilities(logits).max_dim_with_indices(1);
-        confidence.extend(compute::read(strongest)?);
-        labels.extend(compute::read_int(class)?);
-    }
-    let ImageShape {
-        channels,
-        height,
-        width,
-    } = images.shape();
-    // Channels last, as the published sets are.
-    let plane = height * width;
-    let pixels: Vec<u8> = positions
-        .iter()
-        .map(|position| images.image(*position))
-        .flat_map(|image| (0..plane).flat_map(move |i| (0..channels).map(move |c| image[c * plane + i])))
-        .collect();
+    let control = stop_on_interrupt();
+    let labelled = labelling::pseudo_label(&loaded.model, &images, &arguments.out, &device, &control)?;
+    let Some(mean) = labelled else {
+        note("stopped; nothing was written");
+        return Ok(());
+    };
     let count = images.len();
-    let classes = [loaded.model.classes() as i64];
-    data::write_npz(
-        &arguments.out,
-        &[
-            ("image", &[count, height, width, channels], NpzValues::U8(&pixels)),
-            ("label", &[count], NpzValues::I64(&labels)),
-            ("confidence", &[count], NpzValues::F32(&confidence)),
-            ("classes", &[], NpzValues::I64(&classes)),
-        ],
-    )?;
-    let mean = confidence.iter().sum::<f32>() / count as f32;
     note(format!(
         "{count} images labelled, with a mean confidence of {mean:.3}: use them as --unlabelled npz:{}",
         arguments.out.display()

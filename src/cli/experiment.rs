@@ -65,9 +65,9 @@ impl Which {
             unlabelled: self.unlabelled.as_deref(),
             seed: self.seed,
         };
-        Ok(experiment(&self.name)
+        experiment(&self.name)
             .and_then(|found| found.plan(budget, &request))
-            .map_err(wrong)?)
+            .map_err(wrong)
     }
 
     /// Where the experiment's tables and page are kept.

@@ -287,7 +287,7 @@ impl Outcome {
     }
 
     /// Whether the paper gives a figure for an attack.
-    fn is_reported(&self, place: usize) -> bool {
+    pub fn is_reported(&self, place: usize) -> bool {
         self.lines.iter().any(|line| line.cells[place].reported.is_some())
     }
 
@@ -338,7 +338,7 @@ impl Outcome {
             }
         }
         format!(
-            "Accuracy in per cent; in brackets 95 % intervals; differences in points. {} ε = {}. {}",
+            "Accuracy in per cent with 95 % intervals; differences in points. {} ε = {}. {}",
             self.plan.threat.norm,
             self.plan.threat.epsilon,
             if counts.is_empty() {

@@ -491,19 +491,59 @@ fn save_ui(ui: &mut Ui, state: &mut State, outcome: &Outcome) {
     });
 }
 
-/// Reported, measured, difference.
+/// Reported, measured, difference; the intervals on hovering, so that a whole table of the paper fits beside its rows.
 fn table_ui(ui: &mut Ui, outcome: &Outcome) {
-    let grid = outcome.grid();
-    let Some((head, rows)) = grid.split_first() else { return };
     ui.label(RichText::new("Reported and measured").strong());
-    Grid::new("table").striped(true).spacing([16.0, 3.0]).show(ui, |ui| {
-        for cell in head {
-            ui.weak(cell);
+    let reported: Vec<bool> = (0..outcome.attacks.len())
+        .map(|place| outcome.is_reported(place))
+        .collect();
+    Grid::new("table").striped(true).spacing([12.0, 3.0]).show(ui, |ui| {
+        ui.label("");
+        ui.label("");
+        for (attack, is_reported) in outcome.attacks.iter().zip(&reported) {
+            ui.label(attack);
+            if *is_reported {
+                ui.label("");
+                ui.label("");
+            }
         }
         ui.end_row();
-        for row in rows {
-            for cell in row {
-                ui.label(cell);
+        for head in ["", "checkpoint"] {
+            ui.weak(head);
+        }
+        for is_reported in &reported {
+            let heads: &[&str] = if *is_reported {
+                &["paper", "here", "differ."]
+            } else {
+                &["here"]
+            };
+            for head in heads {
+                ui.weak(*head);
+            }
+        }
+        ui.end_row();
+        let none = || "–".to_string();
+        for line in &outcome.lines {
+            ui.label(&outcome.row(line).label);
+            ui.label(line.slot.to_string());
+            for (cell, is_reported) in line.cells.iter().zip(&reported) {
+                if *is_reported {
+                    ui.label(cell.reported.map_or_else(none, |figure| format!("{figure:.2}")));
+                }
+                match cell.measured {
+                    None => ui.label(none()),
+                    Some((standing, n)) => {
+                        let interval = (100.0 * standing.interval.low, 100.0 * standing.interval.high);
+                        ui.label(format!("{:.1}", 100.0 * standing.accuracy))
+                            .on_hover_text(format!(
+                                "{} of {n} test images; 95 % interval {:.1} to {:.1}",
+                                standing.correct, interval.0, interval.1
+                            ))
+                    }
+                };
+                if *is_reported {
+                    ui.label(cell.difference().map_or_else(none, signed));
+                }
             }
             ui.end_row();
         }
