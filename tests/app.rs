@@ -182,6 +182,19 @@ fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
                 "Runs" => until(&mut window, "runs are listed", |app| {
                     app.state().runs.as_ref().is_ok_and(|runs| !runs.is_empty())
                 }),
+                "Experiments" => {
+                    let began = Instant::now();
+                    while window.query_by_label("Reported and measured").is_none()
+                        && began.elapsed() < Duration::from_secs(60)
+                    {
+                        window.step();
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    assert!(
+                        window.query_all_by_label("MART (paper)").count() > 0,
+                        "the rows are not there"
+                    );
+                }
                 "Device" => {
                     let began = Instant::now();
                     while window.query_by_label("cpu").is_none() && began.elapsed() < Duration::from_secs(60) {

@@ -55,6 +55,16 @@ pub fn open(choice: &str) -> Result<Opened> {
     Ok(found)
 }
 
+/// Gives a device's unused memory back when it goes: made by a thread that works on a device before anything that lies
+/// on it.
+pub struct Release(pub Device);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
 /// Forgets open devices, so that one that was lost is opened anew.
 pub fn forget_devices() {
     open_devices().clear();
@@ -220,6 +230,7 @@ fn work(task: Task, device: &str, control: &Control, watcher: &mut Watcher) -> R
         "opening the device; a GPU is compared with the CPU before its first use".to_string(),
     ));
     let opened = open(device)?;
+    let _release = Release(opened.device.clone());
     let identity = session::identity(&opened.device, &opened.verdict);
     watcher.tell(Message::Preparing("loading the data".to_string()));
     let (recipe, mut run, data) = match task {

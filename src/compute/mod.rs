@@ -150,6 +150,16 @@ impl Device {
         self.info.kind == DeviceClass::Cpu
     }
 
+    /// Gives memory that no tensor uses any more back to the system. A GPU's runtime keeps pools for each thread that
+    /// worked on it, also after the thread has ended: whoever ends such a thread calls this last.
+    pub fn release(&self) {
+        // A device that fails here fails at the next read too, where somebody can be told.
+        let _ = guarded(|| {
+            self.tensors.memory_cleanup();
+            Ok(())
+        });
+    }
+
     /// Waits until everything that was asked of the device is done.
     ///
     /// # Errors

@@ -326,6 +326,7 @@ impl Experiments {
             Said::Failed,
             move |_, teller| {
                 let opened = job::open(&device)?;
+                let _release = job::Release(opened.device.clone());
                 teller.tell(Said::Estimate(estimate(&plan, &opened.device)?));
                 Ok(())
             },
@@ -349,6 +350,7 @@ impl Experiments {
             Said::Failed,
             move |control, teller| {
                 let opened = job::open(&device)?;
+                let _release = job::Release(opened.device.clone());
                 let work = Conduct {
                     plan: &plan,
                     runs_dir: &runs_dir,

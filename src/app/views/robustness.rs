@@ -258,6 +258,7 @@ impl Robustness {
                 let whole = data::load(&recipe.data.source, Split::Test)?;
                 let dataset = whole.take(images.min(whole.len()));
                 let opened = job::open(&device)?;
+                let _release = job::Release(opened.device.clone());
                 let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &opened.device)?;
                 let mut shares = if curve { SHARES.to_vec() } else { vec![1.0] };
                 let parts = shares.len() as f32;
