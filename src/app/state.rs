@@ -24,7 +24,7 @@ use crate::{
     compute::Device,
     control::Control,
     data::{self, Split},
-    engine::{Adjustment, TrainingData, session},
+    engine::{Adjustment, Event, TrainingData, session},
     nn::weights,
     recipe::Recipe,
     report::{self, page::Ending},
@@ -311,7 +311,10 @@ impl State {
                 self.refresh_runs();
             }
             Message::Event(event) => {
-                training.preparing.clear();
+                // The first minibatch is still to come, and a slow device takes its time for it.
+                if !matches!(event, Event::Started(_)) {
+                    training.preparing.clear();
+                }
                 if let Some(shown) = self.shown_mut(training.folder.as_deref()) {
                     shown.take(event);
                 }
