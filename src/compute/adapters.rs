@@ -343,11 +343,23 @@ fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, Gpu), String> {
         queue: queue.clone(),
         backend,
     };
+    share_one_stream();
     let tensors = burn::tensor::Device::wgpu_options()
         .setup(setup)
         .init()
         .map_err(|error| error.to_string())?;
     Ok((tensors, Gpu::new(device, queue)))
+}
+
+/// Lets all threads share one stream of work, unless something chose otherwise before. By default each thread has its own,
+/// with memory pools and compiled kernels that stay when the thread has ended: a window that trains, attacks and evaluates
+/// on threads that come and go would fill the GPU. wgpu has one queue, so nothing is lost.
+fn share_one_stream() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, streaming::StreamPolicy};
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.streaming.policy = StreamPolicy::Single;
+    // Where it is set already, as for a second device, it stands.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 /// A device with every feature and limit that the adapter has: burn looks at the adapter to decide what it may use.

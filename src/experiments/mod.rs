@@ -1,7 +1,7 @@
 //! The paper's tables and figures as typed values: what it reports, how it is run here, and what came out.
 //!
 //! An [`Experiment`] is one line in [`EXPERIMENTS`]: its rows are what is trained, its columns the attacks on them.
-//! [`Experiment::plan`] turns it into recipes and suites within a [`Budget`], [`conduct`] carries a plan out row by row,
+//! [`Experiment::plan`] turns it into recipes and suites within a [`Budget`], [`Conduct`] carries a plan out row by row,
 //! and [`Outcome::read`] says from the runs' folders what was reported, what was measured, and what of the difference
 //! between two rows is more than chance. Nothing is remembered but the runs themselves: a row is done when its run is
 //! finished and was measured.
