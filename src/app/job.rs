@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -125,6 +125,8 @@ pub struct Job {
 #[derive(Default)]
 struct Shared {
     wants_model: AtomicBool,
+    /// The share of the time for looking, the bits of an `f64`.
+    looking_share: AtomicU64,
     model: Mutex<Option<Snapshot>>,
     adjustments: Mutex<Vec<Adjustment>>,
 }
@@ -187,6 +189,11 @@ impl Job {
     /// The newest model that training handed out.
     pub fn model(&self) -> Option<Snapshot> {
         lock(&self.shared.model).clone()
+    }
+
+    /// Sets the share of the time that training may spend on being looked at.
+    pub fn allow_looking(&self, share: f64) {
+        self.shared.looking_share.store(share.to_bits(), Ordering::Relaxed);
     }
 
     /// Changes the course of training before the next minibatch.
@@ -323,6 +330,10 @@ impl Observer for Watcher {
     fn wants_examples(&self) -> bool {
         // Where the window lags behind, pictures may be missing; events never.
         self.backlog.len() < WAITING
+    }
+
+    fn looking_share(&self) -> f64 {
+        f64::from_bits(self.shared.looking_share.load(Ordering::Relaxed))
     }
 
     fn examples(&mut self, examples: Examples) {

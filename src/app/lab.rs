@@ -8,7 +8,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
@@ -141,6 +141,8 @@ impl Trace {
 
 /// What was found for a wish.
 pub struct Finding {
+    /// When the work on it began and ended.
+    pub worked: (Instant, Instant),
     /// The image.
     pub specimen: Arc<Specimen>,
     /// The wish.
@@ -334,6 +336,15 @@ impl Lab {
         self.slot.1.notify_one();
     }
 
+    /// Whether training had its share since the last attack: newer weights are attacked no more often than so, a person's
+    /// own wishes at once.
+    pub fn is_rested(&self, share: f64) -> bool {
+        let Some((began, ended)) = self.finding.as_ref().map(|finding| finding.worked) else {
+            return true;
+        };
+        (ended - began).as_secs_f64() <= share * began.elapsed().as_secs_f64()
+    }
+
     /// Takes in what the worker found.
     pub fn drain(&mut self) {
         while let Ok(found) = self.found.try_recv() {
@@ -387,6 +398,7 @@ fn work(slot: &Slot, sender: &Sender<Result<Finding, String>>, ctx: &Context) {
 }
 
 fn find(request: &Request) -> anyhow::Result<Finding> {
+    let began = Instant::now();
     let wish = &request.wish;
     let mut attack: AttackSpec = wish.name().parse()?;
     let epsilon: Magnitude = format!("{:.6}", wish.epsilon).parse()?;
@@ -403,6 +415,7 @@ fn find(request: &Request) -> anyhow::Result<Finding> {
         .map(|subject| trace(subject, &request.specimen, &attack, &threat, wish.seed))
         .collect::<anyhow::Result<_>>()?;
     Ok(Finding {
+        worked: (began, Instant::now()),
         specimen: request.specimen.clone(),
         wish: wish.clone(),
         traces,

@@ -44,6 +44,8 @@ pub struct Settings {
     pub lessons: Progress,
     /// Whether the desktop tells how a training ended while nobody looks at the window.
     pub notifications: bool,
+    /// The share of the time that training may lose to those who look at it.
+    pub looking_share: f64,
     /// The columns of the table of runs; none shows those that differ.
     pub columns: Option<BTreeSet<String>>,
     /// Runs that the table leaves out.
@@ -69,6 +71,7 @@ impl Default for Settings {
             experiment_unlabelled: String::new(),
             lessons: Progress::default(),
             notifications: true,
+            looking_share: 0.05,
             columns: None,
             hidden_runs: BTreeSet::new(),
         }

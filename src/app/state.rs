@@ -243,6 +243,7 @@ impl State {
     pub fn drain(&mut self) {
         let mut trainings = std::mem::take(&mut self.trainings);
         for training in &mut trainings {
+            training.job.allow_looking(self.settings.looking_share);
             while let Some(message) = training.job.next() {
                 self.hear(training, message);
             }
@@ -690,6 +691,12 @@ impl State {
         let Some(training) = self.training_of(&source.folder) else {
             return;
         };
+        let has_one = self.lab.subjects[side]
+            .as_ref()
+            .is_some_and(|held| held.source == source);
+        if has_one && !self.lab.is_rested(self.settings.looking_share) {
+            return;
+        }
         training.job.want_model();
         let (Some(snapshot), Some(opened)) = (training.job.model(), &training.opened) else {
             return;

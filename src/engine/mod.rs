@@ -208,9 +208,6 @@ pub fn train(
 /// Saving takes at most this share of the time between two checkpoints of a run.
 const CHECKPOINT_SHARE: f64 = 0.02;
 
-/// Looking at natural images for an observer alone takes at most this share of the time.
-const LOOKING_SHARE: f64 = 0.03;
-
 /// What is known of a minibatch's examples, still on the device.
 struct Told {
     indices: Vec<usize>,
@@ -518,7 +515,7 @@ impl<'a> Trainer<'a> {
     /// time allows.
     fn look(&mut self, batch: &Batch) -> Option<Logits> {
         let began = Instant::now();
-        if self.looking_seconds > LOOKING_SHARE * self.started.elapsed().as_secs_f64() {
+        if self.looking_seconds > self.observer.looking_share() * self.started.elapsed().as_secs_f64() {
             return None;
         }
         let logits = self.model.forward(batch.images.clone(), Mode::Eval);

@@ -18,6 +18,12 @@ pub trait Observer {
         false
     }
 
+    /// The share of the time that training spends on this observer alone: on natural images that the defence itself does
+    /// not look at.
+    fn looking_share(&self) -> f64 {
+        0.05
+    }
+
     /// How the examples of the minibatches since the last call fared.
     fn examples(&mut self, examples: Examples) {
         let _ = examples;

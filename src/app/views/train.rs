@@ -93,6 +93,14 @@ impl View for Train {
             }
             ui.add_enabled_ui(!state.is_training(), |ui| self.form_ui(ui, state));
             ui.separator();
+            let share = &mut state.settings.looking_share;
+            let slider = egui::Slider::new(share, 0.01..=0.5)
+                .custom_formatter(|share, _| format!("{:.0} %", share * 100.0))
+                .custom_parser(|text| Some(text.trim_end_matches([' ', '%']).parse::<f64>().ok()? / 100.0))
+                .text("time for looking");
+            ui.add(slider).on_hover_text(
+                "The most of the time that live pictures may take from training: natural images looked at for the gallery alone, and attacks on newer weights. What you ask for yourself is done at once.",
+            );
             ui.checkbox(&mut state.settings.notifications, "Notify me on the desktop at the end")
                 .on_hover_text(
                     "When training ends or breaks off while this window is hidden or another one is in front",
