@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{App, Command, Settings, views};
+use super::{App, Command, Settings, series::Series, shown::Shown, views};
 use crate::{engine::Examples, random::Rng};
 
 /// How long each part takes.
 const PART: Duration = Duration::from_secs(12);
+
+/// Points of each curve of the run beside the one that trains.
+const LONG: usize = 100_000;
 
 /// What is measured, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +46,22 @@ fn thread_seconds() -> Option<f64> {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds: f64 = told.split_whitespace().next()?.parse().ok()?;
     Some(nanoseconds * 1e-9)
+}
+
+/// A run beside the one that trains, each of whose curves has so many points as a long training makes.
+fn long_run(shown: &[Shown], rng: &mut Rng) -> Option<Shown> {
+    let now = shown.first()?;
+    let mut long = Shown::read(&now.folder, 1).ok()?;
+    long.name = "a long run".to_string();
+    for name in now.curves.keys() {
+        let series = long.curves.entry(name.clone()).or_default();
+        *series = Series::default();
+        for point in 0..LONG {
+            let x = point as f64 / LONG as f64;
+            series.push(20.0 * x, f64::from(rng.uniform(0.0, 1.0)) * (1.0 - 0.8 * x));
+        }
+    }
+    Some(long)
 }
 
 /// The view of this name.
@@ -163,7 +182,7 @@ impl Bench {
         let book = app.state.shown.iter_mut().find_map(|shown| shown.book.as_mut());
         let Some(book) = book else { return false };
         if !std::mem::replace(&mut self.met, true) {
-            let mut rng = Rng::new(1);
+            let rng = &mut Rng::new(1);
             let mut logits = || {
                 let count = book.data.len() * book.data.classes();
                 Some((0..count).map(|_| 4.0 * rng.uniform(0.0, 1.0)).collect())
@@ -176,6 +195,7 @@ impl Bench {
                 natural,
                 adversarial,
             });
+            app.state.shown.extend(long_run(&app.state.shown, rng));
         }
         true
     }

@@ -330,7 +330,9 @@ impl Setting {
 /// What fits into minutes on two processor cores.
 mod quick {
     pub const TRAIN: usize = 1_600;
-    pub const EPOCHS: usize = 5;
+    /// With fewer, the methods with a regulariser have not left their start.
+    pub const EPOCHS: usize = 10;
+    pub const LEARNING_RATE: f64 = 0.06;
     pub const STEPS: usize = 5;
     pub const TEST: usize = 300;
     pub const BEYOND: usize = 60;
@@ -401,6 +403,7 @@ fn make_quick(recipe: &mut Recipe, setting: Setting) {
     recipe.attack.steps = quick::STEPS;
     recipe.attack.step_size = epsilon.divided_by(4);
     recipe.threat.epsilon = epsilon;
+    recipe.optimiser.learning_rate = quick::LEARNING_RATE;
     recipe.schedule = Schedule::Cosine;
     // A natural epoch first: from a cold start most of the minutes would go into leaving it.
     recipe.warm_up.natural_epochs = 1;
