@@ -696,6 +696,7 @@ impl<'a> Trainer<'a> {
             self.control,
             &mut pass_on,
         );
+        self.device.release();
         self.evaluating_seconds += began.elapsed().as_secs_f64();
         match evaluation {
             Ok(evaluation) => Ok(Some(evaluation.accuracy.0.into_iter().collect())),
