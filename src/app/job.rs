@@ -68,6 +68,7 @@ impl Drop for Release {
 /// Forgets open devices, so that one that was lost is opened anew.
 pub fn forget_devices() {
     open_devices().clear();
+    compute::forget_lost();
 }
 
 fn open_devices() -> MutexGuard<'static, HashMap<String, Opened>> {
@@ -166,6 +167,10 @@ impl Job {
                     panic_text(panic.as_ref())
                 )),
             };
+            if error.is_some() {
+                // Whatever it was: a device that does not answer any more must not be found again.
+                forget_devices();
+            }
             watcher.finish(error);
         })?;
         Ok(Self {
@@ -274,12 +279,7 @@ fn work(task: Task, device: &str, control: &Control, watcher: &mut Watcher) -> R
             });
             Ok(())
         }
-        Err(error) => {
-            if matches!(error, crate::engine::TrainError::Device(_)) {
-                forget_devices();
-            }
-            Err(anyhow!(error))
-        }
+        Err(error) => Err(anyhow!(error)),
     }
 }
 

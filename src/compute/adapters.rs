@@ -297,6 +297,15 @@ pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<Arc<Gpu>> {
         .map(|opened| opened.gpu.clone())
 }
 
+/// Lets go of devices that do not answer any more, so that [`open`] sets them up anew.
+pub fn forget_lost() {
+    // Asked without the lock: an answer may take as long as the work that is queued.
+    let all: Vec<Device> = opened().iter().map(|opened| opened.device.clone()).collect();
+    for lost in all.iter().filter(|device| device.sync().is_err()) {
+        opened().retain(|opened| opened.device.tensors != *lost.tensors());
+    }
+}
+
 fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
     let mut opened = opened();
     if let Some(open) = opened

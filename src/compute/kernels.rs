@@ -102,7 +102,6 @@ impl Gpu {
     }
 
     /// Loses the device, as a driver reset does.
-    #[cfg(test)]
     pub(super) fn lose(&self) {
         self.device.destroy();
     }

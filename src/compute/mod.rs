@@ -23,7 +23,7 @@ pub mod kernels;
 pub mod reference;
 pub mod self_check;
 
-pub use adapters::{devices, open};
+pub use adapters::{devices, forget_lost, open};
 pub use convolution::convolve;
 
 /// What kind of thing computes.
@@ -107,8 +107,8 @@ pub enum DeviceError {
     },
     /// The device was there and then failed.
     #[error(
-        "the device failed: {0}; the run's last checkpoint is kept: resume it, on another device with --device if \
-         this one is gone"
+        "the device failed: {0}; the run's last checkpoint is kept: resume it, on another device if this one is \
+         gone"
     )]
     Failed(String),
 }
@@ -164,6 +164,14 @@ impl Device {
             // glibc has a heap for every few threads, and keeps what they freed: a software GPU's compiler leaves
             // hundreds of MiB there.
             libc::malloc_trim(0);
+        }
+    }
+
+    /// Loses a GPU as a driver's reset does, for tests of what happens then.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        if let Some(gpu) = adapters::gpu_of(&self.tensors) {
+            gpu.lose();
         }
     }
 
