@@ -26,6 +26,8 @@ pub struct Bench {
     part: Part,
     began: Instant,
     steps: usize,
+    /// Whether no frame of this part was drawn yet.
+    first: bool,
     frames: usize,
     idle: Vec<f32>,
     training: Vec<f32>,
@@ -83,6 +85,7 @@ impl Bench {
             part: Part::Idle,
             began: Instant::now(),
             steps: 0,
+            first: true,
             frames: 0,
             idle: Vec::new(),
             training: Vec::new(),
@@ -143,10 +146,13 @@ impl Bench {
             Part::Starting if steps >= 5 && self.has_met_all(app) => self.begin(Part::Training, steps),
             Part::Starting => app.state.ctx.request_repaint_after(Duration::from_millis(50)),
             Part::Training => {
-                self.training.extend(seconds);
                 let now = thread_seconds();
-                if let (Some(before), Some(now)) = (self.clock, now) {
-                    self.busy.push((now - before) as f32);
+                // The first frame has the making up of records and of the long run in it.
+                if !std::mem::take(&mut self.first) {
+                    self.training.extend(seconds);
+                    if let (Some(before), Some(now)) = (self.clock, now) {
+                        self.busy.push((now - before) as f32);
+                    }
                 }
                 self.clock = now;
                 self.look_around(app);
@@ -233,6 +239,7 @@ impl Bench {
 
     fn begin(&mut self, part: Part, steps: usize) {
         (self.part, self.began, self.steps) = (part, Instant::now(), steps);
+        self.first = true;
     }
 
     fn pace(&self, steps: usize) -> f64 {
