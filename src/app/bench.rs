@@ -54,6 +54,8 @@ fn thread_seconds() -> Option<f64> {
 fn long_run(shown: &[Shown], rng: &mut Rng) -> Option<Shown> {
     let now = shown.first()?;
     let mut long = Shown::read(&now.folder, 1).ok()?;
+    // A folder of its own: averages are kept by folder.
+    long.folder = now.folder.with_file_name("long");
     long.name = "a long run".to_string();
     for name in now.curves.keys() {
         let series = long.curves.entry(name.clone()).or_default();
