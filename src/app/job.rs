@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 
 use crate::{
     compute::{
@@ -42,13 +42,15 @@ pub struct Opened {
     pub verdict: Verdict,
 }
 
-/// Opens a device, once for each choice; takes long the first time that a GPU is used.
+/// Opens a device and checks it, once for each choice; takes long the first time that a GPU is used.
 pub fn open(choice: &str) -> Result<Opened> {
     let mut opened = open_devices();
-    if let Some(found) = opened.get(choice) {
+    let device = compute::open(choice)?;
+    if let Some(found) = opened.get(choice)
+        && found.device.tensors() == device.tensors()
+    {
         return Ok(found.clone());
     }
-    let device = compute::open(choice)?;
     let verdict = self_check::cached_or_check(&device)?;
     let found = Opened { device, verdict };
     opened.insert(choice.to_string(), found.clone());
@@ -63,12 +65,6 @@ impl Drop for Release {
     fn drop(&mut self) {
         self.0.release();
     }
-}
-
-/// Forgets open devices, so that one that was lost is opened anew.
-pub fn forget_devices() {
-    open_devices().clear();
-    compute::forget_lost();
 }
 
 fn open_devices() -> MutexGuard<'static, HashMap<String, Opened>> {
@@ -167,10 +163,6 @@ impl Job {
                     panic_text(panic.as_ref())
                 )),
             };
-            if error.is_some() {
-                // Whatever it was: a device that does not answer any more must not be found again.
-                forget_devices();
-            }
             watcher.finish(error);
         })?;
         Ok(Self {
@@ -270,17 +262,12 @@ fn work(task: Task, device: &str, control: &Control, watcher: &mut Watcher) -> R
         data: data.clone(),
         opened: opened.clone(),
     })));
-    let trained = session::run(&recipe, &data, &mut run, &opened.device, identity, control, watcher);
-    match trained {
-        Ok(model) => {
-            *lock(&watcher.shared.model) = Some(Snapshot {
-                model: Arc::new(model),
-                total_steps: usize::MAX,
-            });
-            Ok(())
-        }
-        Err(error) => Err(anyhow!(error)),
-    }
+    let model = session::run(&recipe, &data, &mut run, &opened.device, identity, control, watcher)?;
+    *lock(&watcher.shared.model) = Some(Snapshot {
+        model: Arc::new(model),
+        total_steps: usize::MAX,
+    });
+    Ok(())
 }
 
 /// The trainer's side of the channel.

@@ -297,22 +297,23 @@ pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<Arc<Gpu>> {
         .map(|opened| opened.gpu.clone())
 }
 
-/// Lets go of devices that do not answer any more, so that [`open`] sets them up anew.
-pub fn forget_lost() {
-    // Asked without the lock: an answer may take as long as the work that is queued.
-    let all: Vec<Device> = opened().iter().map(|opened| opened.device.clone()).collect();
-    for lost in all.iter().filter(|device| device.sync().is_err()) {
-        opened().retain(|opened| opened.device.tensors != *lost.tensors());
-    }
-}
-
+/// The device of an adapter; one that was lost meanwhile is set up anew.
 fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
+    let find = |opened: &[Opened]| {
+        let mut devices = opened.iter().map(|open| &open.device);
+        devices
+            .find(|device| device.info.selector == listed.info.selector)
+            .cloned()
+    };
+    // Asked without the lock, which kernels take too: an answer may take as long as the work that is queued.
+    let known = find(&opened());
+    let is_lost = known.as_ref().is_some_and(|device| device.sync().is_err());
     let mut opened = opened();
-    if let Some(open) = opened
-        .iter()
-        .find(|open| open.device.info.selector == listed.info.selector)
-    {
-        return Ok(open.device.clone());
+    if let Some(lost) = known.filter(|_| is_lost) {
+        opened.retain(|open| open.device.tensors != lost.tensors);
+    }
+    if let Some(device) = find(&opened) {
+        return Ok(device);
     }
     let (tensors, gpu) = guarded(|| set_up(listed).map_err(DeviceError::Failed)).map_err(|error| {
         let reason = match error {

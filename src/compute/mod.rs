@@ -23,7 +23,7 @@ pub mod kernels;
 pub mod reference;
 pub mod self_check;
 
-pub use adapters::{devices, forget_lost, open};
+pub use adapters::{devices, open};
 pub use convolution::convolve;
 
 /// What kind of thing computes.
