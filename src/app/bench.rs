@@ -26,8 +26,6 @@ pub struct Bench {
     part: Part,
     began: Instant,
     steps: usize,
-    /// Whether no frame of this part was drawn yet.
-    first: bool,
     frames: usize,
     idle: Vec<f32>,
     training: Vec<f32>,
@@ -87,7 +85,6 @@ impl Bench {
             part: Part::Idle,
             began: Instant::now(),
             steps: 0,
-            first: true,
             frames: 0,
             idle: Vec::new(),
             training: Vec::new(),
@@ -148,13 +145,10 @@ impl Bench {
             Part::Starting if steps >= 5 && self.has_met_all(app) => self.begin(Part::Training, steps),
             Part::Starting => app.state.ctx.request_repaint_after(Duration::from_millis(50)),
             Part::Training => {
+                self.training.extend(seconds);
                 let now = thread_seconds();
-                // The first frame has the making up of records and of the long run in it.
-                if !std::mem::take(&mut self.first) {
-                    self.training.extend(seconds);
-                    if let (Some(before), Some(now)) = (self.clock, now) {
-                        self.busy.push((now - before) as f32);
-                    }
+                if let (Some(before), Some(now)) = (self.clock, now) {
+                    self.busy.push((now - before) as f32);
                 }
                 self.clock = now;
                 self.look_around(app);
@@ -187,25 +181,28 @@ impl Bench {
 
     /// Whether every example has a record; they are made up, as a whole epoch takes too long to wait for.
     fn has_met_all(&mut self, app: &mut App) -> bool {
+        if self.met {
+            return true;
+        }
         let book = app.state.shown.iter_mut().find_map(|shown| shown.book.as_mut());
         let Some(book) = book else { return false };
-        if !std::mem::replace(&mut self.met, true) {
-            let rng = &mut Rng::new(1);
-            let mut logits = || {
-                let count = book.data.len() * book.data.classes();
-                Some((0..count).map(|_| 4.0 * rng.uniform(0.0, 1.0)).collect())
-            };
-            let (natural, adversarial) = (logits(), logits());
-            let indices = (0..book.data.len()).map(|position| book.data.index(position));
-            book.take(&Examples {
-                epoch: 1,
-                indices: indices.collect(),
-                natural,
-                adversarial,
-            });
-            app.state.shown.extend(long_run(&app.state.shown, rng));
-        }
-        true
+        let rng = &mut Rng::new(1);
+        let mut logits = || {
+            let count = book.data.len() * book.data.classes();
+            Some((0..count).map(|_| 4.0 * rng.uniform(0.0, 1.0)).collect())
+        };
+        let (natural, adversarial) = (logits(), logits());
+        let indices = (0..book.data.len()).map(|position| book.data.index(position));
+        book.take(&Examples {
+            epoch: 1,
+            indices: indices.collect(),
+            natural,
+            adversarial,
+        });
+        app.state.shown.extend(long_run(&app.state.shown, rng));
+        self.met = true;
+        // The frame in which they were made up is not one to measure.
+        false
     }
 
     /// Shows the views in turn, as a person who looks around; draws at most 30 frames a second.
@@ -241,7 +238,6 @@ impl Bench {
 
     fn begin(&mut self, part: Part, steps: usize) {
         (self.part, self.began, self.steps) = (part, Instant::now(), steps);
-        self.first = true;
     }
 
     fn pace(&self, steps: usize) -> f64 {

@@ -6,7 +6,7 @@ use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
 
 use super::lessons::Progress;
-use crate::{defences::DefenceSpec, experiments::Budget, recipe::Recipe};
+use crate::{defences::DefenceSpec, engine::LOOKING_SHARE, experiments::Budget, recipe::Recipe};
 
 /// What a person chose, kept when the window closes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Default for Settings {
             experiment_unlabelled: String::new(),
             lessons: Progress::default(),
             notifications: true,
-            looking_share: 0.05,
+            looking_share: LOOKING_SHARE,
             columns: None,
             hidden_runs: BTreeSet::new(),
         }

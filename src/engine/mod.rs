@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub use event::{Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport};
-pub use observer::{Adjustment, Examples, Observer};
+pub use observer::{Adjustment, Examples, LOOKING_SHARE, Observer};
 pub use sgd::Sgd;
 
 use progress::{Progress, Rest};

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::Event;
 use crate::nn::Model;
 
+/// The share of the time that looking at training takes where nobody chose another.
+pub const LOOKING_SHARE: f64 = 0.05;
+
 /// Looks at training while it runs. Every closure over events is one.
 ///
 /// All but [`Observer::event`] cost nothing where they are not asked for. They are called on the training thread between
@@ -21,7 +24,7 @@ pub trait Observer {
     /// The share of the time that training spends on this observer alone: on natural images that the defence itself does
     /// not look at.
     fn looking_share(&self) -> f64 {
-        0.05
+        LOOKING_SHARE
     }
 
     /// How the examples of the minibatches since the last call fared.
