@@ -8,10 +8,15 @@ use std::{
 };
 
 use egui_kittest::{
-    Harness, SnapshotOptions, SnapshotResults,
+    SnapshotOptions, SnapshotResults,
     kittest::{NodeT, Queryable},
 };
-use martlet::app::{App, Command, Settings};
+use martlet::app::{App, Command};
+
+#[path = "support/window.rs"]
+mod windows;
+
+use windows::{Window, app, settings, wait, window};
 
 const VIEWS: [&str; 9] = [
     "Train",
@@ -26,65 +31,12 @@ const VIEWS: [&str; 9] = [
     "Device",
 ];
 
-type Window = Harness<'static, Option<App>>;
-
-/// What trains within seconds on a slow processor.
-fn settings(runs_dir: &Path) -> Settings {
-    let mut settings = Settings {
-        runs_dir: runs_dir.to_path_buf(),
-        device: "cpu".to_string(),
-        smoothing: 0.0,
-        ..Settings::default()
-    };
-    let recipe = &mut settings.recipe;
-    recipe.epochs = 2;
-    recipe.batch_size = 16;
-    recipe.data.limit_train = Some(48);
-    recipe.data.held_out = 32;
-    recipe.attack.steps = 2;
-    recipe.warm_up.natural_epochs = 0;
-    recipe.evaluation.attacks = vec!["natural".into(), "fgsm".into()];
-    recipe.evaluation.limit = Some(16);
-    settings
-}
-
-fn window(settings: Settings, theme: egui::Theme) -> Window {
-    let mut settings = settings;
-    settings.theme = theme.into();
-    Harness::builder()
-        .with_size([1280.0, 800.0])
-        .with_theme(theme)
-        .with_max_steps(8)
-        .wgpu()
-        .build_ui_state(
-            move |ui, app: &mut Option<App>| {
-                let app = app.get_or_insert_with(|| App::new(ui.ctx(), settings.clone(), None));
-                app.drain();
-                app.window_ui(ui);
-            },
-            None,
-        )
-}
-
-fn app(window: &mut Window) -> &mut App {
-    window.state_mut().as_mut().expect("the first frame is drawn")
-}
-
-/// Draws frames until something holds; the engine works on threads of its own.
+/// Draws frames until something holds of the program.
+#[track_caller]
 fn until(window: &mut Window, what: &str, holds: impl Fn(&App) -> bool) {
-    let began = Instant::now();
-    loop {
-        window.step();
-        if window.state().as_ref().is_some_and(&holds) {
-            window.step();
-            return;
-        }
-        assert!(
-            began.elapsed() < Duration::from_secs(900),
-            "waited in vain until {what}"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let limit = Duration::from_secs(900);
+    let held = wait(window, limit, |window| window.state().as_ref().is_some_and(&holds));
+    assert!(held, "waited in vain until {what}");
 }
 
 fn trained(app: &App) -> bool {
@@ -183,24 +135,18 @@ fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
                     app.state().runs.as_ref().is_ok_and(|runs| !runs.is_empty())
                 }),
                 "Experiments" => {
-                    let began = Instant::now();
-                    while window.query_by_label("Reported and measured").is_none()
-                        && began.elapsed() < Duration::from_secs(60)
-                    {
-                        window.step();
-                        std::thread::sleep(Duration::from_millis(50));
-                    }
+                    wait(&mut window, Duration::from_secs(60), |window| {
+                        window.query_by_label("Reported and measured").is_some()
+                    });
                     assert!(
                         window.query_all_by_label("MART (paper)").count() > 0,
                         "the rows are not there"
                     );
                 }
                 "Device" => {
-                    let began = Instant::now();
-                    while window.query_by_label("cpu").is_none() && began.elapsed() < Duration::from_secs(60) {
-                        window.step();
-                        std::thread::sleep(Duration::from_millis(50));
-                    }
+                    wait(&mut window, Duration::from_secs(60), |window| {
+                        window.query_by_label("cpu").is_some()
+                    });
                 }
                 _ => {}
             }
@@ -295,12 +241,10 @@ fn a_device_that_does_not_open_leaves_the_window_alive() {
     window.step();
     window.get_by_label("Start").click();
     window.step();
-    let began = Instant::now();
-    while window.query_by_label_contains("no device answers").is_none() {
-        assert!(began.elapsed() < Duration::from_secs(60), "the failure is not told");
-        window.step();
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let told = wait(&mut window, Duration::from_secs(60), |window| {
+        window.query_by_label_contains("no device answers").is_some()
+    });
+    assert!(told, "the failure is not told");
     assert!(
         window
             .get_by_label("Start")
@@ -325,12 +269,10 @@ fn attacking_a_run_gives_its_suite_and_a_window_opened_later_still_shows_it() {
     first.run_steps(3);
     first.get_by_label("Attack this run").click();
     let shows = |window: &mut Window| {
-        let began = Instant::now();
-        while window.query_by_label_contains("N = 10 test images").is_none() {
-            assert!(began.elapsed() < Duration::from_secs(120), "the suite is not shown");
-            window.step();
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let shown = wait(window, Duration::from_secs(120), |window| {
+            window.query_by_label_contains("N = 10 test images").is_some()
+        });
+        assert!(shown, "the suite is not shown");
     };
     shows(&mut first);
     let mut second = window(settings, egui::Theme::Dark);

@@ -1,77 +1,51 @@
 //! A GPU that is lost while it trains. A file of its own: no other test of its process may need that GPU.
 #![cfg(feature = "app")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use egui_kittest::{Harness, kittest::Queryable};
+use egui_kittest::kittest::Queryable;
 use martlet::{
-    app::{App, Command, Settings},
+    app::{App, Command},
     compute,
 };
 
 mod support;
+#[path = "support/window.rs"]
+mod windows;
 
-type Window = Harness<'static, Option<App>>;
+use windows::{app, settings, wait, window};
 
-fn app(window: &mut Window) -> &mut App {
-    window.state_mut().as_mut().expect("the first frame is drawn")
-}
+/// How long anything may take on a software GPU.
+const LIMIT: Duration = Duration::from_secs(600);
 
-fn until(window: &mut Window, what: &str, holds: impl Fn(&Window) -> bool) {
-    let began = Instant::now();
-    while !holds(window) {
-        assert!(
-            began.elapsed() < Duration::from_secs(600),
-            "waited in vain until {what}"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-        window.step();
-    }
+fn steps(app: Option<&App>) -> usize {
+    let last = app.and_then(|app| app.state().shown.first()?.last.as_ref());
+    last.map_or(0, |step| step.total_steps)
 }
 
 #[test]
 fn the_window_lives_on_says_so_and_resumes_on_another_device() {
     let Some(device) = support::vulkan() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = Settings {
-        runs_dir: folder.path().to_path_buf(),
-        device: device.info().selector.clone(),
-        ..Settings::default()
-    };
+    let mut settings = settings(folder.path());
+    settings.device = device.info().selector.clone();
     let recipe = &mut settings.recipe;
-    recipe.epochs = 2;
-    recipe.batch_size = 16;
     recipe.data.limit_train = Some(64);
     recipe.data.held_out = 16;
     recipe.attack.steps = 1;
-    recipe.warm_up.natural_epochs = 0;
     recipe.evaluation.attacks = vec!["natural".into()];
-    let mut window: Window = Harness::builder()
-        .with_size([1280.0, 800.0])
-        .with_max_steps(8)
-        .build_ui_state(
-            move |ui, app: &mut Option<App>| {
-                let app = app.get_or_insert_with(|| App::new(ui.ctx(), settings.clone(), None));
-                app.drain();
-                app.window_ui(ui);
-            },
-            None,
-        );
+    let mut window = window(settings, egui::Theme::Dark);
     window.step();
     app(&mut window).apply(Command::Start);
-    let steps = |window: &Window| {
-        let shown = window.state().as_ref().and_then(|app| app.state().shown.first());
-        shown
-            .and_then(|shown| shown.last.as_ref())
-            .map_or(0, |step| step.total_steps)
-    };
-    until(&mut window, "a minibatch is done", |window| steps(window) >= 1);
+    let trains = wait(&mut window, LIMIT, |window| steps(window.state().as_ref()) >= 1);
+    assert!(trains, "no minibatch is done");
     device.lose();
-    until(&mut window, "the loss is told with a way out", |window| {
+    let told = wait(&mut window, LIMIT, |window| {
         window
             .query_by_label_contains("Resume from the last checkpoint")
             .is_some()
     });
+    assert!(told, "the loss is not told with a way out");
     // The text is in several lines, each a node of its own.
     let told = format!("{:?}", window.root());
     assert!(told.contains("checkpoint is kept"), "{told}");
@@ -86,8 +60,9 @@ fn the_window_lives_on_says_so_and_resumes_on_another_device() {
     window.get_by_label("cpu").click();
     window.step();
     window.get_by_label_contains("Resume from the last checkpoint").click();
-    until(&mut window, "the resumed run is over", |window| {
-        let app = window.state().as_ref().expect("drawn");
-        steps(window) == 8 && !app.state().is_training()
+    let over = wait(&mut window, LIMIT, |window| {
+        let app = window.state().as_ref();
+        steps(app) == 8 && !app.is_some_and(|app| app.state().is_training())
     });
+    assert!(over, "the resumed run does not end");
 }
