@@ -506,6 +506,28 @@ fn figures_that_do_not_fit_together_stand_apart() {
 }
 
 #[test]
+fn the_same_images_are_compared_in_pairs() {
+    let (one, other) = (
+        evaluation(&[("natural", 36), ("pgd-20", 20)]),
+        evaluation(&[("natural", 38), ("pgd-20", 26)]),
+    );
+    let found = |other: &Evaluation| compare::Difference::under("pgd-20", &one, other).unwrap();
+    let paired = found(&other);
+    assert!(paired.paired && (paired.value - 0.15).abs() < 1e-9);
+    // What held in the first holds in the second too, which only the pairs tell.
+    assert!(paired.is_clear());
+    let worst = compare::Difference::under("worst-case", &one, &other).unwrap();
+    assert_eq!(worst.interval, paired.interval);
+    let mut unkept = other.clone();
+    unkept.examples.clear();
+    assert!(!found(&unkept).paired && !found(&unkept).is_clear());
+    let mut others = other.clone();
+    others.examples[0].index = 77;
+    assert!(!found(&others).paired);
+    assert!(compare::Difference::under("square", &one, &other).is_none());
+}
+
+#[test]
 fn the_verdict_follows_the_figures_whichever_way_they_fall() {
     let weak = evaluation(&[("natural", 36), ("pgd-20", 8)]);
     let strong = evaluation(&[("natural", 35), ("pgd-20", 30)]);

@@ -172,7 +172,8 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
             "evaluation-{}-{}.json",
             arguments.model.split, arguments.model.checkpoint
         ));
-        write_atomic(&file, json.as_bytes())?;
+        // With each image's fate, so that two runs can be compared image by image.
+        write_atomic(&file, evaluation.to_json(true)?.as_bytes())?;
         note(format!("kept in {}", file.display()));
     }
     match &arguments.json {

@@ -274,18 +274,22 @@ impl Evaluation {
         }
     }
 
-    /// The whole result as indented JSON; each example's fate only `with_examples`.
+    /// The whole result as indented JSON; each example's fate, a line for each, only `with_examples`.
     ///
     /// # Errors
     /// None that this type can cause; the writer's signature has one.
     pub fn to_json(&self, with_examples: bool) -> Result<String, serde_json::Error> {
-        if with_examples || self.examples.is_empty() {
-            return serde_json::to_string_pretty(self);
-        }
         let short = Self {
             examples: Vec::new(),
             ..self.clone()
         };
-        serde_json::to_string_pretty(&short)
+        let mut json = serde_json::to_string_pretty(&short)?;
+        if with_examples && !self.examples.is_empty() {
+            let lines = self.examples.iter().map(serde_json::to_string);
+            let lines = lines.collect::<Result<Vec<_>, _>>()?.join(",\n    ");
+            json.truncate(json.strip_suffix("\n}").map_or(json.len(), str::len));
+            json += &format!(",\n  \"examples\": [\n    {lines}\n  ]\n}}");
+        }
+        Ok(json)
     }
 }

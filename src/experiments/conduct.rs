@@ -237,7 +237,7 @@ impl Conduct<'_> {
             tell(Progress::Row { row, stage });
             let evaluation = self.evaluate(row, run, &test, measure, tell)?;
             let json = evaluation
-                .to_json(false)
+                .to_json(true)
                 .map_err(|error| self.io(&file, std::io::Error::other(error)))?;
             write_atomic(&file, json.as_bytes())?;
             let _ = std::fs::remove_file(partial(&file));

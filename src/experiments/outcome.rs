@@ -138,8 +138,9 @@ impl fmt::Display for Comparison {
                 let interval = (signed(difference.interval.low), signed(difference.interval.high));
                 write!(
                     f,
-                    "{first} minus {second} is {} points, 95 % interval {} to {}: ",
+                    "{first} minus {second} is {} points, 95 % interval {}{} to {}: ",
                     signed(difference.value),
+                    if difference.paired { "of the paired images " } else { "" },
                     interval.0,
                     interval.1
                 )?;
@@ -186,7 +187,10 @@ impl Outcome {
             {
                 let cell = |attack: &String| Cell {
                     reported: reported(&planned.row, attack, slot),
-                    measured: report.as_ref().and_then(|report| measured(plan, report, attack, slot)),
+                    measured: report
+                        .as_ref()
+                        .and_then(|report| evaluation(plan, report, attack, slot))
+                        .and_then(|found| Some((found.attack(attack)?.standing, found.n))),
                 };
                 let cells = outcome.attacks.iter().map(cell).collect();
                 outcome.lines.push(Line { row, slot, cells });
@@ -248,6 +252,11 @@ impl Outcome {
             .find(|line| line.slot == slot && self.row(line).id == id)
     }
 
+    /// The evaluation that a line's figure under an attack is of.
+    fn evaluation_of(&self, line: &Line, attack: &str) -> Option<&Evaluation> {
+        evaluation(&self.plan, self.runs[line.row].as_ref()?, attack, line.slot)
+    }
+
     /// The row that a line is of.
     pub fn row(&self, line: &Line) -> &Row {
         &self.plan.rows[line.row].row
@@ -269,10 +278,8 @@ impl Outcome {
                     continue;
                 };
                 let (cell, other) = (a.cells[place], b.cells[place]);
-                let measured = cell
-                    .measured
-                    .zip(other.measured)
-                    .map(|((first, _), (second, _))| Difference::between(attack, second, first));
+                let measured = self.evaluation_of(a, attack).zip(self.evaluation_of(b, attack));
+                let measured = measured.and_then(|(first, second)| Difference::under(attack, second, first));
                 found.push(Comparison {
                     first: self.row(a).label.clone(),
                     second: self.row(b).label.clone(),
@@ -440,14 +447,13 @@ fn reported(row: &Row, attack: &str, slot: Slot) -> Option<f64> {
     found.map(|own| own.accuracy)
 }
 
-fn measured(plan: &Plan, report: &RunReport, attack: &str, slot: Slot) -> Option<(Standing, usize)> {
-    plan.measures
-        .iter()
-        .filter(|measure| measure.slot == slot)
-        .find_map(|measure| {
-            let (_, evaluation) = report.evaluations.iter().find(|(name, _)| *name == measure.name)?;
-            Some((evaluation.attack(attack)?.standing, evaluation.n))
-        })
+/// The evaluation of a checkpoint that an attack's figure is of.
+fn evaluation<'a>(plan: &Plan, report: &'a RunReport, attack: &str, slot: Slot) -> Option<&'a Evaluation> {
+    let measures = plan.measures.iter().filter(|measure| measure.slot == slot);
+    measures
+        .filter_map(|measure| report.evaluations.iter().find(|(name, _)| *name == measure.name))
+        .map(|(_, evaluation)| evaluation)
+        .find(|evaluation| evaluation.attack(attack).is_some())
 }
 
 /// A CSV field, in quotation marks where it needs them.

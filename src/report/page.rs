@@ -478,10 +478,11 @@ fn evaluation_table(group: &[(usize, &RunReport, &Evaluation)]) -> String {
         first.norm,
         first.epsilon,
         first.seed,
-        if pair.is_empty() {
-            ""
-        } else {
-            "; difference in percentage points, its interval by Newcombe"
+        match pair.first() {
+            None => "",
+            Some(difference) if difference.paired =>
+                "; difference in percentage points, its interval of pairs (the same image in both) by Newcombe",
+            Some(_) => "; difference in percentage points, its interval by Newcombe",
         },
         data.note.as_ref().map(|note| format!(" · {note}")).unwrap_or_default()
     );

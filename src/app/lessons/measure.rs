@@ -267,7 +267,7 @@ fn difference(first: (&str, &Evaluation), second: (&str, &Evaluation), attacks: 
         return vec![format!("{} and {} cannot be compared: {why}.", first.0, second.0)];
     }
     let told = attacks.iter().filter_map(|attack| {
-        let difference = compare::Difference::between(attack, *of(first.1, attack)?, *of(second.1, attack)?);
+        let difference = compare::Difference::under(attack, first.1, second.1)?;
         let verdict = if difference.is_clear() {
             "The interval leaves out 0: more than the chance of which images were tried."
         } else {

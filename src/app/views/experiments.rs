@@ -585,7 +585,11 @@ fn comparisons_ui(ui: &mut Ui, outcome: &Outcome) {
                             "{} to {}",
                             signed(difference.interval.low),
                             signed(difference.interval.high)
-                        ));
+                        ))
+                        .on_hover_text(match difference.paired {
+                            true => "Of pairs: the same images, each with its fate in both rows",
+                            false => "As if of different images: one of the two did not keep each image's fate",
+                        });
                     }
                     None => {
                         ui.label("–");
