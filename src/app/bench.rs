@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use egui::ViewportCommand;
+
 use super::{App, Command, Settings, series::Series, shown::Shown, views};
 use crate::{engine::Examples, random::Rng};
 
 /// How long each part takes.
 const PART: Duration = Duration::from_secs(12);
+
+/// How often the parts in which training runs come in turn: a machine's pace drifts, their ratio less.
+const ROUNDS: usize = 3;
 
 /// Points of each curve of the run beside the one that trains.
 const LONG: usize = 100_000;
@@ -16,20 +21,33 @@ const LONG: usize = 100_000;
 enum Part {
     Idle,
     Starting,
-    Training,
+    /// Training, and somebody looks around.
+    InUse,
+    /// Training, with curves or the view that was chosen in sight, and nobody touches anything.
+    LeftAlone,
+    /// Training with the window hidden.
     Hidden,
     Over,
+}
+
+/// Minibatches a second in each round.
+#[derive(Default)]
+struct Paces {
+    in_use: Vec<f64>,
+    left_alone: Vec<f64>,
+    hidden: Vec<f64>,
 }
 
 /// A measurement under way in a window.
 pub struct Bench {
     part: Part,
     began: Instant,
-    steps: usize,
+    /// Minibatches done and seconds trained when the part began.
+    trained: (usize, f64),
     frames: usize,
     idle: Vec<f32>,
     training: Vec<f32>,
-    with_window: f64,
+    paces: Paces,
     /// Whether every example was given a record.
     met: bool,
     /// The processor's time of this thread at the frame before, and what each frame took of it, in seconds.
@@ -84,11 +102,11 @@ impl Bench {
         Self {
             part: Part::Idle,
             began: Instant::now(),
-            steps: 0,
+            trained: (0, 0.0),
             frames: 0,
             idle: Vec::new(),
             training: Vec::new(),
-            with_window: 0.0,
+            paces: Paces::default(),
             met: false,
             clock: None,
             busy: Vec::new(),
@@ -125,11 +143,9 @@ impl Bench {
 
     fn advance(&mut self, app: &mut App, seconds: Option<f32>) {
         self.frames += 1;
-        let steps = app
-            .state
-            .current()
-            .and_then(|shown| shown.last.as_ref())
-            .map_or(0, |step| step.total_steps);
+        let last = app.state.current().and_then(|shown| shown.last.as_ref());
+        // The trainer's own clock, at its last minibatch: a frame comes at any moment between two.
+        let trained = last.map_or((0, 0.0), |step| (step.total_steps, step.clock.seconds));
         let over = self.began.elapsed() >= PART;
         let part = self.part;
         match part {
@@ -138,13 +154,13 @@ impl Bench {
                 self.look_around(app);
                 if over {
                     app.apply(Command::Start);
-                    self.begin(Part::Starting, steps);
+                    self.begin(Part::Starting, trained);
                 }
             }
             // The first minibatches compile and warm up.
-            Part::Starting if steps >= 5 && self.has_met_all(app) => self.begin(Part::Training, steps),
+            Part::Starting if trained.0 >= 5 && self.has_met_all(app) => self.begin(Part::InUse, trained),
             Part::Starting => app.state.ctx.request_repaint_after(Duration::from_millis(50)),
-            Part::Training => {
+            Part::InUse => {
                 self.training.extend(seconds);
                 let now = thread_seconds();
                 if let (Some(before), Some(now)) = (self.clock, now) {
@@ -153,25 +169,36 @@ impl Bench {
                 self.clock = now;
                 self.look_around(app);
                 if over {
-                    self.with_window = self.pace(steps);
-                    app.apply(Command::Show("Curves"));
-                    app.state.ctx.send_viewport_cmd(egui::ViewportCommand::Visible(false));
-                    self.begin(Part::Hidden, steps);
+                    self.paces.in_use.push(self.pace(trained));
+                    self.clock = None;
+                    app.apply(Command::Show(self.view.unwrap_or("Curves")));
+                    self.begin(Part::LeftAlone, trained);
                 }
+            }
+            Part::LeftAlone => {
+                if over {
+                    self.paces.left_alone.push(self.pace(trained));
+                    app.state.ctx.send_viewport_cmd(ViewportCommand::Visible(false));
+                    self.begin(Part::Hidden, trained);
+                }
+                app.state.ctx.request_repaint_after(Duration::from_millis(500));
             }
             Part::Hidden => {
                 if over {
-                    let alone = self.pace(steps);
-                    let _ = self.report.send(self.text(alone));
-                    app.apply(Command::Stop);
-                    self.part = Part::Over;
-                    std::thread::spawn({
+                    self.paces.hidden.push(self.pace(trained));
+                    if self.paces.hidden.len() < ROUNDS {
+                        app.state.ctx.send_viewport_cmd(ViewportCommand::Visible(true));
+                        self.begin(Part::InUse, trained);
+                    } else {
+                        let _ = self.report.send(self.text());
+                        app.apply(Command::Stop);
+                        self.part = Part::Over;
                         let ctx = app.state.ctx.clone();
-                        move || {
+                        std::thread::spawn(move || {
                             std::thread::sleep(Duration::from_secs(2));
-                            ctx.send_viewport_cmd(egui::ViewportCommand::Close);
-                        }
-                    });
+                            ctx.send_viewport_cmd(ViewportCommand::Close);
+                        });
+                    }
                 }
                 app.state.ctx.request_repaint_after(Duration::from_millis(500));
             }
@@ -221,7 +248,7 @@ impl Bench {
         let (Some(_), Some(screen)) = (self.view, input.screen_rect) else {
             return;
         };
-        if self.part == Part::Over {
+        if matches!(self.part, Part::LeftAlone | Part::Over) {
             return;
         }
         let over = egui::pos2(0.6 * screen.width(), 0.6 * screen.height());
@@ -236,45 +263,59 @@ impl Bench {
         });
     }
 
-    fn begin(&mut self, part: Part, steps: usize) {
-        (self.part, self.began, self.steps) = (part, Instant::now(), steps);
+    fn begin(&mut self, part: Part, trained: (usize, f64)) {
+        (self.part, self.began, self.trained) = (part, Instant::now(), trained);
     }
 
-    fn pace(&self, steps: usize) -> f64 {
-        steps.saturating_sub(self.steps) as f64 / self.began.elapsed().as_secs_f64()
+    fn pace(&self, (steps, seconds): (usize, f64)) -> f64 {
+        steps.saturating_sub(self.trained.0) as f64 / (seconds - self.trained.1)
     }
 
-    fn text(&self, alone: f64) -> String {
-        let line = |name: &str, seconds: &[f32]| {
-            let mut sorted = seconds.to_vec();
-            sorted.sort_by(f32::total_cmp);
-            let at = |share: f64| {
-                let place = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
-                1_000.0 * sorted.get(place).copied().unwrap_or(f32::NAN)
-            };
-            format!(
-                "frames {name}: median {:.1} ms, p99 {:.1} ms, {} frames",
-                at(0.5),
-                at(0.99),
-                sorted.len()
-            )
-        };
-        format!(
-            "{}\n{}\n{}training: {:.2} minibatches/s with the window in use, {alone:.2} with it hidden: {:.0} %",
-            line("idle", &self.idle),
-            line("while training", &self.training),
-            match self.busy.is_empty() {
-                true => String::new(),
-                false => format!(
-                    "{}\n",
-                    line(
-                        "while training, on the processor alone (not waiting for it)",
-                        &self.busy
-                    )
-                ),
-            },
-            self.with_window,
-            100.0 * self.with_window / alone
-        )
+    fn text(&self) -> String {
+        let mut lines = vec![frames("idle", &self.idle), frames("while training", &self.training)];
+        if !self.busy.is_empty() {
+            lines.push(frames(
+                "while training, on the processor alone (not waiting for it)",
+                &self.busy,
+            ));
+        }
+        let hidden = quantile(&self.paces.hidden, 0.5);
+        lines.push(format!("training: {hidden:.2} minibatches/s with the window hidden"));
+        for (name, paces) in [
+            ("open and left alone", &self.paces.left_alone),
+            ("in use", &self.paces.in_use),
+        ] {
+            let shares: Vec<f64> = paces
+                .iter()
+                .zip(&self.paces.hidden)
+                .map(|(a, b)| 100.0 * a / b)
+                .collect();
+            lines.push(format!(
+                "training: {:.2} minibatches/s with it {name}: {:.0} %, rounds {:.0} to {:.0} %",
+                quantile(paces, 0.5),
+                quantile(&shares, 0.5),
+                quantile(&shares, 0.0),
+                quantile(&shares, 1.0)
+            ));
+        }
+        lines.join("\n")
     }
+}
+
+fn frames(name: &str, seconds: &[f32]) -> String {
+    let seconds: Vec<f64> = seconds.iter().map(|seconds| f64::from(*seconds)).collect();
+    format!(
+        "frames {name}: median {:.1} ms, p99 {:.1} ms, {} frames",
+        1_000.0 * quantile(&seconds, 0.5),
+        1_000.0 * quantile(&seconds, 0.99),
+        seconds.len()
+    )
+}
+
+/// The value that a share of the others do not exceed; NaN of nothing.
+fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (share * sorted.len().saturating_sub(1) as f64).round() as usize;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
 }

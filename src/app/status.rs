@@ -55,11 +55,13 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                 }
                 if let (Some(pace), Some(step)) = (shown.pace(), &shown.last) {
                     let evaluating = 100.0 * step.clock.evaluating / step.clock.seconds.max(1e-9);
-                    ui.label(format!(
-                        "{pace:.1} minibatches/s · {:.0} images/s",
-                        pace * shown.recipe.batch_size as f64
-                    ))
-                    .on_hover_text(split(step.clock, evaluating));
+                    let images = format!("{:.0} images/s", pace * shown.recipe.batch_size as f64);
+                    // Two side by side must fit into the line.
+                    let told = match state.trainings.len() {
+                        1 => format!("{pace:.1} minibatches/s · {images}"),
+                        _ => images,
+                    };
+                    ui.label(told).on_hover_text(split(step.clock, evaluating));
                 }
                 if let (Some(left), false) = (shown.seconds_left(), training.job.control.is_paused()) {
                     ui.label(format!("{} left", duration(left)));
