@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::{Sgd, TrainError, TrainingData};
 use crate::{
-    attacks::{GRADIENT_COST, value_and_gradient},
+    attacks::{Aim, Ascent, Attack as _, Objective},
     compute::Device,
-    defences::{Defence, DefenceSpec, StepContext},
+    defences::{Defence, DefenceError, DefenceSpec, StepContext},
     evaluation::Suite,
-    losses,
     nn::{Mode, Model},
     random::Rng,
     recipe::Recipe,
     shapes::Images,
+    threat::Start,
 };
 
 /// Timed minibatches of each kind, at least; one before them is not timed.
@@ -20,6 +20,15 @@ const REPETITIONS: usize = 3;
 
 /// For how long each kind is timed, at least.
 const TIMED: Duration = Duration::from_millis(700);
+
+/// The attack by which an evaluation's passes are timed, on as many images at once as an evaluation takes.
+const TRIED: Ascent = Ascent {
+    objective: Objective::CrossEntropy,
+    aim: Aim::Untargeted,
+    steps: 3,
+    step_size: None,
+    start: Start::Uniform,
+};
 
 /// Of the examples that an evaluation attacks, the share that is taken to stand: the others are let go on the way. A
 /// trained network of the built-in or the MNIST digits keeps nine of ten, one of CIFAR-10 little more than half, where
@@ -77,17 +86,22 @@ impl Pace {
         } else {
             natural
         };
+        let examined = {
+            let at_once = recipe.evaluation.suite()?.batch_size;
+            let positions: Vec<usize> = (0..data.evaluated.len().min(at_once)).collect();
+            data.evaluated.batch(&positions, device)
+        };
         let folded = model.inference();
-        let objective =
-            |images: Images| losses::cross_entropy(folded.forward(images, Mode::Eval), batch.labels.clone());
-        let gradient = mean(|| {
-            value_and_gradient(&objective, &batch.images).map_err(crate::defences::DefenceError::from)?;
+        let logits = |images: Images| folded.forward(images, Mode::Eval);
+        let attacked = mean(|| {
+            let found = TRIED.perturb(&logits, &examined, &recipe.threat, &mut Rng::new(recipe.seed));
+            found.map_err(DefenceError::from)?;
             Ok(device.sync()?)
         })?;
         Ok(Self {
             natural,
             defended,
-            pass: gradient / (GRADIENT_COST * batch.indices.len()) as f64,
+            pass: attacked / (TRIED.passes() * examined.indices.len().max(1)) as f64,
         })
     }
 
