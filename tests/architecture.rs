@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 const LINES: [&[&str]; 13] = [
-    &["shapes", "random", "control"],
+    &["shapes", "random", "control", "wording"],
     &["compute"],
     &["data"],
     &["threat", "nn"],

@@ -9,12 +9,11 @@ use martlet::{
     evaluation::{Accuracies, AttackResult, Evaluation, Examined, ExampleResult, Interval, Outcome, Standing, Warning},
     recipe::preset,
     report::{
-        PageInput, RunReport,
+        Ending, PageInput, RunReport,
         chart::{Bar, BarChart, BarSeries, LineChart, Series, Unit},
         compare,
         gallery::{self, Attempt, AttemptOutcome, Entry, Gallery, Prediction},
         page,
-        page::Ending,
         pictures::{contact_sheet, data_uri, diverging, full_gain, magnified, perturbation, png, triptych},
         write_page,
     },

@@ -11,7 +11,7 @@ use super::{examples::Book, series::Series};
 use crate::{
     engine::{Adjusted, EpochReport, Evaluating, Event, Started, StepReport, WarningReport},
     recipe::Recipe,
-    report::{RunReport, page::Ending},
+    report::{Ending, RunReport},
     runs::Run,
 };
 

@@ -3,7 +3,7 @@
 use egui::{Panel, Ui};
 
 use super::{state::State, theme};
-use crate::engine::Clock;
+use crate::{engine::Clock, wording::duration};
 
 /// Draws the bar.
 pub fn bar_ui(ui: &mut Ui, state: &State) {
@@ -100,15 +100,5 @@ fn split(clock: Clock, evaluating: f64) -> String {
             )
         }
         None => format!("{rest:.0} % of the time attacks and trains, {evaluating:.0} % evaluates; pauses left out"),
-    }
-}
-
-/// A time as a person says it.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match seconds {
-        0..90 => format!("{seconds} s"),
-        90..5_400 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3_600, seconds % 3_600 / 60),
     }
 }

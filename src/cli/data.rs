@@ -13,7 +13,7 @@ use super::{
     DeviceOption, RunsDirOption, WrongUse,
     model::{ModelOptions, NO_BEST, open_run, slot_of},
     open_device, stop_on_interrupt,
-    terminal::{note, percent, progress_bar, say, table},
+    terminal::{note, progress_bar, say, table},
 };
 use crate::{
     data::{self, Split},
@@ -24,6 +24,7 @@ use crate::{
     },
     recipe::Recipe,
     runs::{Slot, write_atomic},
+    wording::percent,
 };
 
 /// Arguments of `martlet data`.

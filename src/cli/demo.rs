@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{
     DeviceOption, Reporter, RunsDirOption, evaluate, open_device, stop_on_interrupt,
-    terminal::{duration, note, percent, say, table},
+    terminal::{note, say, table},
     train,
 };
 use crate::{
@@ -22,12 +22,12 @@ use crate::{
     random::Rng,
     recipe::{Recipe, Schedule, preset},
     report::{
-        self, PageInput, RunReport,
-        compare::{self, signed},
+        self, PageInput, RunReport, compare,
         gallery::{self, Entry, Gallery},
         pictures,
     },
     runs::{self, Run, write_atomic},
+    wording::{duration, percent},
 };
 
 /// Arguments of `martlet demo`.
@@ -304,12 +304,7 @@ fn tell(first: &Contestant, second: &Contestant, verdict: &[String]) {
             difference.name.clone(),
             figure(&difference.first),
             figure(&difference.second),
-            format!(
-                "{} ({} to {})",
-                signed(difference.value),
-                signed(difference.interval.low),
-                signed(difference.interval.high)
-            ),
+            difference.to_string(),
         ]);
     }
     rows.push(vec![

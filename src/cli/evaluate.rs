@@ -12,7 +12,7 @@ use super::{
     DeviceOption, RunsDirOption,
     model::ModelOptions,
     open_device, stop_on_interrupt,
-    terminal::{duration, note, percent, progress_bar, say, table},
+    terminal::{note, progress_bar, say, table},
 };
 use crate::{
     attacks::{AttackSpec, Objective},
@@ -20,6 +20,7 @@ use crate::{
     evaluation::{CurveEvent, CurvePoint, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite, Warning},
     runs::write_atomic,
     threat::{Magnitude, ThreatModel},
+    wording::{duration, percent},
 };
 
 /// Arguments of `martlet evaluate`.
@@ -259,18 +260,11 @@ pub fn report(evaluation: &Evaluation) -> String {
             .map(str::to_string)
             .to_vec(),
     ];
-    let interval = |standing: &crate::evaluation::Standing| {
-        format!(
-            "{:.1} to {:.1} %",
-            standing.interval.low * 100.0,
-            standing.interval.high * 100.0
-        )
-    };
     for attack in &evaluation.attacks {
         rows.push(vec![
             attack.name.clone(),
             percent(attack.accuracy()),
-            interval(&attack.standing),
+            attack.standing.interval.to_string(),
             if attack.method.is_whole() {
                 String::new()
             } else {
@@ -281,7 +275,7 @@ pub fn report(evaluation: &Evaluation) -> String {
     rows.push(vec![
         "worst case".into(),
         percent(evaluation.worst_case.accuracy),
-        interval(&evaluation.worst_case),
+        evaluation.worst_case.interval.to_string(),
     ]);
     let data = &evaluation.dataset;
     let mut text = format!(

@@ -6,13 +6,14 @@ use anyhow::Result;
 
 use super::{
     DeviceOption, Reporter, RunsDirOption, WrongUse, evaluate, open_device, stop_on_interrupt,
-    terminal::{duration, note, say, table},
+    terminal::{note, say, table},
 };
 use crate::{
     evaluation::EvaluationEvent,
     experiments::{
         Budget, Conduct, EXPERIMENTS, ExperimentError, Outcome, Plan, Progress, Request, Stage, estimate, experiment,
     },
+    wording::duration,
 };
 
 /// Arguments of `martlet experiment`.

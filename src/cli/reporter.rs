@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use super::terminal::{duration, note, percent, progress_bar, say};
-use crate::engine::{EpochReport, Event, Started, StepReport};
+use super::terminal::{note, progress_bar, say};
+use crate::{
+    engine::{EpochReport, Event, Started, StepReport},
+    wording::{duration, percent},
+};
 
 /// Between two plain lines inside an epoch.
 const LINE_PAUSE: Duration = Duration::from_secs(15);

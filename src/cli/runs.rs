@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 
 use super::{
     RunsDirOption,
-    terminal::{note, percent, say, table},
+    terminal::{note, say, table},
 };
 use crate::{
     report::write_run_page,
     runs::{self, Run, Summary},
+    wording::percent,
 };
 
 /// Arguments of `martlet runs`.

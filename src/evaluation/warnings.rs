@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::threat::Epsilon;
+use crate::{threat::Epsilon, wording::percent};
 
 /// The page that explains every warning; compiled in, so that the program can quote it.
 const PAGE: &str = include_str!("../../docs/warnings.md");
@@ -200,11 +200,6 @@ pub enum Warning {
         /// Its epoch.
         best_epoch: usize,
     },
-}
-
-/// A share as people read it.
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 impl Warning {

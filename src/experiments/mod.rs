@@ -20,7 +20,7 @@ use crate::{
     engine::{TrainError, subsets::SplitError},
     evaluation::{EvaluateError, SuiteError},
     recipe::RecipeError,
-    report::PageError,
+    report::ReportError,
     runs::{RunError, Slot},
 };
 
@@ -263,7 +263,7 @@ pub enum ExperimentError {
     Run(#[from] RunError),
     /// A run's folder could not be understood.
     #[error(transparent)]
-    Page(#[from] PageError),
+    Report(#[from] ReportError),
     /// A file of the experiment could not be written.
     #[error("{path} cannot be written")]
     Io {

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::markup::escape;
+use crate::wording::percent;
 
 /// The style of every chart; a page with several charts holds it once.
 pub const STYLE: &str = concat!(
@@ -421,7 +422,7 @@ fn draw_series(svg: &mut String, frame: &Frame, series: &Series, unit: Unit, x_n
     }
     for (x, y) in series.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
         let value = match unit {
-            Unit::Share => format!("{:.1} %", 100.0 * y),
+            Unit::Share => percent(*y),
             Unit::Number => format!("{y:.4}"),
         };
         let _ = write!(

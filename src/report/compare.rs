@@ -108,6 +108,14 @@ impl Difference {
     }
 }
 
+/// In percentage points with the interval in brackets: `+6.0 (+1.9 to +10.2)`.
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (low, high) = (signed(self.interval.low), signed(self.interval.high));
+        write!(f, "{} ({low} to {high})", signed(self.value))
+    }
+}
+
 /// The figure under an attack, or in the worst case.
 fn standing(evaluation: &Evaluation, name: &str) -> Option<Standing> {
     if name == WORST_CASE {

@@ -9,6 +9,8 @@ pub mod gallery;
 mod markup;
 pub mod page;
 pub mod pictures;
+pub mod run;
 
 pub use markup::escape;
-pub use page::{PageError, PageInput, RunReport, page, write_page, write_run_page};
+pub use page::{PageInput, page, write_page, write_run_page};
+pub use run::{Ending, ReportError, RunReport};

@@ -25,7 +25,7 @@ use crate::{
     defences::DefenceSpec,
     evaluation::Evaluation,
     recipe::Recipe,
-    report::page::Ending,
+    report::Ending,
     runs::Run,
 };
 

@@ -6,6 +6,7 @@ use crate::{
     engine::Adjustment,
     evaluation::{Evaluation, Standing, Warning},
     report::compare,
+    wording::percent,
 };
 
 /// Warnings of the evaluation's circumstances, not of the network.
@@ -82,10 +83,6 @@ impl Guide {
             ),
         })
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 fn accuracy(state: &State, lesson: &Lesson, run: &str) -> Option<String> {
@@ -274,13 +271,10 @@ fn difference(first: (&str, &Evaluation), second: (&str, &Evaluation), attacks: 
             "The interval holds 0: these images cannot tell the two apart."
         };
         Some(format!(
-            "{} minus {}, {}: {:+.1} points (95 % interval {:+.1} to {:+.1}). {verdict}",
+            "{} minus {}, {}: {difference} points, with the 95 % interval in brackets. {verdict}",
             second.0,
             first.0,
-            under(attack),
-            100.0 * difference.value,
-            100.0 * difference.interval.low,
-            100.0 * difference.interval.high
+            under(attack)
         ))
     });
     told.collect()

@@ -509,6 +509,6 @@ mod tests {
             assert!((a * 10_000.0 - b).abs() <= 1e-3 * b.abs().max(1.0), "{a} became {b}");
         }
         let shown = crate::app::shown::Shown::read(&made, 0).unwrap();
-        assert!(matches!(shown.ending, crate::report::page::Ending::Finished(_)));
+        assert!(matches!(shown.ending, crate::report::Ending::Finished(_)));
     }
 }

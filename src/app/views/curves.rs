@@ -15,6 +15,7 @@ use crate::{
         theme,
     },
     report::chart::{self, LineChart, Unit},
+    wording::percent,
 };
 
 /// The curves view.
@@ -199,7 +200,7 @@ impl Curves {
             .include_y(0.0)
             .include_y(1.0)
             .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
-            .label_formatter(move |hover| said(hover, log_x, |y| format!("{:.1} %", 100.0 * y)));
+            .label_formatter(move |hover| said(hover, log_x, percent));
         let width = ui.available_width() as usize;
         let dark = state.dark();
         let several = state.shown.iter().filter(|shown| shown.visible).count() > 1;
@@ -273,11 +274,7 @@ impl Curves {
         let [log_x, log_y] = state.settings.logarithmic;
         let share = self.lower == Lower::Misclassified;
         let format = move |y: f64| {
-            if share {
-                format!("{:.1} %", 100.0 * y)
-            } else {
-                format!("{y:.4}")
-            }
+            if share { percent(y) } else { format!("{y:.4}") }
         };
         let mut plot = plot("lower", height.max(80.0), log_x, log_y)
             .label_formatter(move |hover| said(hover, log_x, |y| format(if log_y { 10f64.powf(y) } else { y })));

@@ -3,12 +3,14 @@
 use egui::{Frame, Key, Modifiers, Panel, ProgressBar, RichText, ScrollArea, Sense, Stroke, Ui, vec2};
 
 use super::View;
-use crate::app::{
-    command::Order,
-    lessons::{self, Guide, Lesson, Step},
-    state::State,
-    status::duration,
-    theme,
+use crate::{
+    app::{
+        command::Order,
+        lessons::{self, Guide, Lesson, Step},
+        state::State,
+        theme,
+    },
+    wording::duration,
 };
 
 /// The lessons' view.

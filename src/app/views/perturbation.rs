@@ -18,6 +18,7 @@ use crate::{
     report::pictures,
     runs::Slot,
     threat::Norm,
+    wording::percent,
 };
 
 /// The perturbation view.
@@ -539,7 +540,7 @@ fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
         ui.painter().text(
             line.right_center() - vec2(5.0, 0.0),
             egui::Align2::RIGHT_CENTER,
-            format!("{:.1} %", 100.0 * share),
+            percent(share.into()),
             egui::FontId::proportional(12.0),
             ui.visuals().text_color(),
         );
@@ -551,7 +552,7 @@ fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
             egui::WidgetInfo::labeled(
                 egui::Role::ProgressIndicator,
                 true,
-                format!("{name}{mark}: {:.1} %", 100.0 * share),
+                format!("{name}{mark}: {}", percent(share.into())),
             )
         });
     }

@@ -18,6 +18,7 @@ use crate::{
     recipe::Recipe,
     runs::{Run, Slot, write_atomic},
     threat::{Magnitude, ThreatModel},
+    wording::percent,
 };
 
 /// Radii of a curve, in shares of the trained one.
@@ -415,7 +416,7 @@ fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
             }
             ui.end_row();
             let standing_ui = |ui: &mut Ui, standing: &Standing| {
-                ui.label(format!("{:.1} %", 100.0 * standing.accuracy));
+                ui.label(percent(standing.accuracy));
                 ui.label(format!(
                     "{:.1} to {:.1}",
                     100.0 * standing.interval.low,

@@ -12,6 +12,7 @@ use crate::{
     app::{background::Background, command::Command, state::State, theme},
     recipe::Recipe,
     runs::{State as RunState, Summary, write_atomic},
+    wording::percent,
 };
 
 /// The view of runs.
@@ -138,7 +139,7 @@ fn of(row: &Row, field: impl Fn(&Recipe) -> String) -> String {
 }
 
 fn share(value: Option<f64>) -> String {
-    value.map_or("–".to_string(), |value| format!("{:.1} %", 100.0 * value))
+    value.map_or("–".to_string(), percent)
 }
 
 impl View for Runs {

@@ -10,15 +10,15 @@ use crate::{
         background::Background,
         command::Command,
         state::{State, Training},
-        status::duration,
         theme,
     },
     defences::DefenceSpec,
     engine::Adjustment,
     losses::Form,
     recipe::{PRESETS, Schedule},
-    report::page::Ending,
+    report::Ending,
     threat::{Magnitude, Norm},
+    wording::{duration, percent},
 };
 
 /// The training view.
@@ -187,7 +187,7 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
         by_accuracy.sort_by(|a, b| b.1.total_cmp(a.1));
         let figures: Vec<String> = by_accuracy
             .iter()
-            .map(|(attack, accuracy)| format!("{attack} {:.1} %", 100.0 * **accuracy))
+            .map(|(attack, accuracy)| format!("{attack} {}", percent(**accuracy)))
             .collect();
         ui.label(figures.join(" · ")).on_hover_text(format!(
             "Accuracy after epoch {} on {} {} examples, ε = {}",

@@ -1,0 +1,177 @@
+//! What the window says and asks.
+
+use std::{path::PathBuf, time::Instant};
+
+use egui::Context;
+
+use super::{Answer, State};
+use crate::app::{
+    background::Background,
+    command::Command,
+    notify::{self, Notice},
+    theme,
+};
+
+/// A message that stays until it is read.
+pub(super) struct Toast {
+    text: String,
+    is_error: bool,
+    /// What else a person may do about it: a label and its command.
+    way_out: Option<(String, Command)>,
+    until: Option<Instant>,
+}
+
+/// A question that is asked before something is lost.
+pub(super) enum Question {
+    Delete(PathBuf),
+    Close,
+}
+
+impl State {
+    /// Lets the desktop tell how a training ended, or not.
+    pub fn toggle_notifications(&mut self) {
+        let told = !self.settings.notifications;
+        self.settings.notifications = told;
+        self.say(match told {
+            true => "the desktop tells how a training ended while you look elsewhere".to_string(),
+            false => "the desktop tells nothing".to_string(),
+        });
+    }
+
+    /// Tells the desktop, where nobody looks at the window and a person did not forbid it.
+    pub(super) fn notify(&mut self, notice: Notice) {
+        if !self.settings.notifications || !self.ctx.input(|input| notify::is_unseen(input.viewport())) {
+            return;
+        }
+        self.unnotified = None;
+        self.answers.push(Background::start(
+            "notification",
+            &self.ctx,
+            Answer::Unnotified,
+            move |_, _| notify::show(&notice),
+        ));
+    }
+
+    /// Whether the window may close now; asks where work would be lost.
+    pub fn may_close(&mut self) -> bool {
+        if self.closing || !self.is_training() {
+            return true;
+        }
+        self.question = Some(Question::Close);
+        false
+    }
+
+    /// Tells something that went well.
+    pub fn say(&mut self, text: String) {
+        self.toast(text, false, None);
+    }
+
+    /// Tells something that went wrong.
+    pub fn complain(&mut self, text: String) {
+        self.toast(text, true, None);
+    }
+
+    pub(super) fn toast(&mut self, text: String, is_error: bool, way_out: Option<(String, Command)>) {
+        // What goes wrong stays until it is read.
+        let until = (!is_error).then(|| Instant::now() + std::time::Duration::from_secs(6));
+        self.toasts.retain(|toast| toast.text != text);
+        self.toasts.push(Toast {
+            text,
+            is_error,
+            way_out,
+            until,
+        });
+        self.ctx.request_repaint();
+    }
+
+    /// Draws the messages in the lower right corner.
+    pub fn toasts_ui(&mut self, ctx: &Context) {
+        self.toasts
+            .retain(|toast| toast.until.is_none_or(|until| until > Instant::now()));
+        if self.toasts.is_empty() {
+            return;
+        }
+        let mut read = None;
+        egui::Area::new(egui::Id::unique("messages"))
+            .anchor(egui::Align2::RIGHT_BOTTOM, [-16.0, -44.0])
+            .order(egui::Order::Foreground)
+            .show(ctx, |ui| {
+                for (position, toast) in self.toasts.iter().enumerate() {
+                    egui::Frame::popup(ui.style()).show(ui, |ui| {
+                        ui.set_max_width(420.0);
+                        if toast.is_error {
+                            ui.colored_label(theme::error(ui.visuals().dark_mode), &toast.text);
+                        } else {
+                            ui.label(&toast.text);
+                        }
+                        ui.horizontal(|ui| {
+                            if ui.button("Close message").clicked() {
+                                read = Some(position);
+                            }
+                            if let Some((label, command)) = &toast.way_out
+                                && ui.button(label).clicked()
+                            {
+                                self.commands.push(command.clone());
+                                read = Some(position);
+                            }
+                        });
+                    });
+                }
+            });
+        if let Some(position) = read {
+            self.toasts.remove(position);
+        }
+        ctx.request_repaint_after(std::time::Duration::from_secs(1));
+    }
+
+    /// Draws the question that is open, if one is.
+    pub fn dialogs_ui(&mut self, ctx: &Context) {
+        let Some(question) = &self.question else { return };
+        let (title, text, yes, no) = match question {
+            Question::Delete(folder) => (
+                "Delete this run?",
+                format!(
+                    "{} with its checkpoints, figures and evaluations. This cannot be undone.",
+                    folder.display()
+                ),
+                "Delete the run",
+                "Keep it",
+            ),
+            Question::Close => (
+                "Training is under way",
+                "Closing stops it at a checkpoint. It can be resumed from the list of runs.".to_string(),
+                "Checkpoint and close",
+                "Go on training",
+            ),
+        };
+        let mut answer = None;
+        let modal = egui::Modal::new(egui::Id::unique("question")).show(ctx, |ui| {
+            ui.set_max_width(420.0);
+            ui.heading(title);
+            ui.label(text);
+            ui.horizontal(|ui| {
+                if ui.button(no).clicked() {
+                    answer = Some(false);
+                }
+                if ui.button(yes).clicked() {
+                    answer = Some(true);
+                }
+            });
+        });
+        if modal.should_close() {
+            answer = Some(false);
+        }
+        match answer {
+            None => {}
+            Some(false) => self.question = None,
+            Some(true) => match self.question.take() {
+                Some(Question::Delete(folder)) => self.delete(&folder),
+                Some(Question::Close) => {
+                    self.closing = true;
+                    self.stop();
+                }
+                None => {}
+            },
+        }
+    }
+}

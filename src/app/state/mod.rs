@@ -1,0 +1,170 @@
+//! What the views look at, and how commands change it.
+
+mod messages;
+mod runs;
+mod subjects;
+mod training;
+
+use std::path::{Path, PathBuf};
+
+use egui::Context;
+
+use messages::{Question, Toast};
+
+use crate::{
+    app::{
+        FIRST_FORMAT,
+        background::Background,
+        command::Command,
+        examples::Book,
+        job::{Job, Opened},
+        lab::{Lab, Subject},
+        settings::Settings,
+        shown::Shown,
+    },
+    runs::Summary,
+};
+
+/// A training under way in this window.
+pub struct Training {
+    /// Its thread.
+    pub job: Job,
+    /// What it does before the first minibatch.
+    pub preparing: String,
+    /// Its run, once that is open.
+    pub folder: Option<PathBuf>,
+    /// Its device, once that is open.
+    pub opened: Option<Opened>,
+}
+
+/// What threads that are started for one answer say.
+enum Answer {
+    Runs(Result<Vec<Summary>, String>),
+    Said(Result<String, String>),
+    Subject(usize, Box<Subject>),
+    NoSubject(String),
+    Book(PathBuf, Box<Book>),
+    Unnotified(String),
+}
+
+/// Everything that the views look at.
+pub struct State {
+    /// The window.
+    pub ctx: Context,
+    /// What is remembered.
+    pub settings: Settings,
+    /// What was asked for since the last frame.
+    pub commands: Vec<Command>,
+    /// The runs whose curves are there, in the order in which they came.
+    pub shown: Vec<Shown>,
+    /// The run that the views look at.
+    pub selected: Option<PathBuf>,
+    /// What trains now.
+    pub trainings: Vec<Training>,
+    /// The runs in the folder, and why they cannot be read where they cannot.
+    pub runs: Result<Vec<Summary>, String>,
+    /// The perturbation view's workshop.
+    pub lab: Lab,
+    /// The format that the window draws in.
+    pub target_format: eframe::egui_wgpu::wgpu::TextureFormat,
+    answers: Vec<Background<Answer>>,
+    listing: bool,
+    toasts: Vec<Toast>,
+    question: Option<Question>,
+    /// Why the last desktop notification did not appear.
+    pub unnotified: Option<String>,
+    /// Whether the window closes as soon as nothing trains.
+    pub closing: bool,
+    next_colour: usize,
+}
+
+impl State {
+    /// A window that shows nothing yet.
+    pub fn new(ctx: &Context, settings: Settings) -> Self {
+        Self {
+            ctx: ctx.clone(),
+            settings,
+            commands: Vec::new(),
+            shown: Vec::new(),
+            selected: None,
+            trainings: Vec::new(),
+            runs: Ok(Vec::new()),
+            lab: Lab::new(ctx),
+            target_format: FIRST_FORMAT,
+            answers: Vec::new(),
+            listing: false,
+            toasts: Vec::new(),
+            question: None,
+            unnotified: None,
+            closing: false,
+            next_colour: 0,
+        }
+    }
+
+    /// Whether the window is dark now.
+    pub fn dark(&self) -> bool {
+        self.ctx.theme() == egui::Theme::Dark
+    }
+
+    /// The selected run.
+    pub fn current(&self) -> Option<&Shown> {
+        let selected = self.selected.as_ref()?;
+        self.shown.iter().find(|shown| shown.folder == *selected)
+    }
+
+    /// The training of a run, where it trains in this window.
+    pub fn training_of(&self, folder: &Path) -> Option<&Training> {
+        self.trainings
+            .iter()
+            .find(|training| training.folder.as_deref() == Some(folder))
+    }
+
+    /// Whether anything trains.
+    pub fn is_training(&self) -> bool {
+        self.trainings.iter().any(|training| training.job.is_alive())
+    }
+
+    /// Whether what trains is held.
+    pub fn is_paused(&self) -> bool {
+        self.is_training() && self.trainings.iter().all(|training| training.job.control.is_paused())
+    }
+
+    /// Takes in what the threads say.
+    pub fn drain(&mut self) {
+        let mut trainings = std::mem::take(&mut self.trainings);
+        for training in &mut trainings {
+            training.job.allow_looking(self.settings.looking_share);
+            while let Some(message) = training.job.next() {
+                self.hear(training, message);
+            }
+        }
+        self.trainings.append(&mut trainings);
+        self.lab.drain();
+        let mut answers = std::mem::take(&mut self.answers);
+        for work in &mut answers {
+            for answer in work.drain() {
+                match answer {
+                    Answer::Runs(list) => {
+                        self.listing = false;
+                        self.runs = list;
+                    }
+                    Answer::Book(folder, book) => {
+                        if let Some(shown) = self.shown_mut(Some(&folder)) {
+                            shown.book.get_or_insert(*book);
+                        }
+                    }
+                    Answer::Unnotified(why) => self.unnotified = Some(why),
+                    Answer::Said(Ok(text)) => self.say(text),
+                    Answer::Subject(side, subject) => self.lab.take(side, *subject),
+                    Answer::NoSubject(error) => self.lab.error = Some(error),
+                    Answer::Said(Err(error)) => self.complain(error),
+                }
+            }
+        }
+        answers.retain(Background::is_running);
+        self.answers.append(&mut answers);
+        if self.closing && !self.is_training() {
+            self.ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+        }
+    }
+}

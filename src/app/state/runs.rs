@@ -1,0 +1,228 @@
+//! The runs: listed, opened, written out, deleted.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{Answer, State, messages::Question};
+use crate::{
+    app::{background::Background, command::Command, shown::Shown},
+    compute::Device,
+    data::{self, Split},
+    engine::session,
+    nn::weights,
+    recipe::Recipe,
+    report,
+    runs::{self, Run, Slot},
+};
+
+impl State {
+    pub(super) fn shown_mut(&mut self, folder: Option<&Path>) -> Option<&mut Shown> {
+        self.shown
+            .iter_mut()
+            .find(|shown| Some(shown.folder.as_path()) == folder)
+    }
+
+    pub(super) fn take_colour(&mut self) -> usize {
+        self.next_colour += 1;
+        self.next_colour - 1
+    }
+
+    /// Reads the list of runs anew, on a thread.
+    pub fn refresh_runs(&mut self) {
+        if self.listing {
+            return;
+        }
+        self.listing = true;
+        let runs_dir = self.settings.runs_dir.clone();
+        self.answers.push(Background::start(
+            "list of runs",
+            &self.ctx,
+            |error| Answer::Runs(Err(error)),
+            move |_, teller| {
+                teller.tell(Answer::Runs(Ok(runs::list(&runs_dir)?)));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Adds a run's curves to the others.
+    pub fn open_run(&mut self, folder: &Path) {
+        if !self.shown.iter().any(|shown| shown.folder == folder) {
+            let colour = self.take_colour();
+            match Shown::read(folder, colour) {
+                Ok(shown) => self.shown.push(shown),
+                Err(error) => return self.complain(format!("{error:#}")),
+            }
+        }
+        self.selected = Some(folder.to_path_buf());
+    }
+
+    /// Shows a run's curves, or hides them.
+    pub fn toggle_run(&mut self, folder: &Path) {
+        match self.shown_mut(Some(folder)) {
+            Some(shown) => shown.visible = !shown.visible,
+            None => {
+                let before = self.selected.clone();
+                self.open_run(folder);
+                self.selected = before.or_else(|| Some(folder.to_path_buf()));
+            }
+        }
+    }
+
+    /// Makes a run the one that all views look at.
+    pub fn select(&mut self, folder: &Path) {
+        self.open_run(folder);
+        if let Some(shown) = self.shown_mut(Some(folder)) {
+            shown.visible = true;
+        }
+    }
+
+    /// Takes a run's recipe into the form.
+    pub fn duplicate(&mut self, folder: &Path) -> bool {
+        self.open_recipe(&folder.join("recipe.toml"))
+    }
+
+    /// Reads a recipe into the form.
+    pub fn open_recipe(&mut self, path: &Path) -> bool {
+        let read = std::fs::read_to_string(path)
+            .map_err(|error| error.to_string())
+            .and_then(|text| Recipe::from_toml(&text).map_err(|error| error.to_string()));
+        match read {
+            Ok(recipe) => {
+                self.settings.recipe = recipe;
+                self.say(format!("the form holds the recipe of {}", path.display()));
+                true
+            }
+            Err(error) => {
+                self.complain(format!("{error}: {}", path.display()));
+                false
+            }
+        }
+    }
+
+    /// Takes a data source into the form.
+    pub fn choose_data(&mut self, source: String) {
+        self.say(format!("the form's data: {source}"));
+        self.settings.recipe.data.source = source;
+        self.settings.recipe.data.limit_train = None;
+    }
+
+    /// Takes a dropped folder as data: original files by their names, or a folder of pictures.
+    pub fn choose_folder(&mut self, path: &Path) {
+        let kinds = ["mnist", "fashion-mnist", "cifar10", "cifar100", "folder"];
+        let sources = kinds.map(|kind| format!("{kind}:{}", path.display()));
+        match sources.iter().find(|source| data::load(source, Split::Train).is_ok()) {
+            Some(source) => self.choose_data(source.clone()),
+            None => self.complain(format!(
+                "expected a folder with MNIST, Fashion-MNIST or CIFAR files, or with one folder of pictures for each class, got {}",
+                path.display()
+            )),
+        }
+    }
+
+    /// Takes a run out of the table of runs, or puts it back.
+    pub fn toggle_hidden(&mut self, folder: PathBuf) {
+        if self.settings.hidden_runs.remove(&folder) {
+            return;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.settings.hidden_runs.insert(folder.clone());
+        let undo = ("Show it again".to_string(), Command::ToggleHidden(folder));
+        self.toast(format!("{name} is hidden; its folder stays"), false, Some(undo));
+    }
+
+    /// Asks before a run is deleted.
+    pub fn ask_to_delete(&mut self, folder: PathBuf) {
+        if self
+            .training_of(&folder)
+            .is_some_and(|training| training.job.is_alive())
+        {
+            return self.complain("the run trains now: stop it before you delete it".to_string());
+        }
+        self.question = Some(Question::Delete(folder));
+    }
+
+    /// Writes a run's report page beside it.
+    pub fn report(&mut self, folder: &Path) {
+        let folder = folder.to_path_buf();
+        self.answers.push(Background::start(
+            "report page",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("the report page was not written: {error}"))),
+            move |_, teller| {
+                let path = report::write_run_page(&Run::open(&folder)?)?;
+                teller.tell(Answer::Said(Ok(format!("the report page lies in {}", path.display()))));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Asks where to put the weights of a run's best checkpoint and writes them, with PyTorch's names, on a thread.
+    pub fn export(&mut self, folder: PathBuf) {
+        self.answers.push(Background::start(
+            "export",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("the weights were not saved: {error}"))),
+            move |_, teller| {
+                let run = Run::open(&folder)?;
+                let picked = rfd::FileDialog::new()
+                    .set_directory(&folder)
+                    .set_file_name(format!("{}.safetensors", run.name()))
+                    .add_filter("safetensors", &["safetensors"])
+                    .save_file();
+                let Some(path) = picked else { return Ok(()) };
+                let recipe = Recipe::from_toml(run.recipe_toml())?;
+                let dataset = data::load(&recipe.data.source, Split::Test)?;
+                let device = Device::cpu();
+                let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &device)?;
+                let about = BTreeMap::from([
+                    ("format".to_string(), "pt".to_string()),
+                    ("network".to_string(), model.architecture().to_string()),
+                    ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+                ]);
+                weights::save_safetensors(&model, &path, &about)?;
+                teller.tell(Answer::Said(Ok(format!("saved {}", path.display()))));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Asks where to put a file of this form (its extension) and writes it, on a thread.
+    pub fn save_as(&mut self, form: &'static str, bytes: Vec<u8>) {
+        let folder = self.selected.clone().unwrap_or_default();
+        self.answers.push(Background::start(
+            "save",
+            &self.ctx,
+            |error| Answer::Said(Err(error)),
+            move |_, teller| {
+                let picked = rfd::FileDialog::new()
+                    .set_directory(&folder)
+                    .set_file_name(format!("martlet.{form}"))
+                    .add_filter(form.to_uppercase(), &[form])
+                    .save_file();
+                if let Some(path) = picked {
+                    runs::write_atomic(&path, &bytes)?;
+                    teller.tell(Answer::Said(Ok(format!("saved {}", path.display()))));
+                }
+                Ok(())
+            },
+        ));
+    }
+
+    pub(super) fn delete(&mut self, folder: &Path) {
+        match runs::delete(folder) {
+            Ok(()) => {
+                self.settings.hidden_runs.remove(folder);
+                self.shown.retain(|shown| shown.folder != folder);
+                if self.selected.as_deref() == Some(folder) {
+                    self.selected = None;
+                }
+                self.refresh_runs();
+                self.say(format!("{} is deleted", folder.display()));
+            }
+            Err(error) => self.complain(error.to_string()),
+        }
+    }
+}

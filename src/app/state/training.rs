@@ -1,0 +1,256 @@
+//! What trains: started, steered, listened to, over.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Answer, State, Training};
+use crate::{
+    app::{
+        background::Background,
+        command::Command,
+        examples::{self, Book},
+        job::{FRAME_PAUSE, Job, Message, Task},
+        notify,
+        shown::Shown,
+    },
+    control::Control,
+    engine::{Adjustment, Event, TrainingData},
+    recipe::Recipe,
+    report::Ending,
+    runs,
+};
+
+impl State {
+    /// Trains what the form says, and the defence beside it.
+    pub fn start(&mut self) {
+        let mut recipes = vec![self.settings.recipe.clone()];
+        if let Some(beside) = &self.settings.beside {
+            let mut second = self.settings.recipe.clone();
+            second.defence = beside.clone();
+            recipes.push(second);
+        }
+        self.train(recipes);
+    }
+
+    /// Trains these, side by side; tells whether it began.
+    pub fn train(&mut self, recipes: Vec<Recipe>) -> bool {
+        if self.is_training() {
+            self.complain("something trains already: stop it first, or let it end".to_string());
+            return false;
+        }
+        if let Some(error) = recipes.iter().find_map(|recipe| recipe.validate().err()) {
+            self.complain(error.to_string());
+            return false;
+        }
+        self.trainings.clear();
+        for shown in &mut self.shown {
+            shown.visible = false;
+        }
+        self.selected = None;
+        for recipe in recipes {
+            let runs_dir = self.settings.runs_dir.clone();
+            self.launch(Task::New {
+                recipe: Box::new(recipe),
+                runs_dir,
+            });
+        }
+        true
+    }
+
+    /// Goes on with an interrupted run, on the device that is chosen now.
+    pub fn resume(&mut self, folder: PathBuf) {
+        if self.is_training() {
+            return self.complain("something trains already: stop it first, or let it end".to_string());
+        }
+        self.trainings.clear();
+        self.launch(Task::Resume(folder));
+    }
+
+    fn launch(&mut self, task: Task) {
+        let ctx = self.ctx.clone();
+        match Job::start(task, self.settings.device.clone(), move || {
+            ctx.request_repaint_after(FRAME_PAUSE);
+        }) {
+            Ok(job) => self.trainings.push(Training {
+                job,
+                preparing: "starting".to_string(),
+                folder: None,
+                opened: None,
+            }),
+            Err(error) => self.complain(format!("training cannot start: {error:#}")),
+        }
+    }
+
+    /// Holds what trains, or lets it go on.
+    pub fn toggle_pause(&mut self) {
+        let paused = self.is_paused();
+        self.control_all(|control| if paused { control.resume() } else { control.pause() });
+    }
+
+    /// One minibatch more.
+    pub fn step(&mut self) {
+        self.control_all(Control::step);
+    }
+
+    /// Ends what trains, with a checkpoint.
+    pub fn stop(&mut self) {
+        self.control_all(Control::stop);
+    }
+
+    fn control_all(&self, steer: impl Fn(&Control)) {
+        for training in &self.trainings {
+            steer(&training.job.control);
+        }
+    }
+
+    /// Changes the course of what trains.
+    pub fn adjust(&mut self, adjustment: Adjustment) {
+        for training in &self.trainings {
+            training.job.adjust(adjustment);
+        }
+    }
+
+    pub(super) fn hear(&mut self, training: &mut Training, message: Message) {
+        match message {
+            Message::Preparing(text) => training.preparing = text,
+            Message::Ready(ready) => {
+                training.preparing = "first minibatch; a GPU compiles its kernels now".to_string();
+                if !ready.opened.verdict.passed {
+                    self.complain(format!("{}; its results are not to be trusted", ready.opened.verdict));
+                }
+                training.folder = Some(ready.folder.clone());
+                training.opened = Some(ready.opened);
+                self.shown.retain(|shown| shown.folder != ready.folder);
+                let colour = self.take_colour();
+                match Shown::read(&ready.folder, colour) {
+                    Ok(mut shown) => {
+                        let data = Arc::new(ready.data.train.clone());
+                        // A resumed run goes on with what was known of its examples.
+                        let kept = std::fs::read(ready.folder.join(examples::FILE)).ok();
+                        let kept = kept.and_then(|text| Book::from_json(data.clone(), &text).ok());
+                        shown.book = Some(kept.unwrap_or_else(|| Book::new(data)));
+                        self.shown.push(shown);
+                    }
+                    Err(error) => self.complain(format!("{error:#}")),
+                }
+                if self
+                    .selected
+                    .as_ref()
+                    .is_none_or(|selected| self.training_of(selected).is_none())
+                {
+                    self.selected = Some(ready.folder);
+                }
+                self.let_go_of_books();
+                self.refresh_runs();
+            }
+            Message::Event(event) => {
+                // The first minibatch is still to come, and a slow device takes its time for it.
+                if !matches!(event, Event::Started(_)) {
+                    training.preparing.clear();
+                }
+                if let Some(shown) = self.shown_mut(training.folder.as_deref()) {
+                    shown.take(event);
+                }
+            }
+            Message::Examples(examples) => {
+                if let Some(book) = self
+                    .shown_mut(training.folder.as_deref())
+                    .and_then(|shown| shown.book.as_mut())
+                {
+                    book.take(&examples);
+                }
+            }
+            Message::Over(error) => self.over(training, error),
+        }
+    }
+
+    /// Keeps how each example fared, on a thread.
+    fn keep_book(&mut self, folder: &Path) {
+        let Some(shown) = self.shown.iter().find(|shown| shown.folder == folder) else {
+            return;
+        };
+        let Some((epoch, records)) = shown.book.as_ref().map(|book| (book.epoch, book.records.clone())) else {
+            return;
+        };
+        let path = folder.join(examples::FILE);
+        self.answers.push(Background::start(
+            "examples",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("how each example fared was not kept: {error}"))),
+            move |_, _| Ok(runs::write_atomic(&path, &Book::json_of(epoch, &records)?)?),
+        ));
+    }
+
+    /// Reads how each example of an earlier run fared, and its data, on a thread; once.
+    pub fn load_book(&mut self, folder: &Path) {
+        let Some(shown) = self.shown_mut(Some(folder)) else {
+            return;
+        };
+        if std::mem::replace(&mut shown.book_asked, true) {
+            return;
+        }
+        let (folder, recipe) = (folder.to_path_buf(), shown.recipe.clone());
+        self.let_go_of_books();
+        self.answers.push(Background::start(
+            "examples",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("how each example fared cannot be read: {error}"))),
+            move |_, teller| {
+                let text = std::fs::read(folder.join(examples::FILE))?;
+                let data = Arc::new(TrainingData::load(&recipe)?.train);
+                teller.tell(Answer::Book(folder, Box::new(Book::from_json(data, &text)?)));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Frees what is known of the examples of runs that nobody looks at: their folders keep it, and a data set of a run
+    /// is large.
+    fn let_go_of_books(&mut self) {
+        let trains: Vec<PathBuf> = self.trainings.iter().filter_map(|own| own.folder.clone()).collect();
+        for shown in &mut self.shown {
+            let is_needed = self.selected.as_ref() == Some(&shown.folder) || trains.contains(&shown.folder);
+            if !is_needed && shown.folder.join(examples::FILE).exists() {
+                (shown.book, shown.book_asked) = (None, false);
+            }
+        }
+    }
+
+    fn over(&mut self, training: &mut Training, error: Option<String>) {
+        training.preparing.clear();
+        if let Some(folder) = &training.folder {
+            self.keep_book(&folder.clone());
+        }
+        self.refresh_runs();
+        self.ctx.send_viewport_cmd(egui::ViewportCommand::RequestUserAttention(
+            egui::UserAttentionType::Informational,
+        ));
+        let folder = training.folder.clone();
+        match (error, self.shown_mut(folder.as_deref())) {
+            (None, Some(shown)) => {
+                let name = shown.name.clone();
+                let how = match (&shown.ending, shown.best()) {
+                    (Ending::Stopped(_), _) => "stopped at a checkpoint".to_string(),
+                    (_, Some(best)) => format!("finished; best epoch {}", best.epoch),
+                    _ => "finished".to_string(),
+                };
+                self.notify(notify::ended(&name, &how));
+                self.say(format!("{name} {how}"));
+            }
+            (None, None) => {}
+            (Some(error), shown) => {
+                let name = shown.map(|shown| {
+                    shown.ending = Ending::Failed(error.clone());
+                    shown.name.clone()
+                });
+                self.notify(notify::failed(name.as_deref(), &error));
+                let way_out = folder
+                    .filter(|folder| folder.exists())
+                    .map(|folder| ("Resume from the last checkpoint".to_string(), Command::Resume(folder)));
+                self.toast(error, true, way_out);
+            }
+        }
+    }
+}

@@ -1,0 +1,612 @@
+//! A session of training: what [`super::train`] does, step by step.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::Tensor;
+
+use super::{
+    Adjusted, Adjustment, Best, Clock, Ended, EpochReport, Evaluating, Event, Examples, Observer, Sgd, Started,
+    StepReport, TrainError, TrainingData, WarningReport, event,
+    progress::{self, Progress, Rest},
+    sgd, stream,
+};
+use crate::{
+    compute::{self, Device},
+    control::Control,
+    defences::{Defence, DefenceSpec, Loss, StepContext},
+    evaluation::{self, EvaluateError, EvaluationEvent, Warning},
+    nn::{Mode, Model},
+    random::Rng,
+    recipe::Recipe,
+    runs::{Checkpoint, Run, Slot},
+    shapes::{Batch, Images, Labels, Logits},
+    threat::ThreatModel,
+};
+
+/// Saving takes at most this share of the time between two checkpoints of a run.
+const CHECKPOINT_SHARE: f64 = 0.02;
+
+/// What is known of a minibatch's examples, still on the device.
+struct Told {
+    indices: Vec<usize>,
+    natural: Option<Logits>,
+    adversarial: Option<Logits>,
+}
+
+/// The recipe's defence, and what stands in its place at the beginning.
+struct Defences {
+    /// Natural training in the first so many epochs.
+    warm_up: (usize, Box<dyn Defence>),
+    defence: Box<dyn Defence>,
+}
+
+impl Defences {
+    fn at(&mut self, epoch: usize) -> &mut dyn Defence {
+        let (epochs, natural) = &mut self.warm_up;
+        if epoch < *epochs {
+            &mut **natural
+        } else {
+            &mut *self.defence
+        }
+    }
+}
+
+/// The state of a session of training.
+pub(super) struct Trainer<'a> {
+    /// As the run was begun, with the adjustments since.
+    recipe: Recipe,
+    data: &'a TrainingData,
+    run: &'a mut Run,
+    device: &'a Device,
+    control: &'a Control,
+    observer: &'a mut dyn Observer,
+    model: Model,
+    /// The moving average of the weights, where the recipe asks for one: what is evaluated, kept and handed back.
+    average: Option<Model>,
+    sgd: Sgd,
+    defences: Defences,
+    /// Everything else that a checkpoint holds.
+    pub(super) progress: Progress,
+    /// Figures of the minibatches since the last read, still on the device; reading them is the sync point.
+    unread: Vec<Tensor<1>>,
+    /// What the observer wants to know of the examples of these minibatches.
+    unread_examples: Vec<Told>,
+    started: Instant,
+    saved: Instant,
+    save_seconds: f64,
+    evaluating_seconds: f64,
+    looking_seconds: f64,
+    attacking_seconds: f64,
+}
+
+impl<'a> Trainer<'a> {
+    pub(super) fn open(
+        recipe: &'a Recipe,
+        data: &'a TrainingData,
+        run: &'a mut Run,
+        device: &'a Device,
+        control: &'a Control,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let mut model = Model::new(
+            recipe.network,
+            data.train.shape(),
+            data.train.classes(),
+            &mut Rng::stream(recipe.seed, stream::WEIGHTS),
+            device,
+        )?;
+        let mut average = recipe.average.as_ref().map(|_| model.clone());
+        let mut sgd = Sgd::default();
+        let mut defences = Defences {
+            warm_up: (recipe.warm_up.natural_epochs, DefenceSpec::Natural.build()),
+            defence: recipe.build_defence(data.train.labelled()),
+        };
+        let checkpoint = run.resume()?;
+        let progress = match &checkpoint {
+            None => Progress::new(Rng::stream(recipe.seed, stream::STEPS)),
+            Some(checkpoint) => {
+                let rest = Rest::from_arrays(&checkpoint.optimiser, device);
+                progress::load_weights(average.as_mut().unwrap_or(&mut model), &checkpoint.weights)?;
+                if let Some(trained) = &rest.trained {
+                    progress::load_weights(&mut model, trained)?;
+                }
+                sgd.velocity = rest.velocity;
+                defences.defence.recall(rest.memory, device);
+                Progress::from_json(&checkpoint.progress).map_err(TrainError::Progress)?
+            }
+        };
+        let mut trainer = Self {
+            recipe: recipe.clone(),
+            data,
+            run,
+            device,
+            control,
+            observer,
+            model,
+            average,
+            sgd,
+            defences,
+            progress,
+            unread: Vec::new(),
+            unread_examples: Vec::new(),
+            started: Instant::now(),
+            saved: Instant::now(),
+            save_seconds: 0.0,
+            evaluating_seconds: 0.0,
+            looking_seconds: 0.0,
+            attacking_seconds: 0.0,
+        };
+        for adjustment in trainer.progress.adjustments.clone() {
+            trainer.apply(adjustment);
+        }
+        if checkpoint.is_none() {
+            trainer.save(Slot::Last)?;
+        }
+        Ok(trainer)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock {
+            seconds: self.started.elapsed().as_secs_f64(),
+            evaluating: self.evaluating_seconds,
+            attacking: self.device.is_cpu().then_some(self.attacking_seconds),
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), TrainError> {
+        if event.is_kept() {
+            let line = serde_json::to_value(&event).map_err(|error| TrainError::Progress(error.to_string()))?;
+            self.run.append(&line)?;
+        }
+        self.observer.event(&event);
+        Ok(())
+    }
+
+    pub(super) fn announce(&mut self) {
+        let started = Event::Started(Started {
+            summary: self.recipe.summary(),
+            examples: self.data.train.len(),
+            steps_per_epoch: self.steps_per_epoch(),
+            epochs: self.recipe.epochs,
+            steps_done: self.progress.total_steps,
+        });
+        self.observer.event(&started);
+    }
+
+    /// The labelled examples of a minibatch.
+    fn labelled_share(&self) -> usize {
+        let train = &self.data.train;
+        self.recipe.labelled_share(train.labelled() < train.len())
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        let (examples, share) = (self.data.train.labelled(), self.labelled_share());
+        if self.recipe.data.drop_last {
+            examples / share
+        } else {
+            examples.div_ceil(share)
+        }
+    }
+
+    /// The order of this epoch's examples: a function of the seed and the epoch alone. Every labelled example comes once;
+    /// pseudo-labelled ones fill each minibatch up, drawn with replacement as in RST.
+    pub(super) fn order(&self) -> Vec<usize> {
+        let (labelled, all, share) = (self.data.train.labelled(), self.data.train.len(), self.labelled_share());
+        let mut rng = Rng::stream(self.recipe.seed, stream::ORDER + self.progress.epoch as u64);
+        let mut order: Vec<usize> = (0..labelled).collect();
+        rng.shuffle(&mut order);
+        let mut mixed = Vec::with_capacity(order.len());
+        for part in order.chunks(share) {
+            mixed.extend(part);
+            mixed.extend((share..self.recipe.batch_size).map(|_| labelled + rng.below(all - labelled)));
+        }
+        mixed
+    }
+
+    /// The positions of the next minibatch; `None` at the end of the epoch.
+    pub(super) fn next_minibatch(&self, order: &[usize]) -> Option<Vec<usize>> {
+        if self.progress.step >= self.steps_per_epoch() {
+            return None;
+        }
+        let first = self.progress.step * self.recipe.batch_size;
+        let last = (first + self.recipe.batch_size).min(order.len());
+        Some(order[first..last].to_vec())
+    }
+
+    /// Whether another epoch follows.
+    pub(super) fn goes_on(&self) -> bool {
+        self.progress.epoch < self.recipe.epochs && !self.is_out_of_patience()
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        let best = self.progress.best;
+        best.is_some_and(|best| self.recipe.is_out_of_patience(self.progress.epoch, best.epoch))
+    }
+
+    /// The moment of the run, in epochs.
+    fn epochs_done(&self) -> f64 {
+        self.progress.epoch as f64 + self.progress.step as f64 / self.steps_per_epoch() as f64
+    }
+
+    /// One minibatch, as often as the defence replays it.
+    pub(super) fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
+        self.adjust()?;
+        let recipe = &self.recipe;
+        let factor = recipe.epsilon_factor(self.epochs_done());
+        let threat = ThreatModel {
+            norm: recipe.threat.norm,
+            epsilon: recipe.threat.epsilon.scaled(factor),
+        };
+        let within = self.progress.step as f64 / self.steps_per_epoch() as f64;
+        let rate = recipe.optimiser.learning_rate * recipe.schedule.factor(self.progress.epoch, within, recipe.epochs);
+
+        for _ in 1..self.defences.at(self.progress.epoch).replays() {
+            self.descend(batch, &threat, factor, rate)?;
+        }
+        // The last replay's figures stand for the minibatch.
+        let (loss, norm) = self.descend(batch, &threat, factor, rate)?;
+
+        self.progress.step += 1;
+        self.progress.total_steps += 1;
+        self.progress.learning_rate = rate;
+        self.progress.epsilon = f64::from(threat.epsilon.value());
+        if let (Some(average), Some(spec)) = (&mut self.average, &self.recipe.average) {
+            average.average_in(&self.model, spec.decay_at(self.progress.total_steps));
+        }
+        self.note(&loss, norm, batch);
+        if self.progress.step.is_multiple_of(self.recipe.log_every) || self.progress.step == self.steps_per_epoch() {
+            self.report()?;
+        }
+        Ok(())
+    }
+
+    /// One move of the weights: inner maximisation, outer loss, backward, optimiser. Gives the loss and the length of the
+    /// gradient before it was clipped.
+    fn descend(
+        &mut self,
+        batch: &Batch,
+        threat: &ThreatModel,
+        factor: f64,
+        rate: f64,
+    ) -> Result<(Loss, Option<Tensor<1>>), TrainError> {
+        let recipe = &self.recipe;
+        self.model.seed_dropout(self.progress.rng.bits());
+        let (model, mode) = (&self.model, recipe.attack.mode);
+        let attacked = move |images: Images| model.forward(images, mode);
+        let mut context = StepContext {
+            attacking: Duration::ZERO,
+            attacked: &attacked,
+            threat,
+            pgd: &recipe.attack.pgd(factor),
+            label_smoothing: recipe.label_smoothing,
+            epoch: self.progress.epoch,
+            rng: &mut self.progress.rng,
+        };
+        let defence = self.defences.at(self.progress.epoch);
+        let (loss, mut gradients) = defence.gradients(model, batch, &mut context)?;
+        self.attacking_seconds += context.attacking.as_secs_f64();
+        let norm = sgd::gradient_norm(&gradients);
+        if let (Some(largest), Some(norm)) = (recipe.optimiser.clip_gradient, &norm) {
+            gradients = sgd::clip(gradients, norm, largest);
+        }
+        self.sgd.step(&mut self.model, gradients, &recipe.optimiser, rate);
+        Ok((loss, norm))
+    }
+
+    /// Queues the step's figures on the device, to be read together later.
+    fn note(&mut self, loss: &Loss, norm: Option<Tensor<1>>, batch: &Batch) {
+        let mut names = vec!["loss"];
+        let mut figures = vec![loss.objective.clone().inner().mean()];
+        for (name, values) in &loss.terms {
+            names.push(name);
+            figures.push(values.clone().inner().mean());
+        }
+        for (name, logits) in [
+            ("natural_accuracy", &loss.natural_logits),
+            ("adversarial_accuracy", &loss.adversarial_logits),
+        ] {
+            if let Some(logits) = logits {
+                names.push(name);
+                figures.push(accuracy(logits, &batch.labels));
+            }
+        }
+        if let Some(norm) = norm {
+            names.push("gradient_norm");
+            figures.push(norm);
+        }
+        self.progress.name_figures(names);
+        self.unread.push(Tensor::cat(figures, 0));
+        if self.observer.wants_examples() {
+            let natural = match &loss.natural_logits {
+                Some(logits) => Some(logits.clone().inner()),
+                None => self.look(batch),
+            };
+            self.unread_examples.push(Told {
+                indices: batch.indices.clone(),
+                natural,
+                adversarial: loss.adversarial_logits.clone().map(Tensor::inner),
+            });
+        }
+    }
+
+    /// What the model says to natural images that the defence does not look at, as far as the observer's share of the
+    /// time allows.
+    fn look(&mut self, batch: &Batch) -> Option<Logits> {
+        let began = Instant::now();
+        if self.looking_seconds > self.observer.looking_share() * self.started.elapsed().as_secs_f64() {
+            return None;
+        }
+        let logits = self.model.forward(batch.images.clone(), Mode::Eval);
+        self.looking_seconds += began.elapsed().as_secs_f64();
+        Some(logits)
+    }
+
+    /// Passes on what is known of single examples; the device has computed it already.
+    fn tell_examples(&mut self) -> Result<(), TrainError> {
+        for told in std::mem::take(&mut self.unread_examples) {
+            let examples = Examples {
+                epoch: self.progress.epoch + 1,
+                indices: told.indices,
+                natural: told.natural.map(compute::read).transpose()?,
+                adversarial: told.adversarial.map(compute::read).transpose()?,
+            };
+            self.observer.examples(examples);
+        }
+        Ok(())
+    }
+
+    /// Takes up what a person changed since the last minibatch.
+    fn adjust(&mut self) -> Result<(), TrainError> {
+        for adjustment in self.observer.adjustments() {
+            if self.apply(adjustment) {
+                self.progress.adjustments.push(adjustment);
+                self.tell(Event::Adjusted(Adjusted {
+                    epoch: self.progress.epoch + 1,
+                    total_steps: self.progress.total_steps,
+                    change: adjustment,
+                }))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a change; `false` where it makes no sense for this recipe.
+    fn apply(&mut self, adjustment: Adjustment) -> bool {
+        let mut changed = self.recipe.clone();
+        match adjustment {
+            Adjustment::Lambda(lambda) => {
+                changed.defence.set_lambda(lambda);
+            }
+            Adjustment::LearningRate(rate) => changed.optimiser.learning_rate = rate,
+            Adjustment::EvaluateEvery(epochs) => changed.evaluation.every = epochs,
+        }
+        if changed == self.recipe || changed.validate().is_err() {
+            return false;
+        }
+        if changed.defence != self.recipe.defence {
+            let mut defence = changed.build_defence(self.data.train.labelled());
+            // What it learnt of single examples stays; on a device that fails, the next read says so.
+            if let Ok(memory) = self.defences.defence.memory() {
+                defence.recall(memory, self.device);
+            }
+            self.defences.defence = defence;
+        }
+        self.recipe = changed;
+        true
+    }
+
+    /// Shows the model to whoever wants it; to a person who paused, always: there will be time to look at it.
+    pub(super) fn show_model(&mut self) {
+        if self.observer.wants_model() || self.control.is_paused() {
+            let shown = self.average.as_ref().unwrap_or(&self.model);
+            self.observer.model(shown, self.progress.total_steps);
+        }
+    }
+
+    /// Reads what was queued. This is the sync point: a lost device shows here.
+    fn read_figures(&mut self) -> Result<(), TrainError> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let width = self.progress.names.len();
+        let first = self.progress.step - self.unread.len();
+        let values = compute::read(Tensor::cat(std::mem::take(&mut self.unread), 0))?;
+        for (offset, row) in values.chunks(width).enumerate() {
+            if let Some(position) = row.iter().position(|value| !value.is_finite()) {
+                let (what, epoch) = (self.progress.names[position].clone(), self.progress.epoch + 1);
+                self.warn(epoch, vec![Warning::NotANumber { epoch }])?;
+                return Err(TrainError::NotFinite {
+                    what,
+                    epoch,
+                    step: first + offset + 1,
+                });
+            }
+            self.progress.add(row);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<(), TrainError> {
+        self.read_figures()?;
+        self.tell_examples()?;
+        let report = StepReport {
+            epoch: self.progress.epoch + 1,
+            step: self.progress.step,
+            total_steps: self.progress.total_steps,
+            learning_rate: self.progress.learning_rate,
+            epsilon: self.progress.epsilon,
+            figures: self.progress.take_window(),
+            clock: self.clock(),
+        };
+        self.tell(Event::Step(report))
+    }
+
+    /// Evaluates and checkpoints; `false` where the person stopped the evaluation.
+    pub(super) fn finish_epoch(&mut self) -> Result<bool, TrainError> {
+        let epoch = self.progress.epoch + 1;
+        let due = epoch.is_multiple_of(self.recipe.evaluation.every) || epoch == self.recipe.epochs;
+        let accuracy = if due {
+            let Some(accuracy) = self.evaluate(epoch)? else {
+                return Ok(false);
+            };
+            accuracy
+        } else {
+            Default::default()
+        };
+        let robust = self
+            .recipe
+            .evaluation
+            .attacks
+            .last()
+            .and_then(|name| accuracy.get(name))
+            .copied();
+        let best = robust.is_some_and(|robust| self.progress.best.is_none_or(|best| robust > best.accuracy));
+        if let (true, Some(accuracy)) = (best, robust) {
+            self.progress.best = Some(Best { epoch, accuracy });
+        }
+        let report = EpochReport {
+            epoch,
+            epochs: self.recipe.epochs,
+            total_steps: self.progress.total_steps,
+            train: self.progress.take_epoch(),
+            accuracy,
+            split: self.data.split.to_string(),
+            n: self.data.evaluated.len(),
+            epsilon: self.recipe.threat.epsilon.to_string(),
+            best,
+            clock: self.clock(),
+        };
+        self.progress.reports.push(report.clone());
+        self.tell(Event::Epoch(report))?;
+        let warnings = evaluation::training_warnings(&event::history(&self.progress.reports));
+        self.warn(epoch, warnings)?;
+        self.progress.epoch += 1;
+        self.progress.step = 0;
+        if best {
+            self.save(Slot::Best)?;
+        }
+        self.save(Slot::Last)?;
+        Ok(true)
+    }
+
+    /// Accuracy by attack on the split that chooses; `None` where the person stopped it.
+    fn evaluate(&mut self, epoch: usize) -> Result<Option<std::collections::BTreeMap<String, f64>>, TrainError> {
+        let began = Instant::now();
+        let mut suite = self.recipe.evaluation.suite()?;
+        (suite.batch_size, suite.seed, suite.probes) = (self.recipe.batch_size, self.recipe.seed, false);
+        let observer = &mut *self.observer;
+        let mut pass_on = |event: EvaluationEvent| {
+            if let EvaluationEvent::Progress { attack, done, of, .. } = event {
+                observer.event(&Event::Evaluating(Evaluating {
+                    epoch,
+                    attack,
+                    done,
+                    of,
+                }));
+            }
+        };
+        let evaluation = evaluation::evaluate(
+            self.average.as_ref().unwrap_or(&self.model),
+            &self.data.evaluated,
+            &suite,
+            &self.recipe.threat,
+            self.device,
+            self.control,
+            &mut pass_on,
+        );
+        self.device.release();
+        self.evaluating_seconds += began.elapsed().as_secs_f64();
+        match evaluation {
+            Ok(evaluation) => Ok(Some(evaluation.accuracy.0.into_iter().collect())),
+            Err(EvaluateError::Stopped { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Passes warnings on, each kind once in a run.
+    fn warn(&mut self, epoch: usize, warnings: Vec<Warning>) -> Result<(), TrainError> {
+        for warning in warnings {
+            let report = WarningReport {
+                epoch,
+                kind: warning.anchor().to_string(),
+                message: warning.headline(),
+                advice: warning.advice().to_string(),
+            };
+            if !self.progress.warned.contains(&report.kind) {
+                self.progress.warned.push(report.kind.clone());
+                self.tell(Event::Warning(report))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, slot: Slot) -> Result<(), TrainError> {
+        self.read_figures()?;
+        let began = Instant::now();
+        let (weights, trained) = match &self.average {
+            Some(average) => (progress::weights(average)?, Some(progress::weights(&self.model)?)),
+            None => (progress::weights(&self.model)?, None),
+        };
+        let rest = Rest {
+            velocity: self.sgd.velocity.clone(),
+            trained,
+            memory: self.defences.defence.memory()?,
+        };
+        let checkpoint = Checkpoint {
+            weights,
+            optimiser: rest.into_arrays(&self.model)?,
+            progress: self.progress.to_json(),
+        };
+        self.run.save(slot, &checkpoint)?;
+        self.saved = Instant::now();
+        self.save_seconds = began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    pub(super) fn checkpoint_when_due(&mut self) -> Result<(), TrainError> {
+        let shortest = self.recipe.checkpoint_seconds;
+        // 0 asks for a checkpoint after every minibatch, whatever it costs.
+        let pause = if shortest > 0.0 {
+            shortest.max(self.save_seconds / CHECKPOINT_SHARE)
+        } else {
+            0.0
+        };
+        if self.saved.elapsed() >= Duration::from_secs_f64(pause) {
+            self.save(Slot::Last)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn ended(&self) -> Ended {
+        Ended {
+            epochs: self.progress.epoch,
+            total_steps: self.progress.total_steps,
+            best: self.progress.best,
+            early: self.is_out_of_patience(),
+            clock: self.clock(),
+        }
+    }
+
+    /// Checkpoints and says so; what is appended after the checkpoint is cut off again on resuming.
+    pub(super) fn stop(mut self) -> Result<Model, TrainError> {
+        self.save(Slot::Last)?;
+        let ended = self.ended();
+        self.tell(Event::Stopped(ended))?;
+        Ok(self.average.unwrap_or(self.model))
+    }
+
+    /// The last epoch's checkpoint stands before this event: a run that is killed after it and resumed cuts the event
+    /// off and tells it again, once.
+    pub(super) fn finish(mut self) -> Result<Model, TrainError> {
+        let ended = self.ended();
+        self.tell(Event::Finished(ended))?;
+        Ok(self.average.unwrap_or(self.model))
+    }
+}
+
+/// The share of rows whose strongest class is the label, `[1]`.
+fn accuracy(logits: &Logits, labels: &Labels) -> Tensor<1> {
+    let predicted: Labels = logits.clone().inner().argmax(1).reshape([labels.dims()[0]]);
+    predicted.equal(labels.clone()).float().mean()
+}
