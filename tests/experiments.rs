@@ -7,6 +7,7 @@ use martlet::{
     control::Control,
     defences::DefenceSpec,
     engine::Event,
+    evaluation::Standing,
     experiments::{
         Budget, Conduct, EXPERIMENTS, ExperimentError, Need, Outcome, Plan, Progress, Request, RowState, Stage,
         Verdict, estimate, experiment,
@@ -195,7 +196,7 @@ fn a_stopped_experiment_goes_on_where_it_was() {
         "{told:?}"
     );
 
-    let outcome = Outcome::read(&plan, folder.path()).unwrap();
+    let mut outcome = Outcome::read(&plan, folder.path()).unwrap();
     assert_eq!(outcome.states[..2], [RowState::Measured, RowState::Measured]);
     assert_eq!(outcome.states[2], RowState::Missing);
     let first = &outcome.comparisons()[0];
@@ -208,6 +209,21 @@ fn a_stopped_experiment_goes_on_where_it_was() {
     let columns = csv.lines().next().unwrap().split(',').count();
     assert_eq!(csv.lines().count(), 1 + plan.rows.len() * 2 * outcome.attacks.len());
     assert!(csv.lines().all(|line| line.split(',').count() >= columns), "{csv}");
+
+    // Of ten classes chance gets 10 %: 30 of 300 images are no sign of learning, 60 are.
+    let natural = outcome.attacks.iter().position(|name| name == "natural").unwrap();
+    for (line, right) in outcome.lines.iter_mut().zip([60, 30]) {
+        line.cells[natural].measured = Some((Standing::of(right, 300), 300));
+    }
+    for line in &mut outcome.lines[2..] {
+        line.cells[natural].measured = None;
+    }
+    let collapses = outcome.collapses();
+    let [collapse] = &collapses[..] else {
+        panic!("{collapses:?}")
+    };
+    assert!(collapse.starts_with("MART (last checkpoint) gets no more natural images right than chance, 10.0 %"));
+    assert!(outcome.conclusions().contains(collapse));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
         compare::{Difference, signed},
     },
     runs::{Run, Slot},
+    wording::percent,
 };
 
 /// How far a row has come.
@@ -377,6 +378,9 @@ impl Outcome {
         for comparison in comparisons {
             text += &format!("- {comparison}\n");
         }
+        for collapse in self.collapses() {
+            text += &format!("\n{collapse}\n");
+        }
         for remark in self.plan.remarks() {
             text += &format!("\n{remark}\n");
         }
@@ -424,11 +428,33 @@ impl Outcome {
             .filter(|comparison| comparison.verdict() != Verdict::Open)
             .map(ToString::to_string)
             .collect();
+        sentences.extend(self.collapses());
         if self.plan.budget == Budget::Quick && !sentences.is_empty() {
             sentences
                 .push("Minutes of training decide nothing about the methods: one seed, few images, few epochs.".into());
         }
         sentences
+    }
+
+    /// The rows whose network gets no more natural images right than chance does, as sentences: where training collapsed,
+    /// a comparison says nothing of the method.
+    pub fn collapses(&self) -> Vec<String> {
+        let Some(natural) = self.attacks.iter().position(|name| name == "natural") else {
+            return Vec::new();
+        };
+        let of = |line: &Line| {
+            let chance = 1.0 / self.runs[line.row].as_ref()?.classes()? as f64;
+            let (standing, _) = line.cells[natural].measured?;
+            (standing.interval.low <= chance).then(|| {
+                format!(
+                    "{} ({} checkpoint) gets no more natural images right than chance, {}: its training collapsed, and what it is compared with is not its method.",
+                    self.row(line).label,
+                    line.slot,
+                    percent(chance)
+                )
+            })
+        };
+        self.lines.iter().filter_map(of).collect()
     }
 
     /// Whether training of a row failed, and why.

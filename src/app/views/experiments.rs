@@ -607,6 +607,9 @@ fn comparisons_ui(ui: &mut Ui, outcome: &Outcome) {
                 ui.end_row();
             }
         });
+    for collapse in outcome.collapses() {
+        ui.colored_label(theme::warning(dark), collapse);
+    }
     ui.add_space(6.0);
 }
 
