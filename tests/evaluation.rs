@@ -655,16 +655,28 @@ fn steps_that_still_help_are_said() {
         attack
     };
     let (short, long) = (stepping("pgd-5"), stepping("pgd-80"));
-    let suite = Suite {
-        attacks: vec![short, long],
-        ..suite("natural")
+    let told = |attacks: Vec<AttackSpec>| {
+        let suite = Suite {
+            attacks,
+            ..probed("natural")
+        };
+        let found = run(&network(), &dataset(120), &suite, &threat("0.05")).unwrap();
+        let mut warnings = found.warnings.into_iter();
+        warnings.find_map(|warning| match warning {
+            Warning::DoublingStepsStillHelps {
+                fewer, more, probed, ..
+            } => Some((fewer, more, probed.is_some())),
+            _ => None,
+        })
     };
-    let found = run(&network(), &dataset(120), &suite, &threat("0.05")).unwrap();
-    assert!(
-        kinds(&found).contains(&"doubling-steps-still-helps"),
-        "{:?}",
-        found.accuracy
+    // Two lengths in the suite tell it themselves; of one alone a probe asks.
+    let pair = Some(("pgd-5".to_string(), "pgd-80".to_string(), false));
+    assert_eq!(told(vec![short.clone(), long.clone()]), pair);
+    assert_eq!(
+        told(vec![short]),
+        Some(("pgd-5".to_string(), "pgd-10".to_string(), true))
     );
+    assert_eq!(told(vec![long]), None);
 }
 
 #[test]

@@ -173,7 +173,7 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
 /// The same recipe for both but for the defence.
 fn recipe(defence: DefenceSpec, seed: u64) -> Result<Recipe> {
     let mut recipe = preset("glyphs-mart")?;
-    recipe.defence = defence;
+    recipe.defend_with(defence);
     recipe.seed = seed;
     recipe.epochs = EPOCHS;
     recipe.data.limit_train = Some(TRAINING_EXAMPLES);

@@ -252,17 +252,14 @@ impl RecipeOptions {
             recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
         }
         if let Some(name) = self.defence.as_deref().filter(|name| *name != recipe.defence.name()) {
-            let kept = recipe.defence.lambda();
-            recipe.defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
+            let defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
                 if name == "subset" {
                     return WrongUse("--defence: subset needs its members: take --subset FILE --members misclassified --treatment regularised in its place; `martlet data split` writes the file".into());
                 }
                 let known = DefenceSpec::NAMES.join(", ");
                 WrongUse(format!("--defence: expected one of {known}, got {name}"))
             })?;
-            if let Some(lambda) = kept {
-                recipe.defence.set_lambda(lambda);
-            }
+            recipe.defend_with(defence);
         }
         if let Some(subset) = self.subset()? {
             recipe.defence = subset;

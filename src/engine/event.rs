@@ -172,8 +172,9 @@ impl Event {
     }
 }
 
-/// What the warnings of training look at, from the epochs so far.
-pub(super) fn history(reports: &[EpochReport]) -> Vec<EpochFigures> {
+/// What the warnings of training look at, from the epochs so far; `chooser` is the attack that chooses the best one.
+pub(super) fn history(reports: &[EpochReport], chooser: Option<&str>) -> Vec<EpochFigures> {
+    let chooser = chooser.filter(|name| *name != "natural");
     reports
         .iter()
         .filter(|report| !report.accuracy.is_empty())
@@ -182,12 +183,10 @@ pub(super) fn history(reports: &[EpochReport]) -> Vec<EpochFigures> {
             train_loss: report.train.get("loss").copied().unwrap_or(f64::NAN),
             natural_accuracy: report.accuracy.get("natural").copied().unwrap_or(f64::NAN),
             fgsm_accuracy: report.accuracy.get("fgsm").copied(),
-            robust_accuracy: chosen(report).unwrap_or(f64::NAN),
+            robust_accuracy: chooser
+                .and_then(|name| report.accuracy.get(name))
+                .copied()
+                .unwrap_or(f64::NAN),
         })
         .collect()
-}
-
-/// The accuracy under the strongest attack of an epoch's evaluation.
-fn chosen(report: &EpochReport) -> Option<f64> {
-    report.accuracy.values().copied().reduce(f64::min)
 }

@@ -453,13 +453,8 @@ impl<'a> Trainer<'a> {
         } else {
             Default::default()
         };
-        let robust = self
-            .recipe
-            .evaluation
-            .attacks
-            .last()
-            .and_then(|name| accuracy.get(name))
-            .copied();
+        let chooser = self.recipe.evaluation.attacks.last().cloned();
+        let robust = chooser.as_ref().and_then(|name| accuracy.get(name)).copied();
         let best = robust.is_some_and(|robust| self.progress.best.is_none_or(|best| robust > best.accuracy));
         if let (true, Some(accuracy)) = (best, robust) {
             self.progress.best = Some(Best { epoch, accuracy });
@@ -478,7 +473,7 @@ impl<'a> Trainer<'a> {
         };
         self.progress.reports.push(report.clone());
         self.tell(Event::Epoch(report))?;
-        let warnings = evaluation::training_warnings(&event::history(&self.progress.reports));
+        let warnings = evaluation::training_warnings(&event::history(&self.progress.reports, chooser.as_deref()));
         self.warn(epoch, warnings)?;
         self.progress.epoch += 1;
         self.progress.step = 0;

@@ -42,11 +42,11 @@ pub(super) fn cost_of_all(suite: &Suite) -> usize {
     if !suite.probes {
         return 0;
     }
-    let attacks = if suite.iterated().next().is_some() {
-        DRAWS + 2 * pgd().passes()
-    } else {
-        0
-    };
+    let mut attacks = 0;
+    if suite.iterated().next().is_some() {
+        attacks += DRAWS + 2 * pgd().passes();
+        attacks += doubled(suite).map_or(0, |(_, doubled)| doubled.passes());
+    }
     suite.probe_examples * (3 + 3 + attacks)
 }
 
@@ -70,7 +70,7 @@ pub(super) fn about_the_figures(
     found.extend(far_above_autoattack(results));
     if attacks.iter().any(|spec| !spec.is_natural()) {
         found.extend(non_standard_epsilon(measurement.dataset, measurement.threat));
-        if !has_strong_attack(results) {
+        if !has_strong_attack(measurement.suite) {
             found.push(Warning::NoStrongAttackInSuite {
                 attacks: results.iter().skip(1).map(|result| result.name.clone()).collect(),
             });
@@ -166,9 +166,13 @@ pub(super) fn about_transfers(transfers: &[TransferComparison], n: usize) -> Opt
 }
 
 /// Whether there is an attack of AutoAttack's strength: its two APGD attacks find nearly all that it finds.
-fn has_strong_attack(results: &[AttackResult]) -> bool {
+fn has_strong_attack(suite: &Suite) -> bool {
     let has = |of: &dyn Fn(&ApgdObjective) -> bool| {
-        let mut methods = results.iter().map(|result| &result.method);
+        let parts = |spec: &AttackSpec| match spec.components() {
+            [] => vec![spec.method.clone()],
+            parts => parts.iter().map(|part| part.method.clone()).collect(),
+        };
+        let mut methods = suite.attacks.iter().flat_map(parts);
         methods.any(|method| matches!(method, Method::Apgd(apgd) if of(&apgd.objective)))
     };
     has(&|objective| *objective == ApgdObjective::CrossEntropy)
@@ -275,6 +279,7 @@ fn doubling_steps_still_helps(attacks: &[AttackSpec], results: &[AttackResult], 
                     accuracy_at_fewer: fewer.accuracy(),
                     more: more.name.clone(),
                     accuracy_at_more: more.accuracy(),
+                    probed: None,
                 };
                 worst = Some((gain, warning));
             }
@@ -359,7 +364,61 @@ pub(super) fn run(
     found.extend(noise(measurement, &chosen(&|example| example.robust))?);
     let pgd = columns(&suite.attacks, results, |spec| is_pgd(spec) && is_untargeted(spec));
     found.extend(other_epsilons(measurement, &correct, examples, &pgd)?);
+    found.extend(twice_the_steps(measurement, &correct, results, examples)?);
     Ok(found)
+}
+
+/// The suite's longest PGD and the same with twice the steps; `None` where the suite's own figures tell whether more steps
+/// help (another PGD has half as many), and where they depend on stronger attacks.
+fn doubled(suite: &Suite) -> Option<(&AttackSpec, AttackSpec)> {
+    let steps = |spec: &AttackSpec| spec.ascent().map_or(0, |ascent| ascent.steps);
+    let mut pgds = suite.attacks.iter().filter(|spec| is_pgd(spec) && is_untargeted(spec));
+    let longest = pgds.clone().max_by_key(|spec| steps(spec))?;
+    if pgds.any(|spec| 2 * steps(spec) <= steps(longest)) || has_strong_attack(suite) {
+        return None;
+    }
+    let ascent = longest.ascent()?;
+    let steps = 2 * ascent.steps;
+    let doubled = AttackSpec {
+        name: format!("pgd-{steps}"),
+        method: Method::Pgd(Ascent {
+            steps,
+            ..ascent.clone()
+        }),
+        restarts: 1,
+    };
+    Some((longest, doubled))
+}
+
+/// PGD with twice the steps on those that withstood it.
+fn twice_the_steps(
+    measurement: &mut Measurement,
+    positions: &[usize],
+    results: &[AttackResult],
+    examples: &[ExampleResult],
+) -> Result<Option<Warning>, EvaluateError> {
+    let Some((fewer, more)) = doubled(measurement.suite) else {
+        return Ok(None);
+    };
+    let Some(column) = results.iter().position(|result| result.name == fewer.name) else {
+        return Ok(None);
+    };
+    let withstood = |position: &usize| examples[*position].attacks[column].robust;
+    let standing: Vec<usize> = positions.iter().copied().filter(withstood).collect();
+    let (of, fewer) = (positions.len(), fewer.name.clone());
+    let probe = AttackSpec {
+        name: format!("probe {}", more.name),
+        ..more.clone()
+    };
+    let fell = fooled(measurement, &standing, &probe, &measurement.threat.clone())?;
+    let share = |standing: usize| standing as f64 / of as f64;
+    Ok((fell >= meaningful(of)).then(|| Warning::DoublingStepsStillHelps {
+        fewer,
+        accuracy_at_fewer: share(standing.len()),
+        more: more.name,
+        accuracy_at_more: share(standing.len() - fell),
+        probed: Some(of),
+    }))
 }
 
 /// At most `count` of `positions`, evenly over all of them, because a data set may be sorted by class.
@@ -474,8 +533,18 @@ fn other_epsilons(
     };
     let of = positions.len();
     let small = threat.epsilon.divided_by(2);
-    let fooled_at_small = fooled(measurement, positions, &small, "probe half epsilon")?;
-    let fooled_at_huge = fooled(measurement, positions, &huge, "probe huge epsilon")?;
+    let mut fooled_at = |epsilon: &Epsilon, name: &str| {
+        let (norm, epsilon) = (threat.norm, epsilon.clone());
+        let name = name.to_string();
+        fooled(
+            measurement,
+            positions,
+            &AttackSpec { name, ..pgd() },
+            &ThreatModel { norm, epsilon },
+        )
+    };
+    let fooled_at_small = fooled_at(&small, "probe half epsilon")?;
+    let fooled_at_huge = fooled_at(&huge, "probe huge epsilon")?;
     let mut found = Vec::new();
 
     let mut radii = vec![(small, fooled_at_small), (huge.clone(), fooled_at_huge)];
@@ -521,26 +590,19 @@ fn huge_epsilon(threat: &ThreatModel, pixels: usize) -> Option<Epsilon> {
     (epsilon > 0.0 && huge.value() > epsilon).then_some(huge)
 }
 
-/// How many of the examples PGD fools at another radius.
+/// How many of the examples an attack fools.
 fn fooled(
     measurement: &mut Measurement,
     positions: &[usize],
-    epsilon: &Epsilon,
-    name: &str,
+    spec: &AttackSpec,
+    threat: &ThreatModel,
 ) -> Result<usize, EvaluateError> {
-    let spec = AttackSpec {
-        name: name.to_string(),
-        ..pgd()
-    };
-    let threat = ThreatModel {
-        norm: measurement.threat.norm,
-        epsilon: epsilon.clone(),
-    };
+    let name = spec.name.as_str();
     let mut rng = Rng::stream(measurement.suite.seed, stream_of(name, 0));
     let (mut fooled, mut done) = (0, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(name)?;
-        let answers = measurement.attacked(&spec, &threat, chunk, &mut rng, &|_| {})?;
+        let answers = measurement.attacked(spec, threat, chunk, &mut rng, &|_| {})?;
         let wrong = answers.predictions().zip(chunk);
         fooled += wrong
             .filter(|(prediction, position)| *prediction != measurement.dataset.label(**position))

@@ -71,6 +71,9 @@ pub enum Warning {
         more: String,
         /// Accuracy under it.
         accuracy_at_more: f64,
+        /// Where the longer attack was a probe, the number of examples that it was tried on: all right without attack.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probed: Option<usize>,
     },
     /// Random search fools examples that gradients do not.
     GradientFreeStrongerThanGradient {
@@ -264,11 +267,16 @@ impl Warning {
                 accuracy_at_fewer,
                 more,
                 accuracy_at_more,
-            } => format!(
-                "more steps still help the attack: {} under {fewer}, {} under {more}",
-                percent(*accuracy_at_fewer),
-                percent(*accuracy_at_more)
-            ),
+                probed,
+            } => {
+                let of = probed.map(|of| format!(", of {of} examples that are right without attack"));
+                format!(
+                    "more steps still help the attack: {} under {fewer}, {} under {more}{}",
+                    percent(*accuracy_at_fewer),
+                    percent(*accuracy_at_more),
+                    of.unwrap_or_default()
+                )
+            }
             Self::GradientFreeStrongerThanGradient { attack, only } => {
                 format!("{attack} uses no gradient and fools {only} examples that no gradient attack fools")
             }
@@ -458,7 +466,8 @@ pub struct EpochFigures {
     pub natural_accuracy: f64,
     /// Accuracy under FGSM, where it was measured.
     pub fgsm_accuracy: Option<f64>,
-    /// Accuracy under PGD.
+    /// Accuracy under the attack that chooses the best checkpoint, PGD unless the recipe has another; NaN where that is
+    /// none at all.
     pub robust_accuracy: f64,
 }
 
@@ -558,6 +567,7 @@ mod tests {
                 fewer: "pgd-20".into(),
                 accuracy_at_fewer: 0.6,
                 more: "pgd-100".into(),
+                probed: Some(64),
                 accuracy_at_more: 0.5,
             },
             Warning::GradientFreeStrongerThanGradient {

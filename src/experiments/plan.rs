@@ -308,11 +308,13 @@ impl Setting {
     pub fn in_the_paper(self) -> &'static str {
         match self {
             Self::Mnist => "a 4-layer CNN on MNIST, ε = 0.3",
-            Self::Cifar10 | Self::Ablation => "ResNet-18 on CIFAR-10, ε = 8/255, about 120 epochs",
+            Self::Cifar10 | Self::Ablation => "ResNet-18 on CIFAR-10, ε = 8/255, for epochs that it does not name",
             Self::Subsets => "an 8-layer CNN on CIFAR-10, ε = 8/255",
             Self::Wide => "WRN-34-10 on CIFAR-10, ε = 8/255",
-            Self::Unlabelled100K => "WRN-34-8 on CIFAR-10 with 100K unlabelled images, ε = 8/255",
-            Self::Unlabelled500K => "WRN-28-10 on CIFAR-10 with 500K unlabelled images, ε = 8/255",
+            Self::Unlabelled100K => "WRN-34-8 on CIFAR-10 with 100K unlabelled images, in the setting of UAT++",
+            Self::Unlabelled500K => {
+                "WRN-28-10 on CIFAR-10 with 500K unlabelled images, in the setting of RST (ε = 0.031)"
+            }
         }
     }
 
@@ -320,8 +322,9 @@ impl Setting {
     fn preset(self) -> &'static str {
         match self {
             Self::Mnist => "mnist-standard",
-            Self::Cifar10 | Self::Wide => "cifar10-standard",
-            Self::Ablation | Self::Subsets => "cifar10-mart-ablation",
+            Self::Cifar10 => "cifar10-standard",
+            // "Under the same settings as Section 4.1": its rate, weight decay and λ, which the released code has too.
+            Self::Ablation | Self::Subsets | Self::Wide => "cifar10-mart-ablation",
             Self::Unlabelled100K | Self::Unlabelled500K => "cifar10-rst",
         }
     }
@@ -484,7 +487,7 @@ fn adapt(recipe: &mut Recipe, setting: Setting, budget: Budget) {
         DefenceSpec::Mma { min_epsilon, .. } if setting == Setting::Cifar10 && budget != Budget::Quick => {
             *min_epsilon = 0.005.into();
         }
-        // The criterion is to reach 0 some time before the run ends: after 100 of 120 epochs in the paper.
+        // The criterion is to reach 0 some time before the run ends: after 100 of the released code's 120 epochs.
         DefenceSpec::Dynamic { control_epochs, .. } => *control_epochs = (recipe.epochs * 5 / 6).max(1),
         _ => {}
     }

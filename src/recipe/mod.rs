@@ -291,6 +291,18 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Puts another defence in the place of the recipe's, with the start of the training attack that it needs: next to the
+    /// image for TRADES, which loses about a point from a uniform one, and uniform again for what takes its place.
+    pub fn defend_with(&mut self, defence: DefenceSpec) {
+        let is_trades = |defence: &DefenceSpec| matches!(defence, DefenceSpec::Trades { .. });
+        match (is_trades(&self.defence), is_trades(&defence)) {
+            (false, true) => self.attack.start = Start::Gaussian,
+            (true, false) => self.attack.start = Start::Uniform,
+            _ => {}
+        }
+        self.defence = defence;
+    }
+
     /// The recipe as text that [`Recipe::from_toml`] reads back to the same value.
     pub fn to_toml(&self) -> String {
         // Every field is a plain value or table, which TOML can always hold.

@@ -343,7 +343,7 @@ const EXAMPLES: usize = 1_600;
 fn recipe(defence: &DefenceSpec, epochs: usize, examples: usize) -> Recipe {
     // The preset is a constant of this program; its test makes sure that it is there.
     let mut recipe = PRESETS[0].recipe();
-    recipe.defence = defence.clone();
+    recipe.defend_with(defence.clone());
     recipe.epochs = epochs;
     recipe.data.limit_train = Some(examples);
     recipe.data.held_out = 200;

@@ -1,6 +1,9 @@
 //! What the perturbation view attacks.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{Answer, State};
 use crate::{
@@ -37,11 +40,11 @@ impl State {
 
     /// Brings the models that the perturbation view attacks up to date.
     pub fn refresh_subjects(&mut self) {
-        let Some(selected) = self.selected.clone() else { return };
-        let beside = self.lab.beside.clone();
-        for (side, wanted) in [Some((selected, self.lab.checkpoint)), beside].into_iter().enumerate() {
-            let source = wanted.and_then(|(folder, slot)| self.source(&folder, slot));
-            match source {
+        if self.selected.is_none() {
+            return;
+        }
+        for (side, wanted) in self.wanted().into_iter().enumerate() {
+            match wanted.map(|(folder, slot)| source(folder, slot)) {
                 None => self.lab.clear(side),
                 Some(source) if source.slot.is_none() => self.attack_what_trains(side, source),
                 Some(source) if self.lab.holds(side, &source) => {}
@@ -50,18 +53,27 @@ impl State {
         }
     }
 
-    /// Where the weights of a run are: without a wish those that train now, else its best checkpoint.
-    fn source(&self, folder: &Path, slot: Option<Slot>) -> Option<Source> {
-        self.shown.iter().find(|shown| shown.folder == folder)?;
-        let slot = match slot {
-            None if self.training_of(folder).is_some() => None,
-            slot => Some(slot.unwrap_or(Slot::Best)),
-        };
-        let file = slot.map(|slot| folder.join(format!("checkpoints/{slot}.safetensors")));
-        Some(Source {
-            folder: folder.to_path_buf(),
-            slot,
-            written: file.and_then(|file| file.metadata().ok()?.modified().ok()),
+    /// Whether a side still shows another model than the one that is wanted there.
+    pub fn awaits_subject(&self) -> bool {
+        let held = self.lab.subjects.iter().map(Option::as_ref);
+        self.wanted().into_iter().zip(held).any(|(wanted, held)| {
+            wanted.is_some_and(|(folder, slot)| {
+                held.is_none_or(|held| (&held.source.folder, held.source.slot) != (&folder, slot))
+            })
+        })
+    }
+
+    /// The run and the checkpoint that each side is to show: without a wish the weights that train now, else the best.
+    fn wanted(&self) -> [Option<(PathBuf, Option<Slot>)>; 2] {
+        let selected = self.selected.clone().map(|folder| (folder, self.lab.checkpoint));
+        [selected, self.lab.beside.clone()].map(|wanted| {
+            let (folder, slot) = wanted?;
+            self.shown.iter().find(|shown| shown.folder == folder)?;
+            let slot = match slot {
+                None if self.training_of(&folder).is_some() => None,
+                slot => Some(slot.unwrap_or(Slot::Best)),
+            };
+            Some((folder, slot))
         })
     }
 
@@ -115,5 +127,15 @@ impl State {
                 Ok(())
             },
         ));
+    }
+}
+
+/// Where the weights of a checkpoint are, or of the training without one.
+fn source(folder: PathBuf, slot: Option<Slot>) -> Source {
+    let file = slot.map(|slot| folder.join(format!("checkpoints/{slot}.safetensors")));
+    Source {
+        written: file.and_then(|file| file.metadata().ok()?.modified().ok()),
+        folder,
+        slot,
     }
 }

@@ -28,7 +28,7 @@ impl State {
         let mut recipes = vec![self.settings.recipe.clone()];
         if let Some(beside) = &self.settings.beside {
             let mut second = self.settings.recipe.clone();
-            second.defence = beside.clone();
+            second.defend_with(beside.clone());
             recipes.push(second);
         }
         self.train(recipes);

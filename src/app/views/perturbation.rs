@@ -98,6 +98,12 @@ impl View for Perturbation {
             });
             return;
         };
+        if state.awaits_subject() && state.lab.error.is_none() {
+            ui.horizontal(|ui| {
+                ui.spinner();
+                ui.weak("the model that was chosen is on its way; what shows is the one before");
+            });
+        }
         let format = state.target_format;
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             ui.columns(finding.traces.len().max(1), |columns| {

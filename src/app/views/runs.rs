@@ -343,8 +343,8 @@ impl Runs {
             let heads = columns.iter().map(|column| (column.name, column.hint));
             for (name, hint) in std::iter::once(("name", "The folder's name")).chain(heads) {
                 let arrow = match (self.sort == name, self.descending) {
-                    (true, false) => " ^",
-                    (true, true) => " v",
+                    (true, false) => " ⏶",
+                    (true, true) => " ⏷",
                     _ => "",
                 };
                 let head = egui::Button::new(RichText::new(format!("{name}{arrow}")).weak()).frame(false);

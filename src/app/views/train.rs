@@ -474,7 +474,11 @@ fn in_words(state: &State) -> String {
 fn defence_ui(ui: &mut Ui, state: &mut State) {
     let name = ui.label("Defence");
     let epsilon = state.settings.recipe.threat.epsilon.clone();
-    choose_defence_ui(ui, "defence", &mut state.settings.recipe.defence, &epsilon, name.id);
+    let mut defence = state.settings.recipe.defence.clone();
+    choose_defence_ui(ui, "defence", &mut defence, &epsilon, name.id);
+    if defence != state.settings.recipe.defence {
+        state.settings.recipe.defend_with(defence);
+    }
     ui.end_row();
     let name = ui
         .label("Beside it")
