@@ -149,6 +149,8 @@ impl App {
         for view in &mut self.views {
             view.logic(&mut self.state);
         }
+        self.state.works = self.views.iter().filter_map(|view| view.at_work()).collect();
+        self.state.close_when_done();
         for command in std::mem::take(&mut self.state.commands) {
             self.apply(command);
         }

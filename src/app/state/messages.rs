@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use egui::Context;
 
-use super::{Answer, State};
+use super::{Answer, State, Work};
 use crate::app::{
     background::Background,
     command::Command,
@@ -39,7 +39,7 @@ impl State {
     }
 
     /// Tells the desktop, where nobody looks at the window and a person did not forbid it.
-    pub(super) fn notify(&mut self, notice: Notice) {
+    pub fn notify(&mut self, notice: Notice) {
         if !self.settings.notifications || !self.ctx.input(|input| notify::is_unseen(input.viewport())) {
             return;
         }
@@ -54,10 +54,15 @@ impl State {
 
     /// Whether the window may close now; asks where work would be lost.
     pub fn may_close(&mut self) -> bool {
-        if self.closing || !self.is_training() {
+        if !self.is_busy() {
             return true;
         }
-        self.question = Some(Question::Close);
+        // What is only being written down is done in a moment, and needs no question.
+        if !self.closing && (self.is_training() || !self.works.is_empty()) {
+            self.question = Some(Question::Close);
+        } else {
+            self.closing = true;
+        }
         false
     }
 
@@ -137,11 +142,23 @@ impl State {
                 "Delete the run",
                 "Keep it",
             ),
-            Question::Close => (
+            Question::Close if self.is_training() => (
                 "Training is under way",
                 "Closing stops it at a checkpoint. It can be resumed from the list of runs.".to_string(),
                 "Checkpoint and close",
                 "Go on training",
+            ),
+            Question::Close if self.works.contains(&Work::Experiment) => (
+                "An experiment is under way",
+                "Closing stops its row at a checkpoint. The same rows go on from there.".to_string(),
+                "Checkpoint and close",
+                "Go on",
+            ),
+            Question::Close => (
+                "A run is being attacked",
+                "Closing keeps the radii that are measured, and loses the one under way.".to_string(),
+                "Stop and close",
+                "Go on",
             ),
         };
         let mut answer = None;

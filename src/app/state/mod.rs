@@ -5,7 +5,10 @@ mod runs;
 mod subjects;
 mod training;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use egui::Context;
 
@@ -35,6 +38,17 @@ pub struct Training {
     pub folder: Option<PathBuf>,
     /// Its device, once that is open.
     pub opened: Option<Opened>,
+    /// When it was last written down how its examples fare.
+    pub kept: Instant,
+}
+
+/// Work of a view that outlasts a few seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Rows of an experiment: they train.
+    Experiment,
+    /// An attack on a run.
+    Evaluation,
 }
 
 /// What threads that are started for one answer say.
@@ -44,6 +58,7 @@ enum Answer {
     Subject(usize, Box<Subject>),
     NoSubject(String),
     Book(PathBuf, Box<Book>),
+    Data(String),
     Unnotified(String),
 }
 
@@ -61,6 +76,8 @@ pub struct State {
     pub selected: Option<PathBuf>,
     /// What trains now.
     pub trainings: Vec<Training>,
+    /// What the views work at now.
+    pub works: Vec<Work>,
     /// The runs in the folder, and why they cannot be read where they cannot.
     pub runs: Result<Vec<Summary>, String>,
     /// The perturbation view's workshop.
@@ -68,12 +85,14 @@ pub struct State {
     /// The format that the window draws in.
     pub target_format: eframe::egui_wgpu::wgpu::TextureFormat,
     answers: Vec<Background<Answer>>,
+    /// What is being written down, and must be before the window closes.
+    keeping: Vec<Background<Answer>>,
     listing: bool,
     toasts: Vec<Toast>,
     question: Option<Question>,
     /// Why the last desktop notification did not appear.
     pub unnotified: Option<String>,
-    /// Whether the window closes as soon as nothing trains.
+    /// Whether the window closes as soon as nothing is lost by it.
     pub closing: bool,
     next_colour: usize,
 }
@@ -88,10 +107,12 @@ impl State {
             shown: Vec::new(),
             selected: None,
             trainings: Vec::new(),
+            works: Vec::new(),
             runs: Ok(Vec::new()),
             lab: Lab::new(ctx),
             target_format: FIRST_FORMAT,
             answers: Vec::new(),
+            keeping: Vec::new(),
             listing: false,
             toasts: Vec::new(),
             question: None,
@@ -141,7 +162,8 @@ impl State {
         self.trainings.append(&mut trainings);
         self.lab.drain();
         let mut answers = std::mem::take(&mut self.answers);
-        for work in &mut answers {
+        let mut keeping = std::mem::take(&mut self.keeping);
+        for work in answers.iter_mut().chain(&mut keeping) {
             for answer in work.drain() {
                 match answer {
                     Answer::Runs(list) => {
@@ -153,6 +175,7 @@ impl State {
                             shown.book.get_or_insert(*book);
                         }
                     }
+                    Answer::Data(source) => self.choose_data(source),
                     Answer::Unnotified(why) => self.unnotified = Some(why),
                     Answer::Said(Ok(text)) => self.say(text),
                     Answer::Subject(side, subject) => self.lab.take(side, *subject),
@@ -163,8 +186,19 @@ impl State {
         }
         answers.retain(Background::is_running);
         self.answers.append(&mut answers);
-        if self.closing && !self.is_training() {
+        keeping.retain(Background::is_running);
+        self.keeping.append(&mut keeping);
+    }
+
+    /// Closes the window as soon as nothing would be lost by it, where a person wants it closed.
+    pub fn close_when_done(&mut self) {
+        if self.closing && !self.is_busy() {
             self.ctx.send_viewport_cmd(egui::ViewportCommand::Close);
         }
+    }
+
+    /// Whether closing now would lose something.
+    fn is_busy(&self) -> bool {
+        self.is_training() || !self.works.is_empty() || !self.keeping.is_empty()
     }
 }

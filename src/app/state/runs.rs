@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
+
 use super::{Answer, State, messages::Question};
 use crate::{
     app::{background::Background, command::Command, shown::Shown},
@@ -111,15 +113,25 @@ impl State {
 
     /// Takes a dropped folder as data: original files by their names, or a folder of pictures.
     pub fn choose_folder(&mut self, path: &Path) {
-        let kinds = ["mnist", "fashion-mnist", "cifar10", "cifar100", "folder"];
-        let sources = kinds.map(|kind| format!("{kind}:{}", path.display()));
-        match sources.iter().find(|source| data::load(source, Split::Train).is_ok()) {
-            Some(source) => self.choose_data(source.clone()),
-            None => self.complain(format!(
-                "expected a folder with MNIST, Fashion-MNIST or CIFAR files, or with one folder of pictures for each class, got {}",
-                path.display()
-            )),
-        }
+        let path = path.to_path_buf();
+        self.say(format!("looking through {}", path.display()));
+        self.answers.push(Background::start(
+            "folder of data",
+            &self.ctx,
+            |error| Answer::Said(Err(error)),
+            move |_, teller| {
+                let kinds = ["mnist", "fashion-mnist", "cifar10", "cifar100", "folder"];
+                let mut sources = kinds.iter().map(|kind| format!("{kind}:{}", path.display()));
+                let source = sources.find(|source| data::load(source, Split::Train).is_ok());
+                teller.tell(Answer::Data(source.with_context(|| {
+                    format!(
+                        "expected a folder with MNIST, Fashion-MNIST or CIFAR files, or with one folder of pictures for each class, got {}",
+                        path.display()
+                    )
+                })?));
+                Ok(())
+            },
+        ));
     }
 
     /// Takes a run out of the table of runs, or puts it back.

@@ -3,9 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::{Answer, State, Training};
+use super::{Answer, State, Training, Work};
 use crate::{
     app::{
         background::Background,
@@ -22,6 +23,9 @@ use crate::{
     runs,
 };
 
+/// Between two times that it is written down how the examples of a run fare.
+const BETWEEN_BOOKS: Duration = Duration::from_secs(60);
+
 impl State {
     /// Trains what the form says, and the defence beside it.
     pub fn start(&mut self) {
@@ -36,8 +40,7 @@ impl State {
 
     /// Trains these, side by side; tells whether it began.
     pub fn train(&mut self, recipes: Vec<Recipe>) -> bool {
-        if self.is_training() {
-            self.complain("something trains already: stop it first, or let it end".to_string());
+        if self.is_taken() {
             return false;
         }
         if let Some(error) = recipes.iter().find_map(|recipe| recipe.validate().err()) {
@@ -61,11 +64,24 @@ impl State {
 
     /// Goes on with an interrupted run, on the device that is chosen now.
     pub fn resume(&mut self, folder: PathBuf) {
-        if self.is_training() {
-            return self.complain("something trains already: stop it first, or let it end".to_string());
+        if self.is_taken() {
+            return;
         }
         self.trainings.clear();
         self.launch(Task::Resume(folder));
+    }
+
+    /// Whether something trains already, a run or an experiment; then it says so.
+    pub fn is_taken(&mut self) -> bool {
+        let what = if self.is_training() {
+            "something trains already"
+        } else if self.works.contains(&Work::Experiment) {
+            "an experiment trains already"
+        } else {
+            return false;
+        };
+        self.complain(format!("{what}: stop it first, or let it end"));
+        true
     }
 
     fn launch(&mut self, task: Task) {
@@ -78,6 +94,7 @@ impl State {
                 preparing: "starting".to_string(),
                 folder: None,
                 opened: None,
+                kept: Instant::now(),
             }),
             Err(error) => self.complain(format!("training cannot start: {error:#}")),
         }
@@ -150,8 +167,17 @@ impl State {
                 if !matches!(event, Event::Started(_)) {
                     training.preparing.clear();
                 }
+                let is_epoch = matches!(event, Event::Epoch(_));
                 if let Some(shown) = self.shown_mut(training.folder.as_deref()) {
                     shown.take(event);
+                }
+                // Now and then, so that a window that dies takes little of it along.
+                if let Some(folder) = training.folder.clone()
+                    && is_epoch
+                    && training.kept.elapsed() > BETWEEN_BOOKS
+                {
+                    training.kept = Instant::now();
+                    self.keep_book(&folder);
                 }
             }
             Message::Examples(examples) => {
@@ -175,7 +201,7 @@ impl State {
             return;
         };
         let path = folder.join(examples::FILE);
-        self.answers.push(Background::start(
+        self.keeping.push(Background::start(
             "examples",
             &self.ctx,
             |error| Answer::Said(Err(format!("how each example fared was not kept: {error}"))),

@@ -7,7 +7,13 @@ use egui_plot::{Bar, BarChart, Corner, GridMark, Legend, Line, Plot, PlotPoints}
 
 use super::View;
 use crate::{
-    app::{background::Background, command::Command, job, state::State, theme},
+    app::{
+        background::Background,
+        command::Command,
+        job, notify,
+        state::{State, Work},
+        theme,
+    },
     engine::{Event, session},
     evaluation::EvaluationEvent,
     experiments::{
@@ -62,7 +68,15 @@ impl View for Experiments {
         "The paper's tables and figures: what it reports beside what comes out here"
     }
 
+    fn at_work(&self) -> Option<Work> {
+        self.work.is_some().then_some(Work::Experiment)
+    }
+
     fn logic(&mut self, state: &mut State) {
+        if let Some(work) = self.work.as_ref().filter(|_| state.closing) {
+            work.control.stop();
+        }
+        let was_at_work = self.work.is_some();
         let mut heard = Vec::new();
         for thread in [&mut self.reading, &mut self.measuring, &mut self.work] {
             if let Some(work) = thread {
@@ -92,6 +106,9 @@ impl View for Experiments {
                 Said::Doing(text, fraction) => (self.doing, self.fraction) = (text, fraction),
                 Said::RowFailed(error) | Said::Failed(error) => self.error = Some(error),
             }
+        }
+        if was_at_work && self.work.is_none() {
+            self.tell_end(state);
         }
     }
 
@@ -303,6 +320,9 @@ impl Experiments {
             if measuring {
                 ui.spinner();
                 ui.label("measuring a few minibatches of each row");
+                if ui.button("Cancel").clicked() {
+                    self.measuring = None;
+                }
             } else if let Some(estimate) = &self.estimate {
                 let seconds = estimate.left(&chosen, &states);
                 ui.label(format!("about {} on this device for what is left", duration(seconds)));
@@ -317,6 +337,25 @@ impl Experiments {
         });
     }
 
+    /// Says how the work ended, on the desktop too where nobody looks.
+    fn tell_end(&self, state: &mut State) {
+        let Some(plan) = self.planned() else { return };
+        let title = plan.experiment.title;
+        if let Some(error) = &self.error {
+            return state.notify(notify::failed(Some(title), error));
+        }
+        let chosen = self.chosen(plan);
+        let states = self.outcome.as_ref().map(|outcome| &outcome.states);
+        let is_done = |row: &usize| states.and_then(|states| states.get(*row)) == Some(&RowState::Measured);
+        let how = if chosen.iter().all(is_done) {
+            "is measured"
+        } else {
+            "stopped; the same rows go on from there"
+        };
+        state.notify(notify::ended(title, how));
+        state.say(format!("{title} {how}"));
+    }
+
     fn estimate(&mut self, state: &State, plan: &Plan) {
         let (plan, device) = (plan.clone(), state.settings.device.clone());
         self.error = None;
@@ -324,18 +363,20 @@ impl Experiments {
             "estimate",
             &state.ctx,
             Said::Failed,
-            move |_, teller| {
+            move |control, teller| {
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
-                teller.tell(Said::Estimate(estimate(&plan, &opened.device)?));
+                if let Some(estimate) = estimate(&plan, &opened.device, control)? {
+                    teller.tell(Said::Estimate(estimate));
+                }
                 Ok(())
             },
         ));
     }
 
     fn start(&mut self, state: &mut State, plan: &Plan, chosen: Vec<usize>) {
-        if state.is_training() {
-            return state.complain("something trains already: stop it first, or let it end".to_string());
+        if state.is_taken() {
+            return;
         }
         let (plan, device, runs_dir) = (
             plan.clone(),

@@ -18,7 +18,7 @@ pub use robustness::{KEPT, SHARES};
 
 use super::{
     command::{Command, Entry, Order, keys},
-    state::State,
+    state::{State, Work},
 };
 
 /// A part of the window.
@@ -32,6 +32,11 @@ pub trait View {
     /// Takes in what its own threads say; called while hidden too.
     fn logic(&mut self, state: &mut State) {
         let _ = state;
+    }
+
+    /// What is under way here that closing would break off; once [`State::closing`] is set it has to come to its end.
+    fn at_work(&self) -> Option<Work> {
+        None
     }
 
     /// Does what is ordered, where that concerns it.
