@@ -338,6 +338,7 @@ fn evaluation(left: &[(&str, usize)]) -> Evaluation {
         warnings: vec![Warning::SmallSample { n, half_width: 0.15 }],
         surrogate: None,
         transfers: Vec::new(),
+        checkpoint: None,
         curve: Vec::new(),
         seconds: 2.0,
         examples: (0..n)

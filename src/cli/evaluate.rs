@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 
 use super::{
     DeviceOption, RunsDirOption,
-    model::ModelOptions,
+    model::{ModelOptions, slot_of},
     open_device, stop_on_interrupt,
     terminal::{note, progress_bar, say, table},
 };
@@ -166,6 +166,9 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     evaluation.dataset.split = Some(arguments.model.split.clone());
     if loaded.chosen_on_this_split {
         evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
+    }
+    if let Some(run) = &loaded.run {
+        evaluation.checkpoint = run.checkpoint_name(slot_of(&arguments.model.checkpoint))?;
     }
     let json = evaluation.to_json(arguments.examples)?;
     if let Some(run) = &loaded.run {

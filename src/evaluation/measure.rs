@@ -286,6 +286,7 @@ impl<'a> Measurement<'a> {
             seconds: self.began.elapsed().as_secs_f64(),
             surrogate: self.subject.surrogate.as_ref().map(|other| other.description.clone()),
             transfers,
+            checkpoint: None,
             curve: Vec::new(),
             examples,
         }

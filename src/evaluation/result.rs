@@ -23,6 +23,9 @@ pub struct Evaluation {
     pub device: String,
     /// The model: its architecture and size.
     pub model: String,
+    /// The checkpoint of the run that its weights are of, where they come from a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
     /// The data.
     pub dataset: Examined,
     /// Seed of the random starts.

@@ -309,6 +309,14 @@ impl Run {
         Ok(self.find(slot, &mut |_| Ok(()))?.map(|found| found.checkpoint))
     }
 
+    /// The name of a slot's newest checkpoint, such as `best-000028`, if one was saved: each has a name of its own.
+    ///
+    /// # Errors
+    /// [`RunError::Damaged`] if the slot's pointer is.
+    pub fn checkpoint_name(&self, slot: Slot) -> Result<Option<String>, RunError> {
+        self.store.pointer(slot)
+    }
+
     /// The file with a slot's weights, if one was saved.
     ///
     /// # Errors

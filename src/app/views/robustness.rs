@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use egui::{Color32, DragValue, Grid, RichText, ScrollArea, TextEdit, Ui};
@@ -10,7 +11,13 @@ use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, Plot, P
 
 use super::View;
 use crate::{
-    app::{background::Background, command::Order, job, state::State, theme},
+    app::{
+        background::Background,
+        command::Order,
+        job, notify,
+        state::{State, Work},
+        theme,
+    },
     control::Control,
     data::{self, Split},
     engine::session,
@@ -55,18 +62,36 @@ struct Results {
     /// The suite at the trained radius.
     suite: Option<Box<Evaluation>>,
     error: Option<String>,
+    /// The folder as it was when this was read.
+    read_at: Option<Moment>,
+    /// Whether the run has another best checkpoint by now than the one that was attacked.
+    outdated: bool,
+}
+
+/// When the run's best checkpoint was chosen, and when its evaluation was kept: what is known is read anew when either
+/// changes, whoever changed it.
+type Moment = [Option<SystemTime>; 2];
+
+fn moment(folder: &Path) -> Moment {
+    ["checkpoints/best", KEPT].map(|file| folder.join(file).metadata().ok()?.modified().ok())
 }
 
 impl Results {
     /// What an earlier attack on the run left in its folder.
     fn read(folder: &Path) -> Self {
-        let mut results = Self::default();
+        let mut results = Self {
+            read_at: Some(moment(folder)),
+            ..Self::default()
+        };
         // A file that is missing or of another version is no fault: the run can be attacked anew.
         let read = std::fs::read(folder.join(KEPT)).ok();
         if let Some(evaluation) = read.and_then(|bytes| serde_json::from_slice::<Evaluation>(&bytes).ok()) {
             for point in &evaluation.curve {
                 results.add(point);
             }
+            let best = Run::open(folder).and_then(|run| run.checkpoint_name(Slot::Best));
+            let best = best.ok().flatten();
+            results.outdated = evaluation.checkpoint.is_some() && evaluation.checkpoint != best;
             results.suite = Some(Box::new(evaluation));
         }
         results
@@ -124,7 +149,17 @@ impl View for Robustness {
         }
     }
 
+    fn at_work(&self) -> Option<Work> {
+        self.work.is_some().then_some(Work::Evaluation)
+    }
+
     fn logic(&mut self, state: &mut State) {
+        if state.closing {
+            self.ordered.clear();
+            if let Some(work) = &self.work {
+                work.control.stop();
+            }
+        }
         if self.work.is_none()
             && let Some(job) = self.ordered.pop_front()
         {
@@ -143,8 +178,16 @@ impl View for Robustness {
             }
         }
         if !work.is_running() {
+            let error = results.error.clone();
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.work = None;
             state.refresh_runs();
+            if self.ordered.is_empty() {
+                state.notify(match &error {
+                    Some(error) => notify::failed(Some(&name), error),
+                    None => notify::ended(&name, "is attacked"),
+                });
+            }
         }
     }
 
@@ -163,10 +206,16 @@ impl View for Robustness {
         self.controls_ui(ui, state, &folder);
         ui.separator();
         let dark = ui.visuals().dark_mode;
-        let results = &*self
-            .results
-            .entry(folder.clone())
-            .or_insert_with(|| Results::read(&folder));
+        let attacked_now = self.work.is_some() && self.under_way.as_ref() == Some(&folder);
+        let results = self.results.entry(folder.clone()).or_default();
+        if !attacked_now && results.read_at != Some(moment(&folder)) {
+            let error = results.error.take();
+            *results = Results {
+                error,
+                ..Results::read(&folder)
+            };
+        }
+        let results = &*results;
         if let Some(error) = &results.error {
             ui.colored_label(theme::error(dark), error);
         }
@@ -178,6 +227,12 @@ impl View for Robustness {
                 ));
             }
             return;
+        }
+        if results.outdated {
+            ui.colored_label(
+                theme::warning(dark),
+                "These figures are of an earlier checkpoint: the best one is another by now. Attack the run again.",
+            );
         }
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             curves_ui(ui, results, &threat, (ui.available_height() * 0.55).max(220.0));
@@ -201,8 +256,6 @@ impl Robustness {
                 {
                     self.work = None;
                     self.ordered.clear();
-                    // What the folder keeps shows again where nothing was measured.
-                    self.results.retain(|_, results| !results.curves.is_empty());
                 }
                 ui.add(
                     egui::ProgressBar::new(self.fraction)
@@ -260,6 +313,7 @@ impl Robustness {
                 let dataset = whole.take(images.min(whole.len()));
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
+                let checkpoint = run.checkpoint_name(Slot::Best)?;
                 let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &opened.device)?;
                 let mut shares = if curve { SHARES.to_vec() } else { vec![1.0] };
                 let parts = shares.len() as f32;
@@ -303,6 +357,7 @@ impl Robustness {
                     match &mut kept {
                         None => {
                             evaluation.dataset.split = Some("test".to_string());
+                            evaluation.checkpoint.clone_from(&checkpoint);
                             if recipe.data.held_out == 0 {
                                 evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
                             }
