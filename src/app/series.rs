@@ -43,6 +43,15 @@ impl Series {
         &self.points
     }
 
+    /// The point whose x lies nearest to `x`; none of an empty curve.
+    pub fn nearest(&self, x: f64) -> Option<[f64; 2]> {
+        let after = self.points.partition_point(|point| point[0] < x);
+        let around = self.points[after.saturating_sub(1)..].iter().take(2);
+        around
+            .min_by(|a, b| (a[0] - x).abs().total_cmp(&(b[0] - x).abs()))
+            .copied()
+    }
+
     /// At most some four points for each of `pixels` columns of `low..=high`, every extreme among them.
     pub fn visible(&self, low: f64, high: f64, pixels: usize) -> Vec<[f64; 2]> {
         let begin = self.points.partition_point(|point| point[0] < low).saturating_sub(1);
@@ -171,6 +180,18 @@ mod tests {
         assert_eq!(smooth.points()[0][1], 1.0);
         assert!((smooth.points()[99][1] - 1.0).abs() < 1e-9);
         assert!((smooth.points().last().unwrap()[1] - 3.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_nearest_point_is_found_on_either_side() {
+        let mut series = Series::default();
+        assert_eq!(series.nearest(0.0), None);
+        for x in [1.0, 2.0, 4.0] {
+            series.push(x, 10.0 * x);
+        }
+        for (x, nearest) in [(0.0, 1.0), (1.4, 1.0), (1.6, 2.0), (2.9, 2.0), (3.1, 4.0), (9.0, 4.0)] {
+            assert_eq!(series.nearest(x), Some([nearest, 10.0 * nearest]), "{x}");
+        }
     }
 
     #[test]

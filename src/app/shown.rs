@@ -64,10 +64,11 @@ impl Shown {
         let info = &report.identity["device"]["info"];
         let text = |key: &str| info[key].as_str().unwrap_or("?").to_string();
         let batch = report.recipe.batch_size.max(1);
-        let steps_per_epoch = if report.recipe.data.drop_last {
-            examples / batch
-        } else {
-            examples.div_ceil(batch)
+        // What an epoch took tells it with unlabelled images too, of which an epoch takes as many as it needs.
+        let steps_per_epoch = match report.epochs.first() {
+            Some(first) => first.total_steps / first.epoch.max(1),
+            None if report.recipe.data.drop_last => examples / batch,
+            None => examples.div_ceil(batch),
         };
         let mut shown = Self {
             folder: folder.to_path_buf(),

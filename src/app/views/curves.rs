@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use egui::{Color32, ComboBox, Id, RichText, Slider, Ui};
-use egui_plot::{Corner, GridMark, Legend, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine};
+use egui_plot::{
+    Corner, GridMark, Legend, LegendGrouping, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine,
+};
 
 use super::View;
 use crate::{
@@ -196,16 +198,13 @@ impl Curves {
 
     fn accuracy_ui(&mut self, ui: &mut Ui, state: &State, height: f32) {
         let log_x = state.settings.logarithmic[0];
-        let plot = plot("accuracy", height, log_x, false)
-            .include_y(0.0)
-            .include_y(1.0)
-            .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
-            .label_formatter(move |hover| said(hover, log_x, percent));
         let width = ui.available_width() as usize;
         let dark = state.dark();
-        let several = state.shown.iter().filter(|shown| shown.visible).count() > 1;
-        let mut drawn = Vec::new();
-        for shown in state.shown.iter().filter(|shown| shown.visible) {
+        let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
+        let several = runs.len() > 1;
+        let mut drawn = Drawing::default();
+        for shown in &runs {
+            let title = title(shown, &runs);
             let colour = theme::series(shown.colour, dark);
             // One run shows its attacks by colour, several runs themselves.
             let of = |place: usize| {
@@ -217,7 +216,7 @@ impl Curves {
             };
             for (place, curve) in TRAINING_ACCURACY.iter().enumerate() {
                 let faint = of(place).gamma_multiply(0.75);
-                self.draw(&mut drawn, state, shown, curve, several, faint, width, false);
+                self.draw(&mut drawn, state, shown, curve, &title, faint, width, false);
             }
             let mut held_out: Vec<&String> = shown.curves.keys().filter(|key| key.starts_with("held-out")).collect();
             // Natural accuracy first, so that it keeps the colour that it has on training batches.
@@ -230,7 +229,7 @@ impl Curves {
                 let colour = of(position);
                 let attack = key.trim_start_matches("held-out ");
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
-                let label = format!("{}{attack}, {split}", prefix(shown, several));
+                let label = labelled(&title, &format!("{attack}, {split}"));
                 let shape = [
                     MarkerShape::Circle,
                     MarkerShape::Square,
@@ -239,8 +238,9 @@ impl Curves {
                 ][position % 4];
                 if let Some(series) = shown.curves.get(*key) {
                     let points = || transformed(series.points(), log_x, false);
-                    drawn.push(Drawn::Line(Line::new(label.clone(), points()).color(colour).width(2.2)));
-                    drawn.push(Drawn::Points(
+                    let line = Line::new(label.clone(), points()).color(colour).width(2.2);
+                    drawn.items.push(Drawn::Line(line));
+                    drawn.items.push(Drawn::Points(
                         Points::new(label, points()).color(colour).radius(4.0).shape(shape),
                     ));
                 }
@@ -251,17 +251,23 @@ impl Curves {
                 let line = VLine::new(name, log(x, log_x))
                     .color(colour)
                     .style(LineStyle::dotted_loose());
-                drawn.push(Drawn::Mark(line));
+                drawn.items.push(Drawn::Mark(line));
             }
             for adjusted in &shown.adjustments {
                 let x = log(shown.epochs_at(adjusted.total_steps), log_x);
-                drawn.push(Drawn::Mark(
+                drawn.items.push(Drawn::Mark(
                     VLine::new(adjusted.change.to_string(), x).color(Color32::GRAY),
                 ));
             }
         }
+        let Drawing { items, raw } = drawn;
+        let plot = plot("accuracy", height, log_x, false)
+            .include_y(0.0)
+            .include_y(1.0)
+            .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
+            .label_formatter(move |hover| said(hover, log_x, false, &raw, percent));
         let shown = plot.show(ui, |plot_ui| {
-            for item in drawn {
+            for item in items {
                 item.add_to(plot_ui);
             }
         });
@@ -276,18 +282,13 @@ impl Curves {
         let format = move |y: f64| {
             if share { percent(y) } else { format!("{y:.4}") }
         };
-        let mut plot = plot("lower", height.max(80.0), log_x, log_y)
-            .label_formatter(move |hover| said(hover, log_x, |y| format(if log_y { 10f64.powf(y) } else { y })));
-        if share && !log_y {
-            plot = plot
-                .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
-                .include_y(0.0);
-        }
         let width = ui.available_width() as usize;
         let dark = state.dark();
-        let several = state.shown.iter().filter(|shown| shown.visible).count() > 1;
-        let mut drawn = Vec::new();
-        for shown in state.shown.iter().filter(|shown| shown.visible) {
+        let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
+        let several = runs.len() > 1;
+        let mut drawn = Drawing::default();
+        for shown in &runs {
+            let title = title(shown, &runs);
             let there = self
                 .lower
                 .curves()
@@ -301,15 +302,23 @@ impl Curves {
                     state,
                     shown,
                     curve,
-                    several,
+                    &title,
                     theme::series(index, dark),
                     width,
                     log_y,
                 );
             }
         }
+        let Drawing { items, raw } = drawn;
+        let mut plot = plot("lower", height.max(80.0), log_x, log_y)
+            .label_formatter(move |hover| said(hover, log_x, log_y, &raw, format));
+        if share && !log_y {
+            plot = plot
+                .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
+                .include_y(0.0);
+        }
         plot.show(ui, |plot_ui| {
-            for item in drawn {
+            for item in items {
                 item.add_to(plot_ui);
             }
         });
@@ -319,11 +328,11 @@ impl Curves {
     #[expect(clippy::too_many_arguments, reason = "what to draw, and how: each is one thing")]
     fn draw<'a>(
         &mut self,
-        drawn: &mut Vec<Drawn<'a>>,
+        drawn: &mut Drawing<'a>,
         state: &State,
-        shown: &Shown,
+        shown: &'a Shown,
         curve: &Curve,
-        several: bool,
+        title: &str,
         colour: Color32,
         width: usize,
         log_y: bool,
@@ -332,24 +341,31 @@ impl Curves {
             return;
         };
         let log_x = state.settings.logarithmic[0];
-        // Of several runs the legend names each once, or it would hide what it explains.
-        let label = if several {
-            format!("{}, training batches", shown.recipe.defence)
+        let label = labelled(title, curve.label);
+        // Of several runs the legend names each once, or it would hide what it explains; what is hidden by that one name
+        // has one id.
+        let group = if title.is_empty() {
+            label.clone()
         } else {
-            curve.label.to_string()
+            format!("{title}, training batches")
         };
+        if group != label {
+            let named = Line::new(group.clone(), Vec::<[f64; 2]>::new()).color(colour);
+            drawn.items.push(Drawn::Line(named.id(&group)));
+        }
         let [low, high] = self.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
         let line = |label: &str, series: &Series, colour, width_of_line| {
             // Twice as many points as columns: beyond that nobody sees them.
             let points = transformed(&series.zoomed(low, high, width / 2), log_x, log_y);
             Line::new(label, points)
+                .id(&group)
                 .color(colour)
                 .width(width_of_line)
                 .style((curve.style)())
         };
         let smoothing = state.settings.smoothing;
         if smoothing == 0.0 {
-            drawn.push(Drawn::Line(line(&label, series, colour, 1.6)));
+            drawn.items.push(Drawn::Line(line(&label, series, colour, 1.6)));
             return;
         }
         let key = (shown.folder.clone(), curve.key.to_string());
@@ -357,8 +373,9 @@ impl Curves {
         let ghost = line("", series, colour.gamma_multiply(0.22), 1.0)
             .allow_hover(false)
             .style(LineStyle::Solid);
-        drawn.push(Drawn::Line(ghost));
-        drawn.push(Drawn::Line(line(&label, smooth, colour, 1.8)));
+        drawn.items.push(Drawn::Line(ghost));
+        drawn.items.push(Drawn::Line(line(&label, smooth, colour, 1.8)));
+        drawn.raw.insert(label, series);
     }
 
     fn save(&self, state: &mut State, form: &'static str) {
@@ -388,6 +405,14 @@ impl Curves {
     }
 }
 
+/// What a plot shows.
+#[derive(Default)]
+struct Drawing<'a> {
+    items: Vec<Drawn<'a>>,
+    /// What the smoothed curves are averages of, by their labels.
+    raw: BTreeMap<String, &'a Series>,
+}
+
 /// Something in a plot.
 enum Drawn<'a> {
     Line(Line<'a>),
@@ -405,11 +430,22 @@ impl<'a> Drawn<'a> {
     }
 }
 
-fn prefix(shown: &Shown, several: bool) -> String {
-    if several {
-        format!("{}: ", shown.recipe.defence)
+/// What tells a run from the others beside it: nothing where it stands alone, its defence where no other has the same,
+/// else its name.
+fn title(shown: &Shown, runs: &[&Shown]) -> String {
+    let same = runs.iter().filter(|run| run.recipe.defence == shown.recipe.defence);
+    match (runs.len(), same.count()) {
+        (..=1, _) => String::new(),
+        (_, 1) => shown.recipe.defence.to_string(),
+        _ => shown.name.clone(),
+    }
+}
+
+fn labelled(title: &str, label: &str) -> String {
+    if title.is_empty() {
+        label.to_string()
     } else {
-        String::new()
+        format!("{title}: {label}")
     }
 }
 
@@ -429,7 +465,12 @@ fn plot<'a>(id: &str, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
     let group = Id::unique("curves");
     let plot = Plot::new(id)
         .height(height)
-        .legend(Legend::default().position(Corner::LeftTop).background_alpha(0.7))
+        .legend(
+            Legend::default()
+                .position(Corner::LeftTop)
+                .background_alpha(0.7)
+                .grouping(LegendGrouping::ById),
+        )
         .link_axis(group, [true, false])
         .link_cursor(group, [true, false])
         .x_axis_label("epochs")
@@ -450,17 +491,27 @@ fn power(value: f64, logarithmic: bool) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-/// What stands under the cursor: the curve, the moment, the exact value.
-fn said(hover: &egui_plot::HoverPosition<'_>, log_x: bool, value: impl Fn(f64) -> String) -> Option<String> {
-    match hover {
-        egui_plot::HoverPosition::NearDataPoint {
-            plot_name, position, ..
-        } => {
-            let x = if log_x { 10f64.powf(position.x) } else { position.x };
-            Some(format!("{plot_name}\nepoch {x:.2}: {}", value(position.y)))
-        }
-        egui_plot::HoverPosition::Elsewhere { .. } => None,
-    }
+/// What stands under the cursor: the curve, the moment, the exact value, and the average where one is drawn.
+fn said(
+    hover: &egui_plot::HoverPosition<'_>,
+    log_x: bool,
+    log_y: bool,
+    raw: &BTreeMap<String, &Series>,
+    value: impl Fn(f64) -> String,
+) -> Option<String> {
+    let egui_plot::HoverPosition::NearDataPoint {
+        plot_name, position, ..
+    } = hover
+    else {
+        return None;
+    };
+    let linear = |at: f64, logarithmic: bool| if logarithmic { 10f64.powf(at) } else { at };
+    let (x, y) = (linear(position.x, log_x), linear(position.y, log_y));
+    let measured = raw.get(*plot_name).and_then(|series| series.nearest(x));
+    Some(match measured {
+        Some([x, measured]) => format!("{plot_name}\nepoch {x:.2}: {}, average {}", value(measured), value(y)),
+        None => format!("{plot_name}\nepoch {x:.2}: {}", value(y)),
+    })
 }
 
 /// Every point of every curve: run, curve, epoch, value.
@@ -478,11 +529,10 @@ fn csv(runs: &[&Shown]) -> String {
 
 /// Both plots, one under the other, as the report page draws them.
 fn svg(runs: &[&Shown], lower: Lower) -> String {
-    let several = runs.len() > 1;
     let series = |run: &&Shown, key: &str, label: &str, place: usize| {
         let curve = run.curves.get(key)?;
         Some(chart::Series {
-            name: format!("{}{label}", prefix(run, several)),
+            name: labelled(&title(run, runs), label),
             points: curve
                 .visible(f64::NEG_INFINITY, f64::INFINITY, 400)
                 .iter()
