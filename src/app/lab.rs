@@ -15,7 +15,7 @@ use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use egui::Context;
 
 use crate::{
-    attacks::{Aim, Attack, AttackSpec},
+    attacks::{Aim, ApgdObjective, Attack, AttackSpec, Method},
     compute::{self, Device},
     data::Dataset,
     nn::{Mode, Model},
@@ -178,6 +178,8 @@ pub struct Lab {
     pub error: Option<String>,
     /// The data that examples are drawn from.
     pub data: Option<Arc<Dataset>>,
+    /// The example of them that was looked at last.
+    pub position: usize,
     /// The checkpoints that are on their way to each side.
     expected: [Option<Source>; 2],
     slot: Slot,
@@ -209,6 +211,7 @@ impl Lab {
             finding: None,
             error: spawned.err().map(|error| format!("no thread for attacks: {error}")),
             data: None,
+            position: 0,
             expected: [None, None],
             slot,
             found,
@@ -235,12 +238,12 @@ impl Lab {
             return;
         }
         if let Some((data, threat)) = &subject.data
-            && self.specimen.is_none()
+            && side == 0
+            && !self.shows_kind_of(data)
         {
-            self.data = Some(data.clone());
             self.wish.epsilon = threat.epsilon.value();
             self.wish.norm = threat.norm;
-            self.specimen = Some(Arc::new(specimen(data, 0)));
+            self.place(data, 0);
         }
         let own = self.subjects[side].replace(subject);
         let is_new = own.is_none_or(|own| {
@@ -270,10 +273,26 @@ impl Lab {
 
     /// Looks at an example under the attack that is set.
     pub fn show_example(&mut self, data: &Arc<Dataset>, position: usize) {
-        self.data = Some(data.clone());
-        self.specimen = Some(Arc::new(specimen(data, position)));
+        self.place(data, position);
         self.finding = None;
         self.ask();
+    }
+
+    fn place(&mut self, data: &Arc<Dataset>, position: usize) {
+        self.data = Some(data.clone());
+        self.position = position;
+        // A class is a wrong one of this example.
+        let wrong = |class: &usize| *class < data.classes() && *class != data.label(position);
+        self.wish.target = self.wish.target.filter(wrong);
+        self.specimen = Some(Arc::new(specimen(data, position)));
+    }
+
+    /// Whether what is looked at is of the same kind as these data: a network of the one takes the other.
+    pub fn shows_kind_of(&self, data: &Dataset) -> bool {
+        self.specimen.is_some()
+            && self.data.as_ref().is_some_and(|own| {
+                (own.name(), own.shape(), own.class_names()) == (data.name(), data.shape(), data.class_names())
+            })
     }
 
     /// Looks at a person's own picture, scaled to what the model takes.
@@ -406,8 +425,12 @@ fn find(request: &Request) -> anyhow::Result<Finding> {
         norm: wish.norm,
         epsilon,
     };
-    if let (Some(target), Some(ascent)) = (wish.target, attack.ascent_mut()) {
-        ascent.aim = Aim::Target(target);
+    if let Some(target) = wish.target {
+        match &mut attack.method {
+            Method::Pgd(ascent) => ascent.aim = Aim::Target(target),
+            Method::Apgd(apgd) => apgd.objective = ApgdObjective::Towards { class: target },
+            _ => {}
+        }
     }
     let traces = request
         .subjects

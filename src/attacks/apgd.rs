@@ -48,6 +48,11 @@ pub enum ApgdObjective {
         /// The wrong classes that are tried, the likeliest first; all of them where there are fewer.
         targets: usize,
     },
+    /// As [`ApgdObjective::TargetedDlr`] towards one class, the same for every example.
+    Towards {
+        /// The class.
+        class: usize,
+    },
 }
 
 /// Auto-PGD: projected gradient ascent with momentum, which halves its step where progress stalls.
@@ -99,10 +104,8 @@ impl ApgdObjective {
         let classes = logits.dims()[1];
         match (self, targets) {
             (Self::CrossEntropy, _) => losses::cross_entropy(logits, labels.clone()),
-            (Self::TargetedDlr { .. }, Some(targets)) if classes < 4 => {
-                losses::lead(logits, targets.clone(), labels.clone())
-            }
-            (Self::TargetedDlr { .. }, Some(targets)) => losses::dlr_targeted(logits, labels.clone(), targets.clone()),
+            (_, Some(targets)) if classes < 4 => losses::lead(logits, targets.clone(), labels.clone()),
+            (_, Some(targets)) => losses::dlr_targeted(logits, labels.clone(), targets.clone()),
             _ if classes < 3 => losses::margin(logits, labels.clone()),
             _ => losses::dlr(logits, labels.clone()),
         }
@@ -336,8 +339,15 @@ impl Attack for Apgd {
         rng: &mut Rng,
     ) -> Result<Images, AttackError> {
         let mut rngs = generators(rng, batch.len());
-        let ApgdObjective::TargetedDlr { targets } = self.objective else {
-            return Ok(self.attempt(logits, batch, None, threat, &mut rngs)?.images);
+        let targets = match self.objective {
+            ApgdObjective::CrossEntropy | ApgdObjective::Dlr => {
+                return Ok(self.attempt(logits, batch, None, threat, &mut rngs)?.images);
+            }
+            ApgdObjective::Towards { class } => {
+                let goals = batch.labels.zeros_like() + class as i64;
+                return Ok(self.attempt(logits, batch, Some(goals), threat, &mut rngs)?.images);
+            }
+            ApgdObjective::TargetedDlr { targets } => targets,
         };
         let targets = likeliest_targets(logits, batch, targets)?;
         let ranks = 0..targets.first().map_or(0, Vec::len);
@@ -353,6 +363,7 @@ impl Attack for Apgd {
             ApgdObjective::CrossEntropy => format!("cross-entropy, {steps}"),
             ApgdObjective::Dlr => format!("DLR, {steps}"),
             ApgdObjective::TargetedDlr { targets } => format!("DLR towards {targets} classes, {steps} each"),
+            ApgdObjective::Towards { class } => format!("DLR towards class {class}, {steps}"),
         };
         format!("{what}, ρ = {}", self.rho)
     }

@@ -27,7 +27,6 @@ pub struct Perturbation {
     /// The step looked at; none is the last.
     step: Option<usize>,
     gain: Option<f32>,
-    position: usize,
     followed: Option<std::time::Instant>,
     dialog: Option<Background<Result<PathBuf, String>>>,
 }
@@ -131,7 +130,8 @@ impl Perturbation {
         };
         if stale {
             self.followed = Some(now);
-            if let (None, Some(data)) = (&state.lab.specimen, data)
+            if let Some(data) = data
+                && !state.lab.shows_kind_of(&data)
                 && let Some(recipe) = state.current().map(|shown| shown.recipe.clone())
             {
                 state.lab.look_at(&data, 0, &recipe);
@@ -146,7 +146,7 @@ impl Perturbation {
             if let Some(data) = state.lab.data.clone() {
                 let name = ui.label("Image");
                 let last = data.len().saturating_sub(1);
-                let mut position = self.position.min(last);
+                let mut position = state.lab.position.min(last);
                 let step = |ui: &mut Ui, text: &str, hint: &str| ui.button(text).on_hover_text(hint).clicked();
                 let before = position;
                 if step(ui, "<", "The image before") {
@@ -158,7 +158,6 @@ impl Perturbation {
                     position = (position + 1).min(last);
                 }
                 if position != before {
-                    self.position = position;
                     self.step = None;
                     state.lab.show_example(&data, position);
                 }
@@ -214,10 +213,9 @@ impl Perturbation {
                 .label("towards")
                 .on_hover_text("Any wrong class, or one that the attack drives to");
             ComboBox::from_id_salt("target")
-                .selected_text(
-                    wish.target
-                        .map_or("any wrong class", |class| specimen.classes[class].as_str()),
-                )
+                .selected_text(wish.target.map_or("any wrong class", |class| {
+                    specimen.classes.get(class).map_or("?", String::as_str)
+                }))
                 .width(110.0)
                 .show_ui(ui, |ui| {
                     ui.selectable_value(&mut wish.target, None, "any wrong class");
