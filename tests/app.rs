@@ -213,8 +213,11 @@ fn what_goes_wrong_is_said_and_nothing_panics() {
         (empty, "expected a folder with MNIST"),
     ] {
         app(&mut window).apply(Command::Open(path));
-        window.run_steps(2);
-        assert!(window.query_by_label_contains(said).is_some(), "nothing says {said:?}");
+        let is_said = |window: &Window| window.query_by_label_contains(said).is_some();
+        assert!(
+            wait(&mut window, Duration::from_secs(60), is_said),
+            "nothing says {said:?}"
+        );
     }
     app(&mut window).apply(Command::Select(folder.path().join("gone")));
     window.run_steps(2);
@@ -280,6 +283,60 @@ fn attacking_a_run_gives_its_suite_and_a_window_opened_later_still_shows_it() {
     app(&mut second).apply(Command::Select(folder.path().join("glyphs-mart-1")));
     app(&mut second).apply(Command::Show("Robustness"));
     shows(&mut second);
+    assert!(second.query_by_label_contains("of an earlier checkpoint").is_none());
+
+    // Training went on elsewhere, and another checkpoint is the best one: the figures are not its own.
+    let pointer = folder.path().join("glyphs-mart-1/checkpoints/best");
+    let kept = std::fs::read_to_string(&pointer).unwrap();
+    std::fs::write(&pointer, "best-000099").unwrap();
+    second.run_steps(3);
+    assert!(second.query_by_label_contains("of an earlier checkpoint").is_some());
+    std::fs::write(&pointer, kept).unwrap();
+    second.run_steps(3);
+    assert!(second.query_by_label_contains("of an earlier checkpoint").is_none());
+}
+
+#[test]
+fn the_gallery_is_gone_through_by_keys() {
+    let mut settings = settings(runs_with_one());
+    // So large that few of them fit.
+    settings.thumbnail = 140.0;
+    let mut window = window(settings, egui::Theme::Dark);
+    window.step();
+    app(&mut window).apply(Command::Select(first_run()));
+    app(&mut window).apply(Command::Show("Misclassified"));
+    until(&mut window, "the examples are there", |app| {
+        app.state().current().is_some_and(|shown| shown.book.is_some())
+    });
+    window.run_steps(3);
+    let drawn = |window: &Window| {
+        let thumbnails = window.query_all_by_label_contains("Example ");
+        let told = thumbnails.filter(|node| node.accesskit_node().role() == egui::accesskit::Role::Button);
+        told.map(|node| (node.accesskit_node().label().unwrap_or_default(), node.is_focused()))
+            .collect::<Vec<_>>()
+    };
+    let focused = |window: &Window| {
+        drawn(window)
+            .into_iter()
+            .find(|(_, focused)| *focused)
+            .map(|(label, _)| label)
+    };
+    let (first, _) = drawn(&window)[0].clone();
+    window.get_by_label(&first).focus();
+    window.run_steps(2);
+    assert_eq!(focused(&window).as_ref(), Some(&first));
+    let mut press = |key| {
+        window.key_press(key);
+        window.run_steps(3);
+        (focused(&window).expect("a thumbnail has the keys"), drawn(&window))
+    };
+    let (right, _) = press(egui::Key::ArrowRight);
+    assert_ne!(right, first);
+    let (last, seen) = press(egui::Key::End);
+    // The last one is drawn now, and the first is not any more.
+    assert!(!seen.iter().any(|(label, _)| *label == first), "{last}: {seen:?}");
+    assert_eq!(press(egui::Key::ArrowRight).0, last);
+    assert_eq!(press(egui::Key::Home).0, first);
 }
 
 #[test]

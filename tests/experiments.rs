@@ -318,7 +318,11 @@ fn a_row_whose_needs_came_to_nothing_is_told_and_the_others_go_on() {
 #[test]
 fn an_estimate_counts_what_is_left() {
     let plan = small("figure-2a");
-    let estimate = estimate(&plan, &Device::cpu()).unwrap();
+    let control = Control::new();
+    let estimate_of = |control: &Control| estimate(&plan, &Device::cpu(), control).unwrap();
+    let estimate = estimate_of(&control).unwrap();
+    control.stop();
+    assert!(estimate_of(&control).is_none(), "a stopped estimate is none");
     let all: Vec<usize> = (0..plan.rows.len()).collect();
     let missing = vec![RowState::Missing; plan.rows.len()];
     let whole = estimate.left(&all, &missing);

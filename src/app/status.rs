@@ -62,6 +62,10 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                         _ => images,
                     };
                     ui.label(told).on_hover_text(split(step.clock, evaluating));
+                    if state.trainings.len() == 1 {
+                        ui.weak(shares(step.clock, evaluating))
+                            .on_hover_text(split(step.clock, evaluating));
+                    }
                 }
                 if let (Some(left), false) = (shown.seconds_left(), training.job.control.is_paused()) {
                     ui.label(format!("{} left", duration(left)));
@@ -86,6 +90,21 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
             }
         });
     });
+}
+
+/// Where the time of a session went, in a word each.
+fn shares(clock: Clock, evaluating: f64) -> String {
+    let rest = 100.0 - evaluating;
+    match clock.attacking {
+        Some(attacking) => {
+            let attacking = 100.0 * attacking / clock.seconds.max(1e-9);
+            format!(
+                "attack {attacking:.0} · train {:.0} · evaluate {evaluating:.0} %",
+                rest - attacking
+            )
+        }
+        None => format!("attack and train {rest:.0} · evaluate {evaluating:.0} %"),
+    }
 }
 
 /// Where the time of a session went.

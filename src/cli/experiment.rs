@@ -190,7 +190,9 @@ fn conduct(arguments: &RunArguments) -> Result<()> {
     note(format!("{}: {}", plan.experiment.title, plan.experiment.question));
     plan.remarks().iter().for_each(note);
 
-    let estimate = estimate(&plan, &device)?;
+    let Some(estimate) = estimate(&plan, &device, &control)? else {
+        return Ok(());
+    };
     let before = Outcome::read(&plan, runs_dir)?;
     let promised = estimate.left(&rows, &before.states);
     for row in &rows {

@@ -190,3 +190,34 @@ pub(super) fn history(reports: &[EpochReport], chooser: Option<&str>) -> Vec<Epo
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::training_warnings;
+
+    #[test]
+    fn warnings_speak_of_the_attack_that_chooses_the_best_epoch() {
+        let report = |epoch: usize, natural: f64, fgsm: f64, pgd: f64| -> EpochReport {
+            serde_json::from_value(serde_json::json!({
+                "epoch": epoch, "epochs": 2, "total_steps": epoch, "train": { "loss": 2.3 },
+                "accuracy": { "natural": natural, "fgsm": fgsm, "pgd-20": pgd, "worst-case": fgsm.min(pgd) },
+                "split": "held-out", "n": 200, "epsilon": "0.1", "best": true,
+                "clock": { "seconds": 1.0, "attacking": null, "evaluating": 0.0 },
+            }))
+            .unwrap()
+        };
+        let kinds = |reports: &[EpochReport], chooser| {
+            let warnings = training_warnings(&history(reports, Some(chooser)));
+            warnings.iter().map(|warning| warning.kind()).collect::<Vec<_>>()
+        };
+        let stuck = [report(1, 0.1, 0.1, 0.1)];
+        assert_eq!(kinds(&stuck, "pgd-20"), ["stuck-run"]);
+        // What is chosen without an attack is as good without one, and stuck all the same or not: nobody knows.
+        assert!(kinds(&stuck, "natural").is_empty());
+        // The worst case falls with FGSM, PGD does not.
+        let fgsm_falls = [report(1, 0.9, 0.7, 0.6), report(2, 0.9, 0.5, 0.6)];
+        assert!(kinds(&fgsm_falls, "pgd-20").is_empty());
+        assert_eq!(kinds(&fgsm_falls, "fgsm"), ["robust-overfitting"]);
+    }
+}

@@ -411,6 +411,8 @@ fn twice_the_steps(
         ..more.clone()
     };
     let fell = fooled(measurement, &standing, &probe, &measurement.threat.clone())?;
+    let (tried, spared) = (standing.len(), measurement.suite.probe_examples - standing.len());
+    measurement.probed(&probe.name, tried, tried, tried - fell, spared * probe.passes());
     let share = |standing: usize| standing as f64 / of as f64;
     Ok((fell >= meaningful(of)).then(|| Warning::DoublingStepsStillHelps {
         fewer,

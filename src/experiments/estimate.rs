@@ -3,6 +3,7 @@
 use super::{ExperimentError, Plan, RowState, Trains};
 use crate::{
     compute::Device,
+    control::Control,
     data::{self, Split},
     defences::{DefenceSpec, Members},
     engine::{TrainingData, pace::Pace},
@@ -33,14 +34,17 @@ impl Estimate {
     }
 }
 
-/// Measures every kind of run that the plan holds, and adds up.
+/// Measures every kind of run that the plan holds, and adds up; nothing where `control` stops it on the way.
 ///
 /// # Errors
 /// When the data cannot be read, or the device fails.
-pub fn estimate(plan: &Plan, device: &Device) -> Result<Estimate, ExperimentError> {
+pub fn estimate(plan: &Plan, device: &Device, control: &Control) -> Result<Option<Estimate>, ExperimentError> {
     let test = data::load(&plan.source, Split::Test).map_err(crate::engine::TrainError::from)?;
     let mut rows = Vec::with_capacity(plan.rows.len());
     for planned in &plan.rows {
+        if control.is_stopped() {
+            return Ok(None);
+        }
         let mut recipe = planned.recipe.clone();
         if let Trains::Subset { treatment, .. } = planned.row.trains {
             // Which examples they are changes nothing about the time.
@@ -59,5 +63,5 @@ pub fn estimate(plan: &Plan, device: &Device) -> Result<Estimate, ExperimentErro
         }
         rows.push((pace.run(&recipe, &data)? * mixed, measuring));
     }
-    Ok(Estimate { rows })
+    Ok(Some(Estimate { rows }))
 }

@@ -447,6 +447,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trades_starts_next_to_the_image_wherever_it_is_chosen() {
+        let mut recipe = preset("glyphs-mart").unwrap();
+        assert_eq!(recipe.attack.start, Start::Uniform);
+        recipe.defend_with(DefenceSpec::Trades { lambda: 4.0 });
+        assert_eq!(recipe.attack.start, Start::Gaussian);
+        recipe.defend_with(DefenceSpec::Standard);
+        assert_eq!(recipe.attack.start, Start::Uniform);
+        // A recipe that chose its start keeps it.
+        let mut released = preset("cifar10-mart-released").unwrap();
+        released.defend_with(DefenceSpec::Standard);
+        assert_eq!(released.attack.start, Start::Gaussian);
+    }
+
+    #[test]
     fn every_preset_is_valid_and_survives_being_written() {
         for preset in PRESETS {
             let recipe = preset.recipe();

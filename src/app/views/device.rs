@@ -88,6 +88,11 @@ impl View for Device {
                 if self.work.is_some() {
                     ui.spinner();
                     ui.label(&self.doing);
+                    let hint = "What is under way on the device comes to its end unheard";
+                    if ui.button("Cancel").on_hover_text(hint).clicked() {
+                        self.work = None;
+                        self.list.get_or_insert_default();
+                    }
                 }
                 if state.is_training() {
                     ui.weak("while something trains, the device is busy");

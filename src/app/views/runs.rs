@@ -342,13 +342,21 @@ impl Runs {
             ui.weak("curves");
             let heads = columns.iter().map(|column| (column.name, column.hint));
             for (name, hint) in std::iter::once(("name", "The folder's name")).chain(heads) {
-                let arrow = match (self.sort == name, self.descending) {
-                    (true, false) => " ⏶",
-                    (true, true) => " ⏷",
-                    _ => "",
-                };
-                let head = egui::Button::new(RichText::new(format!("{name}{arrow}")).weak()).frame(false);
-                if ui.add(head).on_hover_text(format!("{hint}. Click to sort.")).clicked() {
+                let is_sorted = self.sort == name;
+                // Room for the arrow, which the fonts do not have.
+                let room = if is_sorted { "    " } else { "" };
+                let head = egui::Button::new(RichText::new(format!("{name}{room}")).weak()).frame(false);
+                let head = ui.add(head).on_hover_text(format!("{hint}. Click to sort."));
+                if is_sorted {
+                    let tip = if self.descending { 3.0 } else { -3.0 };
+                    let middle = head.rect.right_center() - egui::vec2(6.0, 0.0);
+                    let corners = [egui::vec2(-4.0, -tip), egui::vec2(4.0, -tip), egui::vec2(0.0, tip)];
+                    let arrow = corners.map(|corner| middle + corner).to_vec();
+                    let colour = ui.visuals().weak_text_color();
+                    ui.painter()
+                        .add(egui::Shape::convex_polygon(arrow, colour, egui::Stroke::NONE));
+                }
+                if head.clicked() {
                     clicked = Some(name);
                 }
             }

@@ -18,7 +18,7 @@ use crate::{
     recipe::{PRESETS, Schedule},
     report::Ending,
     threat::{Magnitude, Norm},
-    wording::{duration, percent},
+    wording::{counted, duration, percent},
 };
 
 /// The training view.
@@ -29,6 +29,51 @@ pub struct Train {
     step_size: String,
     dialog: Option<Background<Picked>>,
     show_all: bool,
+    live: Live,
+}
+
+/// What a person sets while a run trains, until training has taken it over.
+#[derive(Default)]
+struct Live {
+    /// The run.
+    folder: PathBuf,
+    lambda: Draft<f32>,
+    rate: Draft<f64>,
+    every: Draft<usize>,
+}
+
+/// A number that is being set.
+#[derive(Default)]
+struct Draft<T> {
+    value: Option<T>,
+    /// Whether it was sent, and only has to be taken over.
+    is_sent: bool,
+}
+
+impl<T: Copy + PartialEq> Draft<T> {
+    /// Shows the draft, or what is known; the number once a person is done with it, so that training hears of no half of
+    /// it.
+    fn ui(&mut self, known: T, field: impl FnOnce(&mut T) -> egui::Response) -> Option<T> {
+        if self.is_sent && self.value == Some(known) {
+            *self = Self {
+                value: None,
+                is_sent: false,
+            };
+        }
+        let before = self.value.unwrap_or(known);
+        let mut value = before;
+        let response = field(&mut value);
+        if value != before {
+            (self.value, self.is_sent) = (Some(value), false);
+        }
+        let is_done = response.lost_focus() || response.drag_stopped() || !(response.has_focus() || response.dragged());
+        if !is_done || self.is_sent {
+            return None;
+        }
+        let wanted = self.value.filter(|value| *value != known);
+        self.is_sent = wanted.is_some();
+        wanted
+    }
 }
 
 /// What a file dialog gave: the kind of data and where they lie.
@@ -88,7 +133,7 @@ impl View for Train {
         ui.separator();
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             if state.is_training() {
-                live_ui(ui, state);
+                live_ui(ui, &mut self.live, state);
                 ui.separator();
             }
             ui.add_enabled_ui(!state.is_training(), |ui| self.form_ui(ui, state));
@@ -209,7 +254,7 @@ fn shown_of<'a>(state: &'a State, training: &Training) -> Option<&'a crate::app:
 }
 
 /// What can be changed while training runs.
-fn live_ui(ui: &mut Ui, state: &mut State) {
+fn live_ui(ui: &mut Ui, live: &mut Live, state: &mut State) {
     ui.label(RichText::new("Change while it runs").strong())
         .on_hover_text("Each change is kept in the run and marked on the curves");
     let Some(shown) = state.trainings.first().and_then(|training| shown_of(state, training)) else {
@@ -225,48 +270,49 @@ fn live_ui(ui: &mut Ui, state: &mut State) {
             Adjustment::EvaluateEvery(epochs) => recipe.evaluation.every = epochs,
         }
     }
+    let drafts = live;
+    if drafts.folder != shown.folder {
+        *drafts = Live {
+            folder: shown.folder.clone(),
+            ..Live::default()
+        };
+    }
     let mut changes = Vec::new();
     egui::Grid::new("live").num_columns(2).show(ui, |ui| {
         let lambdas = state.trainings.iter().filter_map(|training| shown_of(state, training));
-        if let Some(mut lambda) = recipe
+        if let Some(lambda) = recipe
             .defence
             .lambda()
             .or_else(|| lambdas.filter_map(|shown| shown.recipe.defence.lambda()).next())
         {
             let name = ui.label("λ").on_hover_text("The weight of the regulariser");
-            let field = ui
-                .add(DragValue::new(&mut lambda).range(0.0..=100.0).speed(0.05))
-                .labelled_by(name.id);
-            if field.changed() {
-                changes.push(Adjustment::Lambda(lambda));
-            }
+            let wanted = drafts.lambda.ui(lambda, |lambda| {
+                let field = DragValue::new(lambda).range(0.0..=100.0).speed(0.05);
+                ui.add(field.update_while_editing(false)).labelled_by(name.id)
+            });
+            changes.extend(wanted.map(Adjustment::Lambda));
             ui.end_row();
         }
         let name = ui
             .label("Learning rate")
             .on_hover_text("The rate that the schedule scales");
-        let mut rate = recipe.optimiser.learning_rate;
-        let field = ui
-            .add(
-                DragValue::new(&mut rate)
-                    .range(1e-6..=10.0)
-                    .speed(recipe.optimiser.learning_rate * 0.01)
-                    .max_decimals(6),
-            )
-            .labelled_by(name.id);
-        if field.changed() {
-            changes.push(Adjustment::LearningRate(rate));
-        }
+        let known = recipe.optimiser.learning_rate;
+        let wanted = drafts.rate.ui(known, |rate| {
+            let field = DragValue::new(rate)
+                .range(1e-6..=10.0)
+                .speed(known * 0.01)
+                .max_decimals(6);
+            ui.add(field.update_while_editing(false)).labelled_by(name.id)
+        });
+        changes.extend(wanted.map(Adjustment::LearningRate));
         ui.end_row();
         let name = ui.label("Evaluate every");
-        let mut every = recipe.evaluation.every;
-        let suffix = if every == 1 { " epoch" } else { " epochs" };
-        let field = ui
-            .add(DragValue::new(&mut every).range(1..=1_000).suffix(suffix))
-            .labelled_by(name.id);
-        if field.changed() {
-            changes.push(Adjustment::EvaluateEvery(every));
-        }
+        let wanted = drafts.every.ui(recipe.evaluation.every, |every| {
+            let suffix = if *every == 1 { " epoch" } else { " epochs" };
+            let field = DragValue::new(every).range(1..=1_000).suffix(suffix);
+            ui.add(field.update_while_editing(false)).labelled_by(name.id)
+        });
+        changes.extend(wanted.map(Adjustment::EvaluateEvery));
         ui.end_row();
     });
     state.commands.extend(changes.into_iter().map(Command::Adjust));
@@ -465,9 +511,22 @@ fn in_words(state: &State) -> String {
         .as_ref()
         .map(|beside| format!(", and {beside} beside it from the same seed"))
         .unwrap_or_default();
+    let attack = match recipe.attack.steps {
+        _ if !recipe.defence.attacks() && state.settings.beside.is_none() => String::new(),
+        steps => format!(
+            " with {} of {}",
+            counted(steps, "step", "steps"),
+            recipe.attack.step_size
+        ),
+    };
     format!(
-        "{} on {data} with {}{beside}: against {}, for {} epochs.",
-        recipe.network, recipe.defence, recipe.threat, recipe.epochs
+        "{} on {data} with {}{beside}: against {}{attack}, for {} at learning rate {} ({}).",
+        recipe.network,
+        recipe.defence,
+        recipe.threat,
+        counted(recipe.epochs, "epoch", "epochs"),
+        recipe.optimiser.learning_rate,
+        recipe.schedule
     )
 }
 
