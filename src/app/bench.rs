@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use egui::ViewportCommand;
 
 use super::{App, Command, Settings, series::Series, shown::Shown, views};
-use crate::{engine::Examples, random::Rng};
+use crate::{
+    engine::Examples,
+    random::Rng,
+    runs::{self, Summary},
+};
 
 /// How long each part takes.
 const PART: Duration = Duration::from_secs(12);
@@ -15,6 +19,9 @@ const ROUNDS: usize = 3;
 
 /// Points of each curve of the run beside the one that trains.
 const LONG: usize = 100_000;
+
+/// Runs in the list of runs.
+const RUNS: usize = 200;
 
 /// What is measured, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +89,21 @@ fn long_run(shown: &[Shown], rng: &mut Rng) -> Option<Shown> {
         }
     }
     Some(long)
+}
+
+/// A list of many runs like the one that trains.
+fn many_runs(shown: &[Shown]) -> Option<Vec<Summary>> {
+    let folder = &shown.first()?.folder;
+    let own = runs::list(folder.parent()?).ok()?.into_iter().next()?;
+    let run = |number: usize| {
+        let name = format!("{}-{number}", own.name);
+        Summary {
+            folder: folder.with_file_name(&name),
+            name,
+            ..own.clone()
+        }
+    };
+    Some((0..RUNS).map(run).collect())
 }
 
 /// The view of this name.
@@ -226,6 +248,9 @@ impl Bench {
             natural,
             adversarial,
         });
+        if let Some(many) = many_runs(&app.state.shown) {
+            app.state.runs = Ok(many);
+        }
         app.state.shown.extend(long_run(&app.state.shown, rng));
         self.met = true;
         // The frame in which they were made up is not one to measure.
