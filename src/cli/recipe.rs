@@ -262,7 +262,7 @@ impl RecipeOptions {
             recipe.defend_with(defence);
         }
         if let Some(subset) = self.subset()? {
-            recipe.defence = subset;
+            recipe.defend_with(subset);
         }
         if let Some(form) = &self.form {
             let Some(field) = recipe.defence.form_mut() else {

@@ -102,9 +102,10 @@ impl Difference {
         }
     }
 
-    /// Whether the difference is larger than its interval: 0 is not in it.
+    /// Whether the difference is larger than its interval: 0 is not in it, to the tenth of a point that is shown.
     pub fn is_clear(&self) -> bool {
-        self.interval.low > 0.0 || self.interval.high < 0.0
+        const TENTH: f64 = 0.001;
+        self.interval.low >= TENTH / 2.0 || self.interval.high <= -TENTH / 2.0
     }
 }
 

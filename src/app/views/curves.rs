@@ -350,7 +350,12 @@ impl Curves {
             format!("{title}, training batches")
         };
         if group != label {
-            let named = Line::new(group.clone(), Vec::<[f64; 2]>::new()).color(colour);
+            // The first of an id gives the legend its name: a line of one point, which is not to be seen.
+            let points = series.points().iter();
+            let shows = |point: &&[f64; 2]| (!log_x || point[0] > 0.0) && (!log_y || point[1] > 0.0);
+            let first: Vec<[f64; 2]> = points.filter(shows).take(1).copied().collect();
+            let first = transformed(&first, log_x, log_y);
+            let named = Line::new(group.clone(), first).color(colour).allow_hover(false);
             drawn.items.push(Drawn::Line(named.id(&group)));
         }
         let [low, high] = self.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);

@@ -551,9 +551,9 @@ fn table_ui(ui: &mut Ui, outcome: &Outcome) {
             }
         }
         ui.end_row();
-        for head in ["", "checkpoint"] {
-            ui.weak(head);
-        }
+        // Without heads of their own, so that the table fits beside the form at 1280 points.
+        ui.label("");
+        ui.label("");
         for is_reported in &reported {
             let heads: &[&str] = if *is_reported {
                 &["paper", "here", "differ."]
@@ -568,7 +568,8 @@ fn table_ui(ui: &mut Ui, outcome: &Outcome) {
         let none = || "–".to_string();
         for line in &outcome.lines {
             ui.label(&outcome.row(line).label);
-            ui.label(line.slot.to_string());
+            ui.label(line.slot.to_string())
+                .on_hover_text(format!("The {} checkpoint", line.slot));
             for (cell, is_reported) in line.cells.iter().zip(&reported) {
                 if *is_reported {
                     ui.label(cell.reported.map_or_else(none, |figure| format!("{figure:.2}")));
