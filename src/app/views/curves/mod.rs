@@ -1,12 +1,19 @@
 //! Accuracy, loss and its terms, S−, learning rate: live, with earlier runs behind them.
 
+mod kinds;
+mod plot;
+mod save;
+
 use std::collections::BTreeMap;
 
-use egui::{Color32, ComboBox, Id, RichText, Slider, Ui};
-use egui_plot::{
-    Corner, GridMark, Legend, LegendGrouping, Line, LineStyle, MarkerShape, Plot, PlotPoints, Points, VLine,
-};
+use egui::{Color32, ComboBox, RichText, Slider, Ui};
+use egui_plot::{GridMark, Line, LineStyle, MarkerShape, Points, VLine};
 
+pub use self::kinds::Lower;
+use self::{
+    kinds::{Curve, TRAINING_ACCURACY},
+    plot::{Drawing, Drawn, log, plot, said, transformed},
+};
 use super::View;
 use crate::{
     app::{
@@ -16,7 +23,6 @@ use crate::{
         state::State,
         theme,
     },
-    report::chart::{self, LineChart, Unit},
     wording::percent,
 };
 
@@ -30,93 +36,6 @@ pub struct Curves {
     /// The picture of the whole window that was asked for.
     taken: Option<std::sync::mpsc::Receiver<std::sync::Arc<egui::ColorImage>>>,
 }
-
-/// What the lower plot shows.
-#[derive(Debug, Default, Clone, Copy, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Lower {
-    /// The loss and its terms.
-    #[default]
-    Loss,
-    /// The share of S−.
-    Misclassified,
-    /// The learning rate and ε.
-    LearningRate,
-    /// The gradient's norm.
-    Gradient,
-}
-
-impl Lower {
-    const ALL: [Lower; 4] = [Self::Loss, Self::Misclassified, Self::LearningRate, Self::Gradient];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Loss => "Loss and its terms",
-            Self::Misclassified => "Share of misclassified examples S−",
-            Self::LearningRate => "Learning rate and ε",
-            Self::Gradient => "Gradient norm",
-        }
-    }
-
-    fn curves(self) -> &'static [Curve] {
-        match self {
-            Self::Loss => &LOSS,
-            Self::Misclassified => &MISCLASSIFIED,
-            Self::LearningRate => &RATE,
-            Self::Gradient => &GRADIENT,
-        }
-    }
-}
-
-/// A curve of a plot.
-struct Curve {
-    /// Its name in [`Shown::curves`].
-    key: &'static str,
-    /// What the legend calls it.
-    label: &'static str,
-    style: fn() -> LineStyle,
-}
-
-const fn solid(key: &'static str, label: &'static str) -> Curve {
-    Curve {
-        key,
-        label,
-        style: || LineStyle::Solid,
-    }
-}
-
-const fn dashed(key: &'static str, label: &'static str) -> Curve {
-    Curve {
-        key,
-        label,
-        style: LineStyle::dashed_loose,
-    }
-}
-
-const fn dotted(key: &'static str, label: &'static str) -> Curve {
-    Curve {
-        key,
-        label,
-        style: LineStyle::dotted_dense,
-    }
-}
-
-const TRAINING_ACCURACY: [Curve; 2] = [
-    dashed("natural_accuracy", "natural, training batch"),
-    solid("adversarial_accuracy", "under attack, training batch"),
-];
-const LOSS: [Curve; 7] = [
-    solid("loss", "loss"),
-    dashed("boosted_cross_entropy", "boosted cross-entropy"),
-    dashed("cross_entropy", "cross-entropy"),
-    dotted("kl", "KL"),
-    dotted("one_minus_p_y", "1 − p_y"),
-    dashed("weighted_kl", "KL · (1 − p_y)"),
-    dotted("natural_cross_entropy", "natural cross-entropy"),
-];
-const MISCLASSIFIED: [Curve; 1] = [solid("misclassified", "S−, naturally misclassified")];
-const RATE: [Curve; 2] = [solid("learning_rate", "learning rate"), dashed("epsilon", "ε")];
-const GRADIENT: [Curve; 1] = [solid("gradient_norm", "gradient norm")];
 
 impl View for Curves {
     fn name(&self) -> &'static str {
@@ -382,57 +301,6 @@ impl Curves {
         drawn.items.push(Drawn::Line(line(&label, smooth, colour, 1.8)));
         drawn.raw.insert(label, series);
     }
-
-    fn save(&self, state: &mut State, form: &'static str) {
-        let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
-        let text = match form {
-            "csv" => csv(&runs),
-            _ => svg(&runs, self.lower),
-        };
-        state.save_as(form, text.into_bytes());
-    }
-
-    /// Once the window has taken its own picture, cuts this view out of it and asks where to put it.
-    fn picture(&mut self, ui: &Ui, state: &mut State, all: egui::Rect) {
-        let Some(taken) = self.taken.as_ref().and_then(|taken| taken.try_recv().ok()) else {
-            return;
-        };
-        self.taken = None;
-        let part = taken.region(&all, Some(ui.ctx().pixels_per_point()));
-        let bytes: Vec<u8> = part.pixels.iter().flat_map(|pixel| pixel.to_array()).collect();
-        let [width, height] = part.size.map(|side| side as u32);
-        let mut png = std::io::Cursor::new(Vec::new());
-        if let Some(picture) = image::RgbaImage::from_raw(width, height, bytes)
-            && picture.write_to(&mut png, image::ImageFormat::Png).is_ok()
-        {
-            state.save_as("png", png.into_inner());
-        }
-    }
-}
-
-/// What a plot shows.
-#[derive(Default)]
-struct Drawing<'a> {
-    items: Vec<Drawn<'a>>,
-    /// What the smoothed curves are averages of, by their labels.
-    raw: BTreeMap<String, &'a Series>,
-}
-
-/// Something in a plot.
-enum Drawn<'a> {
-    Line(Line<'a>),
-    Points(Points<'a>),
-    Mark(VLine),
-}
-
-impl<'a> Drawn<'a> {
-    fn add_to(self, plot: &mut egui_plot::PlotUi<'a>) {
-        match self {
-            Drawn::Line(line) => plot.line(line),
-            Drawn::Points(points) => plot.points(points),
-            Drawn::Mark(line) => plot.vline(line),
-        }
-    }
 }
 
 /// What tells a run from the others beside it: nothing where it stands alone, its defence where no other has the same,
@@ -452,129 +320,4 @@ fn labelled(title: &str, label: &str) -> String {
     } else {
         format!("{title}: {label}")
     }
-}
-
-fn log(value: f64, logarithmic: bool) -> f64 {
-    if logarithmic { value.max(1e-12).log10() } else { value }
-}
-
-fn transformed(points: &[[f64; 2]], log_x: bool, log_y: bool) -> PlotPoints<'static> {
-    points
-        .iter()
-        .filter(|[x, y]| (!log_x || *x > 0.0) && (!log_y || *y > 0.0))
-        .map(|[x, y]| [log(*x, log_x), log(*y, log_y)])
-        .collect()
-}
-
-fn plot<'a>(id: &str, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
-    let group = Id::unique("curves");
-    let plot = Plot::new(id)
-        .height(height)
-        .legend(
-            Legend::default()
-                .position(Corner::LeftTop)
-                .background_alpha(0.7)
-                .grouping(LegendGrouping::ById),
-        )
-        .link_axis(group, [true, false])
-        .link_cursor(group, [true, false])
-        .x_axis_label("epochs")
-        .x_axis_formatter(move |mark: GridMark, _| power(mark.value, log_x))
-        .y_axis_min_width(54.0)
-        .grid_color(egui::Color32::from_gray(128).gamma_multiply(0.35))
-        .set_margin_fraction(egui::vec2(0.01, 0.06));
-    if log_y {
-        plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))
-    } else {
-        plot
-    }
-}
-
-fn power(value: f64, logarithmic: bool) -> String {
-    let value = if logarithmic { 10f64.powf(value) } else { value };
-    let text = format!("{value:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
-}
-
-/// What stands under the cursor: the curve, the moment, the exact value, and the average where one is drawn.
-fn said(
-    hover: &egui_plot::HoverPosition<'_>,
-    log_x: bool,
-    log_y: bool,
-    raw: &BTreeMap<String, &Series>,
-    value: impl Fn(f64) -> String,
-) -> Option<String> {
-    let egui_plot::HoverPosition::NearDataPoint {
-        plot_name, position, ..
-    } = hover
-    else {
-        return None;
-    };
-    let linear = |at: f64, logarithmic: bool| if logarithmic { 10f64.powf(at) } else { at };
-    let (x, y) = (linear(position.x, log_x), linear(position.y, log_y));
-    let measured = raw.get(*plot_name).and_then(|series| series.nearest(x));
-    Some(match measured {
-        Some([x, measured]) => format!("{plot_name}\nepoch {x:.2}: {}, average {}", value(measured), value(y)),
-        None => format!("{plot_name}\nepoch {x:.2}: {}", value(y)),
-    })
-}
-
-/// Every point of every curve: run, curve, epoch, value.
-fn csv(runs: &[&Shown]) -> String {
-    let mut text = "run,curve,epoch,value\n".to_string();
-    for run in runs {
-        for (name, series) in &run.curves {
-            for [x, y] in series.points() {
-                text += &format!("{},{name},{x},{y}\n", run.name);
-            }
-        }
-    }
-    text
-}
-
-/// Both plots, one under the other, as the report page draws them.
-fn svg(runs: &[&Shown], lower: Lower) -> String {
-    let series = |run: &&Shown, key: &str, label: &str, place: usize| {
-        let curve = run.curves.get(key)?;
-        Some(chart::Series {
-            name: labelled(&title(run, runs), label),
-            points: curve
-                .visible(f64::NEG_INFINITY, f64::INFINITY, 400)
-                .iter()
-                .map(|[x, y]| (*x, *y))
-                .collect(),
-            colour: place,
-            dash: 0,
-        })
-    };
-    let mut accuracy = Vec::new();
-    let mut below = Vec::new();
-    for run in runs {
-        for key in run.curves.keys() {
-            if let Some(attack) = key.strip_prefix("held-out ") {
-                accuracy.extend(series(run, key, attack, accuracy.len()));
-            }
-        }
-        for curve in lower.curves() {
-            below.extend(series(run, curve.key, curve.label, below.len()));
-        }
-    }
-    let chart = |title: &str, y: &str, unit, series| LineChart {
-        title: title.to_string(),
-        description: format!("{title} against epochs"),
-        x: "epochs".to_string(),
-        y: y.to_string(),
-        unit,
-        whole: false,
-        series,
-    };
-    let unit = if lower == Lower::Misclassified {
-        Unit::Share
-    } else {
-        Unit::Number
-    };
-    chart::stacked(&[
-        chart("Accuracy", "accuracy", Unit::Share, accuracy),
-        chart(lower.name(), "", unit, below),
-    ])
 }

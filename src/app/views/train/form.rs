@@ -1,0 +1,289 @@
+//! What is trained, on what, against what.
+
+use std::path::PathBuf;
+
+use egui::{ComboBox, DragValue, TextEdit, Ui};
+
+use super::{Train, defence::defence_ui, fields::fields_ui};
+use crate::{
+    app::{background::Background, state::State, theme},
+    recipe::PRESETS,
+    threat::{Magnitude, Norm},
+    wording::counted,
+};
+
+/// What a file dialog gave.
+pub enum Picked {
+    /// The kind of data and where they lie.
+    Data(&'static str, PathBuf),
+    /// Where a recipe lies.
+    Recipe(PathBuf),
+    /// Why it did not open.
+    Failed(String),
+}
+
+/// Data sources by the name that a source begins with.
+const SOURCES: [(&str, &str); 7] = [
+    ("glyphs", "Built-in characters"),
+    ("mnist", "MNIST"),
+    ("fashion-mnist", "Fashion-MNIST"),
+    ("cifar10", "CIFAR-10"),
+    ("cifar100", "CIFAR-100"),
+    ("folder", "Folder of pictures"),
+    ("npz", "NumPy file (.npz)"),
+];
+
+const NETWORKS: [&str; 7] = [
+    "small-cnn",
+    "dynamic-cnn",
+    "cnn8",
+    "resnet-18",
+    "preact-resnet-18",
+    "resnet-50",
+    "wide-resnet-34-10",
+];
+
+impl Train {
+    pub fn form_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        ui.horizontal(|ui| {
+            let name = ui.label("Recipe");
+            let before = state.settings.recipe.clone();
+            ComboBox::from_id_salt("preset")
+                .selected_text("Built-in ones")
+                .width(ui.available_width() - 148.0)
+                .show_ui(ui, |ui| {
+                    for preset in PRESETS {
+                        if ui
+                            .selectable_label(false, preset.name)
+                            .on_hover_text(preset.about)
+                            .clicked()
+                        {
+                            let mut recipe = preset.recipe();
+                            recipe.log_every = before.log_every;
+                            state.settings.recipe = recipe;
+                        }
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+            let open = ui.button("Open…").on_hover_text("Take a recipe from a file (.toml)");
+            if open.clicked() {
+                self.pick(state, |dialog| {
+                    dialog.add_filter("Recipe", &["toml"]).pick_file().map(Picked::Recipe)
+                });
+            }
+            let save = ui
+                .button("Save…")
+                .on_hover_text("Write this recipe into a file, for here or for martlet train");
+            if save.clicked() {
+                state.save_as("toml", before.to_toml().into_bytes());
+            }
+        });
+        ui.label(in_words(state));
+        ui.add_space(4.0);
+        egui::Grid::new("form")
+            .num_columns(2)
+            .spacing([10.0, 7.0])
+            .show(ui, |ui| {
+                self.data_ui(ui, state);
+                defence_ui(ui, state);
+                self.threat_ui(ui, state);
+                budget_ui(ui, state);
+            });
+        ui.checkbox(&mut self.show_all, "Show every field");
+        if self.show_all {
+            let recipe = &mut state.settings.recipe;
+            fields_ui(ui, recipe);
+            self.text.ui(ui, recipe);
+        }
+    }
+
+    fn data_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let name = ui.label("Data");
+        let source = state.settings.recipe.data.source.clone();
+        let kind = source.split(':').next().unwrap_or_default().to_string();
+        let shown = SOURCES
+            .iter()
+            .find(|(own, _)| *own == kind)
+            .map_or(kind.as_str(), |(_, text)| text);
+        ui.vertical(|ui| {
+            let mut wanted = None;
+            ComboBox::from_id_salt("data")
+                .selected_text(shown)
+                .show_ui(ui, |ui| {
+                    for (own, text) in SOURCES {
+                        if ui.selectable_label(own == kind, text).clicked() {
+                            wanted = Some(own);
+                        }
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+            match wanted {
+                Some("glyphs") => state.choose_data("glyphs".to_string()),
+                Some(kind) => self.pick(state, move |dialog| {
+                    let dialog = dialog.set_title("Where the data lie");
+                    let picked = if kind == "npz" {
+                        dialog.add_filter("NumPy", &["npz"]).pick_file()
+                    } else {
+                        dialog.pick_folder()
+                    };
+                    picked.map(|path| Picked::Data(kind, path))
+                }),
+                None => {}
+            }
+            if let Some((_, path)) = source.split_once(':') {
+                ui.weak(path).on_hover_text(path);
+            }
+        });
+        ui.end_row();
+        let name = ui
+            .label("Examples")
+            .on_hover_text("Training examples; the rest stays unused");
+        let limit = &mut state.settings.recipe.data.limit_train;
+        ui.horizontal(|ui| {
+            let mut limited = limit.is_some();
+            if ui.checkbox(&mut limited, "limit to").changed() {
+                *limit = limited.then_some(4_000);
+            }
+            if let Some(limit) = limit {
+                ui.add(DragValue::new(limit).range(1..=10_000_000).speed(50))
+                    .labelled_by(name.id);
+            }
+        });
+        ui.end_row();
+        let name = ui.label("Network");
+        let network = state.settings.recipe.network.to_string();
+        ComboBox::from_id_salt("network")
+            .selected_text(&network)
+            .show_ui(ui, |ui| {
+                for own in NETWORKS {
+                    if ui.selectable_label(own == network, own).clicked()
+                        && let Ok(chosen) = own.parse()
+                    {
+                        state.settings.recipe.network = chosen;
+                    }
+                }
+            })
+            .response
+            .labelled_by(name.id);
+        ui.end_row();
+    }
+
+    /// Asks for a file or folder on a thread of its own.
+    fn pick(&mut self, state: &State, ask: impl FnOnce(rfd::FileDialog) -> Option<Picked> + Send + 'static) {
+        self.dialog = Some(Background::start(
+            "file dialog",
+            &state.ctx,
+            Picked::Failed,
+            move |_, teller| {
+                if let Some(picked) = ask(rfd::FileDialog::new()) {
+                    teller.tell(picked);
+                }
+                Ok(())
+            },
+        ));
+    }
+
+    fn threat_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let recipe = &mut state.settings.recipe;
+        let name = ui
+            .label("Threat")
+            .on_hover_text("How far an adversary may change each image: the ball's norm and radius ε");
+        ui.horizontal(|ui| {
+            for (norm, text) in [(Norm::Linf, "L∞"), (Norm::L2, "L2")] {
+                ui.selectable_value(&mut recipe.threat.norm, norm, text);
+            }
+            ui.label("ε");
+            magnitude_ui(ui, &mut self.epsilon, &mut recipe.threat.epsilon, name.id);
+        });
+        ui.end_row();
+        let name = ui
+            .label("Attack")
+            .on_hover_text("The inner maximisation: steps of projected gradient ascent and their length");
+        ui.horizontal(|ui| {
+            ui.add(
+                DragValue::new(&mut recipe.attack.steps)
+                    .range(1..=1_000)
+                    .suffix(" steps of"),
+            )
+            .labelled_by(name.id);
+            magnitude_ui(ui, &mut self.step_size, &mut recipe.attack.step_size, name.id);
+        });
+        ui.end_row();
+    }
+}
+
+/// A field for `8/255` or `0.031`; what makes no sense yet is shown in red and not taken over.
+fn magnitude_ui(ui: &mut Ui, typed: &mut String, value: &mut Magnitude, name: egui::Id) {
+    let id = ui.make_persistent_id(("magnitude", name, ui.next_auto_id()));
+    let has_focus = ui.memory(|memory| memory.has_focus(id));
+    if !has_focus {
+        *typed = value.to_string();
+    }
+    let right = typed.parse::<Magnitude>().is_ok();
+    let mut field = TextEdit::singleline(typed).id(id).desired_width(64.0);
+    if !right {
+        field = field.text_color(theme::error(ui.visuals().dark_mode));
+    }
+    let response = ui.add(field).labelled_by(name);
+    if response.changed()
+        && let Ok(parsed) = typed.parse()
+    {
+        *value = parsed;
+    }
+    if !right {
+        response.on_hover_text("Expected a number such as 0.3 or a fraction such as 8/255");
+    }
+}
+
+fn in_words(state: &State) -> String {
+    let recipe = &state.settings.recipe;
+    let data = recipe.data.source.split(':').next().unwrap_or_default();
+    let data = SOURCES
+        .iter()
+        .find(|(own, _)| *own == data)
+        .map_or(data, |(_, text)| text);
+    let beside = state
+        .settings
+        .beside
+        .as_ref()
+        .map(|beside| format!(", and {beside} beside it from the same seed"))
+        .unwrap_or_default();
+    let attack = match recipe.attack.steps {
+        _ if !recipe.defence.attacks() && state.settings.beside.is_none() => String::new(),
+        steps => format!(
+            " with {} of {}",
+            counted(steps, "step", "steps"),
+            recipe.attack.step_size
+        ),
+    };
+    format!(
+        "{} on {data} with {}{beside}: against {}{attack}, for {} at learning rate {} ({}).",
+        recipe.network,
+        recipe.defence,
+        recipe.threat,
+        counted(recipe.epochs, "epoch", "epochs"),
+        recipe.optimiser.learning_rate,
+        recipe.schedule
+    )
+}
+
+fn budget_ui(ui: &mut Ui, state: &mut State) {
+    let recipe = &mut state.settings.recipe;
+    let name = ui.label("Epochs").on_hover_text("Passes over the training examples");
+    ui.add(DragValue::new(&mut recipe.epochs).range(1..=10_000))
+        .labelled_by(name.id);
+    ui.end_row();
+    let name = ui
+        .label("Seed")
+        .on_hover_text("Of everything random: the same seed gives the same run on the CPU");
+    ui.add(DragValue::new(&mut recipe.seed)).labelled_by(name.id);
+    ui.end_row();
+    let name = ui
+        .label("Device")
+        .on_hover_text("auto takes the best GPU, else the CPU; the Device view lists what there is");
+    ui.add(TextEdit::singleline(&mut state.settings.device).desired_width(120.0))
+        .labelled_by(name.id);
+    ui.end_row();
+}

@@ -1,0 +1,187 @@
+//! The recipe in plain words, and the buttons that run it.
+
+mod defence;
+mod fields;
+mod form;
+mod live;
+
+use egui::{ProgressBar, RichText, ScrollArea, Ui};
+
+use self::{fields::Text, form::Picked, live::Live};
+use super::View;
+use crate::{
+    app::{
+        background::Background,
+        command::Command,
+        shown::Shown,
+        state::{State, Training},
+        theme,
+    },
+    report::Ending,
+    wording::{duration, percent},
+};
+
+/// The training view.
+#[derive(Default)]
+pub struct Train {
+    /// Texts being typed; each is taken over once it makes sense.
+    epsilon: String,
+    step_size: String,
+    text: Text,
+    dialog: Option<Background<Picked>>,
+    show_all: bool,
+    live: Live,
+}
+
+impl View for Train {
+    fn name(&self) -> &'static str {
+        "Train"
+    }
+
+    fn about(&self) -> &'static str {
+        "What is trained, and the buttons that run it"
+    }
+
+    fn logic(&mut self, state: &mut State) {
+        let Some(dialog) = &mut self.dialog else { return };
+        for picked in dialog.drain() {
+            match picked {
+                Picked::Data(kind, path) => state.choose_data(format!("{kind}:{}", path.display())),
+                Picked::Recipe(path) => {
+                    state.open_recipe(&path);
+                }
+                Picked::Failed(error) => state.complain(format!("the file dialog does not open: {error}")),
+            }
+        }
+        if !dialog.is_running() {
+            self.dialog = None;
+        }
+    }
+
+    fn ui(&mut self, ui: &mut Ui, state: &mut State) {
+        buttons_ui(ui, state);
+        for position in 0..state.trainings.len() {
+            progress_ui(ui, state, position);
+        }
+        ui.separator();
+        ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+            if state.is_training() {
+                self.live.ui(ui, state);
+                ui.separator();
+            }
+            ui.add_enabled_ui(!state.is_training(), |ui| self.form_ui(ui, state));
+            ui.separator();
+            let share = &mut state.settings.looking_share;
+            let slider = egui::Slider::new(share, 0.01..=0.5)
+                .custom_formatter(|share, _| format!("{:.0} %", share * 100.0))
+                .custom_parser(|text| Some(text.trim_end_matches([' ', '%']).parse::<f64>().ok()? / 100.0))
+                .text("time for looking");
+            ui.add(slider).on_hover_text(
+                "The most of the time that live pictures may take from training: natural images looked at for the gallery alone, and attacks on newer weights. What you ask for yourself is done at once.",
+            );
+            ui.checkbox(&mut state.settings.notifications, "Notify me on the desktop at the end")
+                .on_hover_text(
+                    "When training ends or breaks off while this window is hidden or another one is in front",
+                );
+        });
+    }
+}
+
+fn buttons_ui(ui: &mut Ui, state: &mut State) {
+    let training = state.is_training();
+    ui.horizontal_wrapped(|ui| {
+        let start = egui::Button::new(RichText::new("Start").strong().size(16.0)).min_size(egui::vec2(78.0, 32.0));
+        let start = ui
+            .add_enabled(!training, start)
+            .on_hover_text("Train with this recipe (Ctrl+Enter)");
+        if start.clicked() {
+            state.commands.push(Command::Start);
+        }
+        let small = |text| egui::Button::new(text).min_size(egui::vec2(0.0, 32.0));
+        let pause = if state.is_paused() { "Go on" } else { "Pause" };
+        for (text, hint, command) in [
+            (
+                pause,
+                "Hold before the next minibatch, or go on (Ctrl+Space)",
+                Command::TogglePause,
+            ),
+            ("Step", "Train one minibatch, then hold (Ctrl+.)", Command::Step),
+            (
+                "Stop, keep best",
+                "End with a checkpoint; the best one so far is kept, and the run can be resumed (Ctrl+Esc)",
+                Command::Stop,
+            ),
+        ] {
+            if ui.add_enabled(training, small(text)).on_hover_text(hint).clicked() {
+                state.commands.push(command);
+            }
+        }
+    });
+}
+
+fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
+    let training = &state.trainings[position];
+    let dark = ui.visuals().dark_mode;
+    let Some(shown) = shown_of(state, training) else {
+        if training.job.is_alive() {
+            ui.horizontal_wrapped(|ui| {
+                ui.spinner();
+                ui.label(&training.preparing);
+            });
+        }
+        return;
+    };
+    let colour = theme::series(shown.colour, dark);
+    ui.add_space(4.0);
+    ui.horizontal_wrapped(|ui| {
+        ui.label(RichText::new(shown.recipe.defence.to_string()).strong().color(colour));
+        ui.weak(&shown.name);
+    });
+    let text = match (&shown.ending, &shown.last) {
+        (Ending::Finished(_), _) => "finished".to_string(),
+        (Ending::Stopped(_), _) => "stopped; resume it from Runs".to_string(),
+        (Ending::Failed(_), _) => "failed".to_string(),
+        (Ending::Open, Some(step)) => {
+            let left = shown
+                .seconds_left()
+                .map(|left| format!(" · {} left", duration(left)))
+                .unwrap_or_default();
+            let phase = if step.epoch <= shown.recipe.warm_up.natural_epochs {
+                " (natural warm-up)"
+            } else {
+                ""
+            };
+            format!("epoch {} of {}{phase}{left}", step.epoch, shown.recipe.epochs)
+        }
+        (Ending::Open, None) => training.preparing.clone(),
+    };
+    ui.add(
+        ProgressBar::new(shown.progress())
+            .text(text)
+            .fill(colour.gamma_multiply(0.6)),
+    );
+    if let Some(epoch) = shown.epochs.iter().rev().find(|epoch| !epoch.accuracy.is_empty()) {
+        let mut by_accuracy: Vec<(&String, &f64)> = epoch.accuracy.iter().collect();
+        by_accuracy.sort_by(|a, b| b.1.total_cmp(a.1));
+        let figures: Vec<String> = by_accuracy
+            .iter()
+            .map(|(attack, accuracy)| format!("{attack} {}", percent(**accuracy)))
+            .collect();
+        ui.label(figures.join(" · ")).on_hover_text(format!(
+            "Accuracy after epoch {} on {} {} examples, ε = {}",
+            epoch.epoch, epoch.n, epoch.split, epoch.epsilon
+        ));
+    }
+    for warning in &shown.warnings {
+        ui.colored_label(theme::warning(dark), format!("Warning: {}", warning.message))
+            .on_hover_text(&warning.advice);
+    }
+    if let Ending::Failed(error) = &shown.ending {
+        ui.colored_label(theme::error(dark), error);
+    }
+}
+
+fn shown_of<'a>(state: &'a State, training: &Training) -> Option<&'a Shown> {
+    let folder = training.folder.as_ref()?;
+    state.shown.iter().find(|shown| shown.folder == *folder)
+}
