@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use egui::accesskit::Role;
 use egui_kittest::{
     SnapshotOptions, SnapshotResults,
     kittest::{NodeT, Queryable},
@@ -164,6 +165,54 @@ fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
 }
 
 #[test]
+fn a_recipe_is_set_field_by_field_and_as_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = window(settings(folder.path()), egui::Theme::Light);
+    window.step();
+    window.get_by_label("Show every field").click();
+    window.run_steps(3);
+    let averages = window.get_by_role_and_label(Role::CheckBox, "Average weights");
+    averages.scroll_to_me();
+    window.run_steps(30);
+    window.get_by_role_and_label(Role::CheckBox, "Average weights").click();
+    window.run_steps(3);
+    let before = app(&mut window).state().settings.recipe.clone();
+    assert!(before.average.is_some(), "the box does not give the field");
+
+    let typed = |window: &mut Window, text: &str| {
+        window
+            .get_by_role_and_label(Role::MultilineTextInput, "The whole recipe")
+            .focus();
+        window.run_steps(2);
+        window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::A);
+        window.event(egui::Event::Text(text.to_string()));
+        window.run_steps(3);
+        app(window).state().settings.recipe.clone()
+    };
+    let mut other = before.clone();
+    other.epochs = 3;
+    other.defence = martlet::defences::DefenceSpec::Free { replays: 4 };
+    assert_eq!(
+        typed(&mut window, &other.to_toml()),
+        other,
+        "what is typed is not taken over"
+    );
+    let half = other.to_toml().replace("epochs = 3", "epochs = ");
+    assert_eq!(typed(&mut window, &half), other, "half a recipe has changed something");
+    assert!(
+        window.query_by_label_contains("the recipe cannot be read").is_some(),
+        "what is wrong with it is not said"
+    );
+    let back = window.get_by_label("Take it back");
+    back.scroll_to_me();
+    window.run_steps(30);
+    window.get_by_label("Take it back").click();
+    window.run_steps(3);
+    assert!(window.query_by_label("Take it back").is_none(), "the text still stands");
+    assert_eq!(app(&mut window).state().settings.recipe, other);
+}
+
+#[test]
 fn commands_are_found_by_name_and_given_by_key() {
     let mut window = window(settings(runs_with_one()), egui::Theme::Dark);
     window.step();
@@ -311,7 +360,7 @@ fn the_gallery_is_gone_through_by_keys() {
     window.run_steps(3);
     let drawn = |window: &Window| {
         let thumbnails = window.query_all_by_label_contains("Example ");
-        let told = thumbnails.filter(|node| node.accesskit_node().role() == egui::accesskit::Role::Button);
+        let told = thumbnails.filter(|node| node.accesskit_node().role() == Role::Button);
         told.map(|node| (node.accesskit_node().label().unwrap_or_default(), node.is_focused()))
             .collect::<Vec<_>>()
     };
@@ -400,11 +449,7 @@ fn through(window: &mut Window, number: usize) -> Vec<f64> {
             if done.get("radii").is_some() {
                 until(window, "the attack is shown", |app| app.state().lab.finding.is_some());
                 window.run_steps(4);
-                window
-                    .get_all_by_role(egui::accesskit::Role::Slider)
-                    .next()
-                    .unwrap()
-                    .focus();
+                window.get_all_by_role(Role::Slider).next().unwrap().focus();
                 for _ in 0..12 {
                     window.run_steps(2);
                     window.key_press(egui::Key::ArrowRight);
@@ -524,19 +569,15 @@ fn columns_and_rows_of_runs_are_hidden_and_shown_again() {
     assert_eq!(heads(&window, "best"), 1);
     window.get_by_label("Columns").click();
     window.run_steps(3);
-    window
-        .get_by_role_and_label(egui::accesskit::Role::CheckBox, "seed")
-        .click();
+    window.get_by_role_and_label(Role::CheckBox, "seed").click();
     window.run_steps(3);
-    window
-        .get_by_role_and_label(egui::accesskit::Role::CheckBox, "best")
-        .click();
+    window.get_by_role_and_label(Role::CheckBox, "best").click();
     window.run_steps(3);
     assert_eq!(heads(&window, "seed"), 2, "its box and its column's head");
     let chosen = app(&mut window).state().settings.columns.clone().unwrap();
     assert!(chosen.contains("seed") && !chosen.contains("best"), "{chosen:?}");
     window
-        .get_by_role_and_label(egui::accesskit::Role::CheckBox, "only what differs")
+        .get_by_role_and_label(Role::CheckBox, "only what differs")
         .click();
     window.run_steps(3);
     assert_eq!(app(&mut window).state().settings.columns, None);
@@ -573,12 +614,10 @@ fn one_image_is_attacked_on_two_checkpoints_of_one_run() {
         app.state().lab.finding.is_some()
     });
     let pick = |window: &mut Window, combo: &str, choice: &str| {
-        window
-            .get_by_role_and_label(egui::accesskit::Role::ComboBox, combo)
-            .click();
+        window.get_by_role_and_label(Role::ComboBox, combo).click();
         window.run_steps(3);
         window
-            .get_all_by_role(egui::accesskit::Role::Button)
+            .get_all_by_role(Role::Button)
             .find(|node| node.accesskit_node().label().as_deref() == Some(choice))
             .expect("the choice is offered")
             .click();
