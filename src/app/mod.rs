@@ -296,6 +296,10 @@ impl eframe::App for App {
         self.window_ui(ui);
     }
 
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.panel_fill.to_normalized_gamma_f32()
+    }
+
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         // A setting that cannot be written down is asked for again; nothing is lost by it.
         if let (Ok(settings), Ok(layout)) = (

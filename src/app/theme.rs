@@ -1,6 +1,7 @@
 //! How the window looks: every colour and measure that a view uses stands here.
 
-use egui::{Color32, Context, CornerRadius, FontFamily, FontId, Stroke, TextStyle, Theme, Visuals};
+use egui::{Color32, Context, CornerRadius, FontFamily, FontId, Stroke, StrokeKind, TextStyle, Theme, Ui, Visuals};
+use egui_plot::{Plot, PlotResponse};
 
 /// Okabe and Ito's colours, which people with any colour vision tell apart; the order in which series take them.
 pub const SERIES: [Color32; 7] = [
@@ -135,4 +136,19 @@ fn colours(visuals: &mut Visuals, dark: bool) {
         visuals.faint_bg_color = Color32::from_rgb(242, 243, 245);
         visuals.override_text_color = Some(Color32::from_rgb(28, 30, 34));
     }
+}
+
+/// A plot as all of them look. It lies on the window's own ground: to fill its own costs a rasteriser without a GPU as much
+/// as all that stands on it.
+pub fn plot<'a>(id: &str) -> Plot<'a> {
+    Plot::new(id)
+        .show_background(false)
+        .grid_color(Color32::from_gray(128).gamma_multiply(0.35))
+}
+
+/// The outline of a plot that was just drawn.
+pub fn outline<R>(ui: &Ui, plot: &PlotResponse<R>) {
+    let stroke = ui.visuals().widgets.noninteractive.bg_stroke;
+    let frame = *plot.transform.frame();
+    ui.painter().rect_stroke(frame, 2.0, stroke, StrokeKind::Inside);
 }

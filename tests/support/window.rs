@@ -44,6 +44,9 @@ pub fn window(settings: Settings, theme: egui::Theme) -> Window {
             move |ui, app: &mut Option<App>| {
                 let app = app.get_or_insert_with(|| App::new(ui.ctx(), settings.clone(), None));
                 app.drain();
+                // A real window is cleared to this.
+                let ground = ui.visuals().panel_fill;
+                ui.painter().rect_filled(ui.max_rect(), 0.0, ground);
                 app.window_ui(ui);
             },
             None,

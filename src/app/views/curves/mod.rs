@@ -7,7 +7,7 @@ mod save;
 use std::collections::BTreeMap;
 
 use egui::{Color32, ComboBox, RichText, Slider, Ui};
-use egui_plot::{GridMark, Line, LineStyle, MarkerShape, Points, VLine};
+use egui_plot::{Corner, GridMark, Line, LineStyle, MarkerShape, Points, VLine};
 
 pub use self::kinds::Lower;
 use self::{
@@ -180,7 +180,8 @@ impl Curves {
             }
         }
         let Drawing { items, raw } = drawn;
-        let plot = plot("accuracy", height, log_x, false)
+        // Accuracy rises and losses fall: these corners stay free.
+        let plot = plot("accuracy", Corner::RightBottom, height, log_x, false)
             .include_y(0.0)
             .include_y(1.0)
             .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
@@ -190,6 +191,7 @@ impl Curves {
                 item.add_to(plot_ui);
             }
         });
+        theme::outline(ui, &shown);
         let bounds = shown.transform.bounds();
         let epochs = |x: f64| if log_x { 10f64.powf(x) } else { x };
         self.range = Some([epochs(bounds.min()[0]), epochs(bounds.max()[0])]);
@@ -229,18 +231,19 @@ impl Curves {
             }
         }
         let Drawing { items, raw } = drawn;
-        let mut plot = plot("lower", height.max(80.0), log_x, log_y)
+        let mut plot = plot("lower", Corner::RightTop, height.max(80.0), log_x, log_y)
             .label_formatter(move |hover| said(hover, log_x, log_y, &raw, format));
         if share && !log_y {
             plot = plot
                 .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
                 .include_y(0.0);
         }
-        plot.show(ui, |plot_ui| {
+        let shown = plot.show(ui, |plot_ui| {
             for item in items {
                 item.add_to(plot_ui);
             }
         });
+        theme::outline(ui, &shown);
     }
 
     /// The raw curve as a ghost, and its average over it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use egui::Id;
 use egui_plot::{Corner, GridMark, Legend, LegendGrouping, Line, Plot, PlotPoints, Points, VLine};
 
-use crate::app::series::Series;
+use crate::app::{series::Series, theme};
 
 /// What a plot shows.
 #[derive(Default)]
@@ -44,13 +44,13 @@ pub fn transformed(points: &[[f64; 2]], log_x: bool, log_y: bool) -> PlotPoints<
         .collect()
 }
 
-pub fn plot<'a>(id: &str, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
+pub fn plot<'a>(id: &str, corner: Corner, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
     let group = Id::unique("curves");
-    let plot = Plot::new(id)
+    let plot = theme::plot(id)
         .height(height)
         .legend(
             Legend::default()
-                .position(Corner::LeftTop)
+                .position(corner)
                 .background_alpha(0.7)
                 .grouping(LegendGrouping::ById),
         )
@@ -59,7 +59,6 @@ pub fn plot<'a>(id: &str, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
         .x_axis_label("epochs")
         .x_axis_formatter(move |mark: GridMark, _| power(mark.value, log_x))
         .y_axis_min_width(54.0)
-        .grid_color(egui::Color32::from_gray(128).gamma_multiply(0.35))
         .set_margin_fraction(egui::vec2(0.01, 0.06));
     if log_y {
         plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))

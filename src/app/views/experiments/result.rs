@@ -1,7 +1,7 @@
 //! What came out: table, comparisons, figure.
 
 use egui::{Color32, Grid, RichText, Ui};
-use egui_plot::{Bar, BarChart, Corner, GridMark, Legend, Line, Plot, PlotPoints};
+use egui_plot::{Bar, BarChart, Corner, GridMark, Legend, Line, PlotPoints};
 
 use crate::{
     app::{state::State, theme},
@@ -156,15 +156,14 @@ pub fn figure_ui(ui: &mut Ui, outcome: &Outcome) {
         return;
     };
     let dark = ui.visuals().dark_mode;
-    let plot = Plot::new("figure")
+    let plot = theme::plot("figure")
         .height(280.0)
         .width(ui.available_width().clamp(320.0, 900.0))
         .legend(Legend::default().position(Corner::RightBottom).background_alpha(0.7))
         .include_y(0.0)
         .allow_scroll(false)
         .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
-        .y_axis_min_width(54.0)
-        .grid_color(Color32::from_gray(128).gamma_multiply(0.35));
+        .y_axis_min_width(54.0);
     match figure {
         Figure::Epochs => {
             let chart = outcome.over_epochs();
@@ -175,7 +174,7 @@ pub fn figure_ui(ui: &mut Ui, outcome: &Outcome) {
             ui.weak(
                 "On images held out of the training set; the first row, with which the others are compared, is dashed.",
             );
-            plot.x_axis_label("epoch").show(ui, |plot| {
+            let shown = plot.x_axis_label("epoch").show(ui, |plot| {
                 for series in chart.series {
                     let points: PlotPoints<'_> = series.points.iter().map(|(x, y)| [*x, *y]).collect();
                     let style = if series.dash > 0 {
@@ -187,6 +186,7 @@ pub fn figure_ui(ui: &mut Ui, outcome: &Outcome) {
                     plot.line(line.width(2.0).style(style));
                 }
             });
+            theme::outline(ui, &shown);
         }
         Figure::Number(name) => {
             let chart = outcome.against(name);
@@ -196,7 +196,8 @@ pub fn figure_ui(ui: &mut Ui, outcome: &Outcome) {
             ui.label(RichText::new(&chart.title).strong());
             let groups = chart.groups.clone();
             let width = 0.8 / chart.series.len().max(1) as f64;
-            plot.x_axis_label(name)
+            let shown = plot
+                .x_axis_label(name)
                 .x_axis_formatter(move |mark: GridMark, _| {
                     let place = mark.value.round();
                     let near = (mark.value - place).abs() < 1e-6 && place >= 0.0;
@@ -224,6 +225,7 @@ pub fn figure_ui(ui: &mut Ui, outcome: &Outcome) {
                         }
                     }
                 });
+            theme::outline(ui, &shown);
         }
     }
 }

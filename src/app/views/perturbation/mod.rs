@@ -5,7 +5,7 @@ mod models;
 use std::{path::PathBuf, sync::Arc};
 
 use egui::{Color32, ComboBox, DragValue, Rect, RichText, ScrollArea, Sense, Slider, Stroke, Ui, vec2};
-use egui_plot::{Line, Plot, PlotPoints, VLine};
+use egui_plot::{Line, PlotPoints, VLine};
 
 use self::models::models_ui;
 use super::View;
@@ -335,18 +335,17 @@ impl Perturbation {
             ui.weak(format!("loss {}", losses.join(" and ")));
         });
         let dark = ui.visuals().dark_mode;
-        let mut plot = Plot::new("losses")
+        let mut plot = theme::plot("losses")
             .height(104.0)
             .allow_zoom(false)
             .allow_drag(false)
             .allow_scroll(false)
             .include_y(0.0)
-            .y_axis_min_width(40.0)
-            .grid_color(Color32::from_gray(128).gamma_multiply(0.35));
+            .y_axis_min_width(40.0);
         if traces.len() > 1 {
             plot = plot.legend(egui_plot::Legend::default().position(egui_plot::Corner::LeftTop));
         }
-        plot.show(ui, |plot| {
+        let shown = plot.show(ui, |plot| {
             for (place, trace) in traces.iter().enumerate() {
                 let points: PlotPoints<'_> = trace
                     .losses
@@ -359,6 +358,7 @@ impl Perturbation {
             }
             plot.vline(VLine::new("", step as f64).color(Color32::GRAY));
         });
+        theme::outline(ui, &shown);
     }
 
     fn save(&self, state: &mut State) {

@@ -1,7 +1,7 @@
 //! Accuracy against ε, and the suite's table.
 
 use egui::{Color32, Grid, RichText, Ui};
-use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, Plot, PlotPoints, Points};
+use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, PlotPoints, Points};
 
 use super::Results;
 use crate::{
@@ -28,7 +28,7 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
         points.extend(curve.iter().copied());
         drawn.push((place, attack.clone(), points));
     }
-    Plot::new("robustness")
+    let shown = theme::plot("robustness")
         .height(height)
         .legend(Legend::default().position(Corner::LeftBottom).background_alpha(0.7))
         .include_y(0.0)
@@ -37,7 +37,6 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
         .x_axis_label(format!("ε ({})", threat.norm))
         .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
         .y_axis_min_width(54.0)
-        .grid_color(Color32::from_gray(128).gamma_multiply(0.35))
         .label_formatter(|hover| match hover {
             egui_plot::HoverPosition::NearDataPoint {
                 plot_name, position, ..
@@ -76,6 +75,7 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
                 );
             }
         });
+    theme::outline(ui, &shown);
 }
 
 pub fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
