@@ -25,8 +25,9 @@ pub enum Form {
 /// Stands for "not this class" under a maximum or a log-sum-exp; far below any logit and far from overflow.
 const EXCLUDED: f32 = -1e30;
 
-/// Guards of the released code (`mart.py`): `log(1.0001 − p + 1e-12)`, `log(p + 1e-12)`, `1.0000001 − p`.
-const RELEASED_MARGIN: f32 = 1.0001;
+/// Guards of the released code (`mart.py`): `log(1.0001 − p + 1e-12)`, which is the log of the others' sum and this,
+/// `log(p + 1e-12)`, `1.0000001 − p`.
+const RELEASED_MARGIN: f32 = 1.000_000_01e-4;
 const RELEASED_LOG: f32 = 1e-12;
 const RELEASED_WEIGHT: f32 = 1.000_000_1;
 
@@ -122,9 +123,13 @@ pub fn margin_term(logits: Logits, labels: Labels, form: Form) -> PerExample {
                 .mask_fill(class_mask(strongest.clone(), classes), EXCLUDED);
             softplus(at(logits, strongest) - log_sum_exp(rest))
         }
-        Form::Released => ((at(softmax(logits, 1), strongest).neg() + RELEASED_MARGIN) + RELEASED_LOG)
-            .log()
-            .neg(),
+        // 1.0001 − p_m is 0.0001 and the sum of the others, which loses no digit where p_m rounds to 1.
+        Form::Released => {
+            let examples = logits.dims()[0];
+            let others = softmax(logits, 1).mask_fill(class_mask(strongest, classes), 0.0);
+            let rest = others.sum_dim(1).reshape([examples]);
+            (rest + RELEASED_MARGIN).log().neg()
+        }
     }
 }
 
@@ -156,9 +161,10 @@ pub fn kl_divergence(natural: Logits, adversarial: Logits, form: Form) -> PerExa
         Form::Paper => log_softmax(adversarial, 1),
         Form::Released => (softmax(adversarial, 1) + RELEASED_LOG).log(),
     };
-    (log_natural.clone().exp() * (log_natural - log_adversarial))
-        .sum_dim(1)
-        .reshape([examples])
+    let natural = log_natural.clone().exp();
+    let ratio = log_natural - log_adversarial;
+    let whole = (natural.clone() * ratio.clone()).sum_dim(1).detach();
+    ((natural * (ratio - whole.clone())).sum_dim(1) + whole).reshape([examples])
 }
 
 /// MART's soft condition on being misclassified: `1 − p_y(x)`.

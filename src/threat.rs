@@ -79,7 +79,10 @@ impl Norm {
                     .max_pair(radius.neg())
             }
             Norm::L2 => {
-                let direction = gradient.clone() / spread(self.length(gradient).clamp_min(TINY));
+                // The squares of small elements vanish, so the largest is divided out first.
+                let largest = gradient.clone().abs().max_dims(&[1, 2, 3]).clamp_min(f32::MIN_POSITIVE);
+                let scaled = gradient / largest;
+                let direction = scaled.clone() / spread(self.length(scaled).clamp_min(TINY));
                 let moved = perturbation + direction * spread(step_size);
                 let shrink = (radius / self.length(moved.clone()).clamp_min(TINY)).clamp_max(1.0);
                 moved * spread(shrink)

@@ -422,6 +422,37 @@ fn a_gradient_that_is_no_number_moves_nothing() {
 }
 
 #[test]
+fn small_gradients_lose_nothing_in_l2() {
+    // Squares of what lies under 1e-19 vanish in 32 bits; answers and directions do not depend on the scale.
+    let (network, batch) = (network(), batch());
+    let threat = threat(Norm::L2, "1");
+    let fooled = |scale: f32| {
+        let scaled = |images: Images| network(images) * scale;
+        let found = spec("fab-t-10")
+            .perturb(&scaled, &batch, &threat, &mut Rng::new(1))
+            .unwrap();
+        standing(&scaled, &batch, found)
+    };
+    let known = fooled(1.0);
+    assert!(known.iter().any(|stands| !stands), "the case fools nobody");
+    for scale in [1e-7, 1e-9] {
+        assert_eq!(fooled(scale), known, "logits times {scale}");
+    }
+
+    let gradient = &batch.images;
+    let each = |value: f32| Tensor::<1>::full([batch.len()], value, Device::cpu().tensors());
+    for scale in [1.0, 1e-14, 1e-20] {
+        let moved = Norm::L2.ascend_each(gradient.zeros_like(), gradient.clone() * scale, each(0.3), each(1.0));
+        for length in read(Norm::L2.length(moved)).unwrap() {
+            assert!(
+                (length - 0.3).abs() < 1e-5,
+                "a step of {length} on gradients times {scale}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_attack_makes_no_pass_too_many_and_asks_for_the_image_gradient_alone() {
     let (network, batch) = (network(), batch());
     let passes = Cell::new(0);

@@ -275,3 +275,35 @@ fn losses_and_gradients_are_finite_at_logits_of_500() {
         }
     }
 }
+
+/// `−log(1.0001 − p_m + 1e-12)` and its derivative with respect to the strongest wrong logit, which stands `gap` above
+/// nine equal ones, in 64 bits.
+fn released_margin(gap: f64) -> (f64, f64) {
+    let others = 9.0 * (-gap).exp();
+    let strongest = 1.0 / (1.0 + others);
+    let rest = others / (1.0 + others);
+    let inside = rest + 1e-4 + 1e-12;
+    (-inside.ln(), strongest * rest / inside)
+}
+
+#[test]
+fn the_released_margin_keeps_its_digits_where_a_wrong_class_is_all_but_certain() {
+    for gap in [9.0, 12.0, 14.0, 16.0, 18.0, 20.0] {
+        let mut row = vec![0.0; 10];
+        row[3] = gap;
+        let logits = logits(&[row]).autodiff().require_grad();
+        let value = losses::margin_term(logits.clone(), labels(&[0]), losses::Form::Released);
+        let gradient = read(logits.grad(&value.clone().sum().backward()).unwrap()).unwrap()[3];
+        let value = read(value.inner()).unwrap()[0];
+        let (right_value, right_gradient) = released_margin(gap);
+        let off = |got: f32, right: f64| ((f64::from(got) - right) / right).abs();
+        assert!(
+            off(value, right_value) < 1e-5,
+            "gap {gap}: {value}, expected {right_value}"
+        );
+        assert!(
+            off(gradient, right_gradient) < 1e-4,
+            "gap {gap}: gradient {gradient}, expected {right_gradient}"
+        );
+    }
+}

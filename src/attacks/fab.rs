@@ -93,6 +93,10 @@ fn way_to_plane(points: &Images, normals: &Images, excess: &PerExample, norm: No
             .add_scalar(1.0),
     );
     let weights = normals.clone().abs();
+    // In lengths of the largest weight: the squares of small ones vanish.
+    let largest = weights.clone().max_dims(&[1, 2, 3]);
+    let largest = largest.clone().mask_fill(largest.lower_elem(f32::MIN_POSITIVE), 1.0);
+    let weights = weights / largest.clone();
     let towards = normals.clone().sign() * downhill;
     let upwards = towards.clone().greater_elem(0.0);
     let room = points.clone().mask_where(upwards, points.clone().neg() + 1.0);
@@ -101,7 +105,7 @@ fn way_to_plane(points: &Images, normals: &Images, excess: &PerExample, norm: No
         Norm::L2 => weights.clone(),
     };
     let (pull, stop) = (weights.clone() * speeds.clone(), weights * room.clone());
-    let goal = column(&excess.clone().abs());
+    let goal = column(&excess.clone().abs()) / largest;
     let mut length = goal.zeros_like();
     for _ in 0..NEWTON_STEPS {
         let moving = (speeds.clone() * length).lower(room.clone()).float();

@@ -41,7 +41,7 @@ pub(super) struct Mma {
 /// are clipped to the pixel box. Where there is no crossing the result tends to `largest`.
 ///
 /// # Shapes
-/// `natural`, `direction` (of unit length): `[N, C, H, W]`; `first` and the result: `[N]`.
+/// `natural`, `direction` (what is added for a length of 1): `[N, C, H, W]`; `first` and the result: `[N]`.
 ///
 /// # Source
 /// Ding et al. 2018, Algorithm 2, lines 3 to 6, with the authors' ten halvings of one interval in the place of its two
@@ -72,7 +72,8 @@ fn along(natural: &Images, direction: &Images, distance: PerExample) -> Images {
 }
 
 /// The adaptive-norm attack of MMA: PGD on the soft logit margin in a ball of each example's own `radii`, then
-/// [`margin_along`] the direction that it found. Gives the images on the boundary and their distances.
+/// [`margin_along`] the direction that it found. Gives the images on the boundary and their margins: distances in lengths of
+/// that direction, which the pixel box makes a little shorter than 1 in L2, so that a margin is at least its image's distance.
 ///
 /// # Shapes
 /// `natural` and the first result: `[N, C, H, W]`; `radii` and the second: `[N]`.
@@ -83,6 +84,7 @@ fn along(natural: &Images, direction: &Images, distance: PerExample) -> Images {
 /// # Source
 /// Ding et al. 2018, Algorithm 2 (AN-PGD). Unlike the authors' code the search sees the model in the recipe's attack
 /// mode throughout (there: evaluation for the ascent, training for the bisection), and its images stay in the pixel box.
+/// As in the authors' code the direction is the perturbation over the ball's radius; the paper divides by its own length.
 pub fn adaptive_attack(
     batch: &Batch,
     radii: PerExample,
