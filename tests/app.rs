@@ -256,10 +256,10 @@ fn what_goes_wrong_is_said_and_nothing_panics() {
     let mut window = window(settings(runs_with_one()), egui::Theme::Light);
     window.step();
     for (path, said) in [
-        (bad.clone(), "open a run first"),
+        (bad.clone(), "Open a run first"),
         (recipe, "recipe"),
-        (strange, "expected a picture"),
-        (empty, "expected a folder with MNIST"),
+        (strange, "Expected a picture"),
+        (empty, "Expected a folder with MNIST"),
     ] {
         app(&mut window).apply(Command::Open(path));
         let is_said = |window: &Window| window.query_by_label_contains(said).is_some();
@@ -294,7 +294,7 @@ fn a_device_that_does_not_open_leaves_the_window_alive() {
     window.get_by_label("Start").click();
     window.step();
     let told = wait(&mut window, Duration::from_secs(60), |window| {
-        window.query_by_label_contains("no device answers").is_some()
+        window.query_by_label_contains("No device answers").is_some()
     });
     assert!(told, "the failure is not told");
     assert!(

@@ -432,6 +432,7 @@ fn pseudo_labelled_examples_weigh_gamma() {
 fn subset(treatment: Treatment) -> DefenceSpec {
     DefenceSpec::Subset {
         members: MEMBERS.into_iter().collect(),
+        side: None,
         treatment,
     }
 }
@@ -524,6 +525,7 @@ fn members_alone_are_regularised() {
     // With every example a member this is UAT++'s loss, whose gradients the golden file has.
     let all = DefenceSpec::Subset {
         members: (0..EXAMPLES).collect(),
+        side: None,
         treatment: Treatment::Regularised { lambda: 5.0 },
     };
     let (whole, of_all) = objective(all);
@@ -537,6 +539,7 @@ fn members_alone_are_regularised() {
     // One that is none changes nothing for the others, and the other treatments leave the loss Standard's.
     let nobody = DefenceSpec::Subset {
         members: [EXAMPLES].into_iter().collect(),
+        side: None,
         treatment: Treatment::Regularised { lambda },
     };
     for spec in [nobody, subset(Treatment::NotPerturbed), subset(Treatment::Fgsm)] {
@@ -568,6 +571,7 @@ fn a_subset_stands_in_the_recipe_as_text() {
     assert!(error.to_string().contains("expected rising positions"), "{error}");
     let empty = DefenceSpec::Subset {
         members: Members::default(),
+        side: None,
         treatment: Treatment::Fgsm,
     };
     assert_eq!(empty.fault().unwrap().0, "defence.members");

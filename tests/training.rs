@@ -188,6 +188,7 @@ fn recipes_with_a_memory() -> Vec<Recipe> {
     recipes.extend(Treatment::NAMES.map(|name| {
         of(DefenceSpec::Subset {
             members: (0..40).step_by(3).collect(),
+            side: None,
             treatment: Treatment::named(name).unwrap(),
         })
     }));
@@ -408,6 +409,7 @@ fn a_split_run_is_trained_anew_on_its_subsets() {
         let recipe = Recipe::from_toml(&recipe).unwrap();
         let expected = DefenceSpec::Subset {
             members: right.clone(),
+            side: Some(martlet::defences::Side::Correct),
             treatment: Treatment::named(treatment).unwrap(),
         };
         assert_eq!(recipe.defence, expected);

@@ -126,6 +126,18 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The cross-entropy along the steps that says how the attack fares: of the class that it drives to, else of the true one.
+    pub fn losses_of(&self, target: Option<usize>) -> Vec<f32> {
+        let Some(target) = target else {
+            return self.losses.clone();
+        };
+        let share = |probabilities: &Vec<f32>| probabilities.get(target).copied().unwrap_or(f32::NAN);
+        self.after
+            .iter()
+            .map(|probabilities| -share(probabilities).max(f32::MIN_POSITIVE).ln())
+            .collect()
+    }
+
     /// `‖x' − x‖` of an iterate in both norms: L∞, L2.
     pub fn distances(&self, natural: &[f32], step: usize) -> (f32, f32) {
         let differences = self.images[step]

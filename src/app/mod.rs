@@ -7,6 +7,7 @@ mod atlas;
 mod background;
 mod bench;
 mod command;
+mod dialog;
 mod examples;
 mod job;
 mod lab;
@@ -127,6 +128,7 @@ impl App {
             .filter(|tree| views::holds_all(tree, &names))
             .unwrap_or_else(|| views::first_layout(&names));
         let mut state = State::new(ctx, settings);
+        state.open_remembered();
         state.refresh_runs();
         Self {
             state,
@@ -150,6 +152,7 @@ impl App {
             view.logic(&mut self.state);
         }
         self.state.works = self.views.iter().filter_map(|view| view.at_work()).collect();
+        self.state.doing = self.views.iter().filter_map(|view| view.doing()).collect();
         self.state.close_when_done();
         for command in std::mem::take(&mut self.state.commands) {
             self.apply(command);
@@ -303,7 +306,7 @@ impl eframe::App for App {
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         // A setting that cannot be written down is asked for again; nothing is lost by it.
         if let (Ok(settings), Ok(layout)) = (
-            serde_json::to_string(&self.state.settings),
+            serde_json::to_string(&self.state.remembered()),
             serde_json::to_string(&self.tree),
         ) {
             storage.set_string(SETTINGS, settings);

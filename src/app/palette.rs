@@ -44,6 +44,7 @@ impl Palette {
             .iter()
             .filter(|entry| entry.label.to_lowercase().contains(&wanted))
             .collect();
+        let before = self.chosen;
         ctx.input_mut(|input| {
             if input.consume_key(egui::Modifiers::NONE, Key::ArrowDown) {
                 self.chosen += 1;
@@ -52,6 +53,7 @@ impl Palette {
                 self.chosen = self.chosen.saturating_sub(1);
             }
         });
+        let moved = self.chosen != before;
         self.chosen = self.chosen.min(found.len().saturating_sub(1));
         let mut given = None;
         let mut open = true;
@@ -81,7 +83,11 @@ impl Palette {
                             .shortcut_text(keys)
                             .frame_when_inactive(position == self.chosen)
                             .min_size(egui::vec2(ui.available_width(), 0.0));
-                        if ui.add(button).clicked() {
+                        let button = ui.add(button);
+                        if position == self.chosen && moved {
+                            button.scroll_to_me(None);
+                        }
+                        if button.clicked() {
                             given = Some(entry.command.clone());
                         }
                     }

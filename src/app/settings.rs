@@ -50,6 +50,10 @@ pub struct Settings {
     pub columns: Option<BTreeSet<String>>,
     /// Runs that the table leaves out.
     pub hidden_runs: BTreeSet<PathBuf>,
+    /// The runs whose curves were drawn.
+    pub drawn: Vec<PathBuf>,
+    /// The run that the views looked at.
+    pub selected: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -74,6 +78,8 @@ impl Default for Settings {
             looking_share: LOOKING_SHARE,
             columns: None,
             hidden_runs: BTreeSet::new(),
+            drawn: Vec::new(),
+            selected: None,
         }
     }
 }

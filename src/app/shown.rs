@@ -159,12 +159,20 @@ impl Shown {
     /// Seconds until the end at the pace so far, evaluations included, pauses not.
     pub fn seconds_left(&self) -> Option<f64> {
         let (started, step) = (self.started.as_ref()?, self.last.as_ref()?);
-        let done = step
-            .total_steps
-            .checked_sub(started.steps_done)
-            .filter(|done| *done > 0)?;
-        let all = started.steps_per_epoch * started.epochs;
-        Some(step.clock.seconds / done as f64 * all.saturating_sub(step.total_steps) as f64)
+        let done = self.work(step.total_steps) - self.work(started.steps_done);
+        let all = self.work(started.steps_per_epoch * started.epochs);
+        (done > 0.0).then(|| step.clock.seconds / done * (all - self.work(step.total_steps)))
+    }
+
+    /// The work of so many minibatches, in forward passes: a backward pass is two of them, one for the images alone one. The
+    /// epochs of natural training at the beginning are cheap, and would promise an end far too soon.
+    fn work(&self, total_steps: usize) -> f64 {
+        let natural = total_steps.min(self.recipe.warm_up.natural_epochs * self.steps_per_epoch);
+        let attack = match self.recipe.defence.attacks() {
+            true => 2.0 * self.recipe.attack.steps as f64 + 1.0,
+            false => 0.0,
+        };
+        3.0 * natural as f64 + (3.0 + attack) * (total_steps - natural) as f64
     }
 
     /// Minibatches a second, evaluations left out.

@@ -3,7 +3,7 @@
 use egui::{Panel, Ui};
 
 use super::{state::State, theme};
-use crate::{engine::Clock, wording::duration};
+use crate::{engine::Clock, report::Ending, wording::duration};
 
 /// Draws the bar.
 pub fn bar_ui(ui: &mut Ui, state: &State) {
@@ -47,7 +47,11 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                 };
                 ui.label(&shown.name);
                 if !training.job.is_alive() {
-                    ui.weak("done");
+                    ui.weak(match shown.ending {
+                        Ending::Finished(_) => "done",
+                        Ending::Failed(_) => "failed",
+                        Ending::Stopped(_) | Ending::Open => "stopped",
+                    });
                     continue;
                 }
                 if training.job.control.is_paused() {
@@ -76,6 +80,10 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                         progress.attack, progress.done, progress.of
                     ));
                 }
+            }
+            for doing in &state.doing {
+                ui.separator();
+                ui.label(doing);
             }
             if let Some(bytes) = training
                 .and_then(|training| training.opened.as_ref())

@@ -24,6 +24,13 @@ pub fn series(index: usize, dark: bool) -> Color32 {
     }
 }
 
+/// The colour of an attack, the same in every plot; `pgd-20` has that of every other PGD.
+pub fn attack(name: &str, dark: bool) -> Color32 {
+    let known = ["natural", "fgsm", "pgd", "worst-case", "cw", "auto"];
+    let place = known.iter().position(|known| name.starts_with(known));
+    series(place.unwrap_or(known.len()), dark)
+}
+
 /// How an example fares.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,6 +100,8 @@ pub fn install(ctx: &Context) {
             style.spacing.button_padding = egui::vec2(10.0, 4.0);
             style.spacing.interact_size.y = 24.0;
             style.spacing.combo_width = 150.0;
+            // A list is seen whole: twelve experiments, eleven defences.
+            style.spacing.combo_height = 420.0;
             style.interaction.tooltip_delay = 0.35;
             style.url_in_tooltip = true;
         });

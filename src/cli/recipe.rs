@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{WrongUse, data::SplitFile};
 use crate::{
     data::Dataset,
-    defences::{DefenceSpec, Treatment, WeightPerturbation},
+    defences::{DefenceSpec, Side, Treatment, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
     recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
@@ -194,13 +194,17 @@ impl RecipeOptions {
             return Ok(None);
         };
         let subsets = SplitFile::read(path)?.subsets;
-        let members = if which == "correct" {
-            subsets.correct
+        let (members, side) = if which == "correct" {
+            (subsets.correct, Side::Correct)
         } else {
-            subsets.misclassified
+            (subsets.misclassified, Side::Misclassified)
         };
         let treatment = Treatment::named(treatment).with_context(|| format!("no treatment is called {treatment}"))?;
-        Ok(Some(DefenceSpec::Subset { members, treatment }))
+        Ok(Some(DefenceSpec::Subset {
+            members,
+            side: Some(side),
+            treatment,
+        }))
     }
 
     /// Checks that `train` holds the examples that `--subset` speaks of.

@@ -42,7 +42,7 @@ pub use mma::{adaptive_attack, margin_along};
 pub use pairing::Pairing;
 pub use semi_supervised::SemiSupervised;
 pub use spec::DefenceSpec;
-pub use subset::{Members, MembersError, Treatment};
+pub use subset::{Members, MembersError, Side, Treatment};
 pub use weight_perturbation::WeightPerturbation;
 
 use standard::Standard;

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ablation, Defence, Members, Pairing, Treatment, dynamic::Dynamic, free::Free, mart::Mart, mma::Mma, n_fgsm::NFgsm,
-    natural::Natural, pairing::LogitPairing, standard::Standard, subset::Subset, trades::Trades, uat::Uat,
+    Ablation, Defence, Members, Pairing, Side, Treatment, dynamic::Dynamic, free::Free, mart::Mart, mma::Mma,
+    n_fgsm::NFgsm, natural::Natural, pairing::LogitPairing, standard::Standard, subset::Subset, trades::Trades,
+    uat::Uat,
 };
 use crate::{losses::Form, threat::Magnitude};
 
@@ -88,6 +89,9 @@ pub enum DefenceSpec {
     Subset {
         /// Those examples.
         members: Members,
+        /// Which set of a trained network they are, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        side: Option<Side>,
         /// What is done with them.
         treatment: Treatment,
     },
@@ -168,7 +172,7 @@ impl DefenceSpec {
             DefenceSpec::NFgsm { noise, step } => Box::new(NFgsm { noise, step }),
             DefenceSpec::Free { replays } => Box::new(Free::new(replays)),
             DefenceSpec::Mart { lambda, form, ablation } => Box::new(Mart { lambda, form, ablation }),
-            DefenceSpec::Subset { members, treatment } => Box::new(Subset { members, treatment }),
+            DefenceSpec::Subset { members, treatment, .. } => Box::new(Subset { members, treatment }),
         }
     }
 
@@ -330,7 +334,14 @@ impl fmt::Display for DefenceSpec {
                 }
                 write!(f, "{ablation})")
             }
-            DefenceSpec::Subset { members, treatment } => write!(f, "Standard, {} members {treatment}", members.len()),
+            DefenceSpec::Subset {
+                members,
+                side,
+                treatment,
+            } => match side {
+                Some(side) => write!(f, "Standard, {} of {side} {treatment}", members.len()),
+                None => write!(f, "Standard, {} members {treatment}", members.len()),
+            },
         }
     }
 }

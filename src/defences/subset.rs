@@ -35,6 +35,25 @@ pub struct MembersError {
     place: String,
 }
 
+/// Which set of a trained network the members are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// S−, those that it gets wrong without any attack.
+    Misclassified,
+    /// As many of S+, which it gets right.
+    Correct,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Misclassified => "S−",
+            Side::Correct => "S+",
+        })
+    }
+}
+
 /// What is done with the members.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

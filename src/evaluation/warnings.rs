@@ -332,8 +332,9 @@ impl Warning {
             ),
             Self::CheckpointChosenOnTestSet => "the checkpoint was chosen on the same test set".into(),
             Self::NoStrongAttackInSuite { attacks } => format!(
-                "{} alone overstate robustness: AutoAttack usually finds a lower accuracy",
-                attacks.join(", ")
+                "{} alone {} robustness: AutoAttack usually finds a lower accuracy",
+                attacks.join(", "),
+                if attacks.len() == 1 { "overstates" } else { "overstate" }
             ),
             Self::DataSetNote { note } => format!("about the data: {note}"),
             Self::NotANumber { epoch } => format!("a training figure of epoch {epoch} is no finite number"),

@@ -9,7 +9,7 @@ use crate::{
     compute::Device,
     control::Control,
     data::{self, Split},
-    defences::DefenceSpec,
+    defences::{DefenceSpec, Side},
     engine::{Event, TrainError, TrainingData, labelling, session, subsets},
     evaluation::{EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume},
     recipe::Recipe,
@@ -196,12 +196,14 @@ impl Conduct<'_> {
                 let model = session::model_of(&run, Slot::Last, train.shape(), train.classes(), self.device)?;
                 let batch_size = recipe.batch_size.max(AT_ONCE);
                 let found = subsets::split(&model, &train, batch_size, recipe.seed, self.device, self.control)?;
+                let (members, side) = if *misclassified {
+                    (found.misclassified, Side::Misclassified)
+                } else {
+                    (found.correct, Side::Correct)
+                };
                 recipe.defence = DefenceSpec::Subset {
-                    members: if *misclassified {
-                        found.misclassified
-                    } else {
-                        found.correct
-                    },
+                    members,
+                    side: Some(side),
                     treatment: *treatment,
                 };
             }

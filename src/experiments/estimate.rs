@@ -49,7 +49,11 @@ pub fn estimate(plan: &Plan, device: &Device, control: &Control) -> Result<Optio
         if let Trains::Subset { treatment, .. } = planned.row.trains {
             // Which examples they are changes nothing about the time.
             let members = Members::default();
-            recipe.defence = DefenceSpec::Subset { members, treatment };
+            recipe.defence = DefenceSpec::Subset {
+                members,
+                side: None,
+                treatment,
+            };
         }
         let unlabelled = recipe.data.unlabelled.take();
         let data = TrainingData::load(&recipe)?;

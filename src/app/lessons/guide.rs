@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Act, Course, Done, EXAMPLES, Lesson, Made, Origin, Side, Step, Which, all,
+    Act, Course, Done, EXAMPLES, Lesson, Made, Origin, Step, Which, all,
     make::{self, Make},
     recipe,
 };
@@ -22,11 +22,11 @@ use crate::{
         theme::Fate,
         views::{KEPT, SHARES},
     },
-    defences::DefenceSpec,
+    defences::{DefenceSpec, Side},
     evaluation::Evaluation,
     recipe::Recipe,
     report::Ending,
-    runs::Run,
+    runs::{Run, Slot},
 };
 
 /// Between two looks at the evaluations in the runs' folders.
@@ -301,7 +301,7 @@ impl Guide {
                     if !state.shown.iter().any(|shown| shown.folder == folder) {
                         state.toggle_run(&folder);
                     }
-                    state.lab.beside = Some((folder, Some(crate::runs::Slot::Best)));
+                    state.lab.beside = Some((folder, Some(Slot::Last)));
                     state.refresh_subjects();
                     Outcome::Done
                 }
@@ -324,6 +324,10 @@ impl Guide {
             }
             Act::Lower(lower) => {
                 state.commands.push(Command::Order(Order::Lower(*lower)));
+                Outcome::Done
+            }
+            Act::Logarithmic(log) => {
+                state.settings.logarithmic[1] = *log;
                 Outcome::Done
             }
             Act::Examples(fate) => {
@@ -372,7 +376,7 @@ impl Guide {
 
     fn absent(&self, lesson: &Lesson, name: &str) -> Outcome {
         if self.expected.iter().any(|(expected, _)| expected == name) {
-            return Outcome::Waits(format!("for {}", lesson.label(name)));
+            return Outcome::Waits(format!("for “{}”", lesson.label(name)));
         }
         Outcome::Fails(format!(
             "{} is not there: press the button of the step that makes it",
@@ -392,7 +396,7 @@ impl Guide {
             .training_of(&folder)
             .is_some_and(|training| training.job.is_alive())
         {
-            return Some(Outcome::Waits(format!("for {} to end", lesson.label(name))));
+            return Some(Outcome::Waits(format!("for “{}” to end", lesson.label(name))));
         }
         if !folder.join("run.json").exists() {
             return Some(Outcome::Fails(format!(
@@ -405,11 +409,12 @@ impl Guide {
 
     /// Starts what is missing of these runs.
     fn make(&mut self, state: &mut State, lesson: &'static Lesson, names: &[String]) -> Outcome {
-        let mut recipes = Vec::new();
+        let (mut recipes, mut there) = (Vec::new(), Vec::new());
         for name in names {
             if let Some(folder) = Self::course(state, lesson).and_then(|course| course.runs.get(name))
                 && is_whole(state, folder)
             {
+                there.push(folder.clone());
                 continue;
             }
             let Some(made) = lesson.runs.get(name) else {
@@ -421,7 +426,7 @@ impl Guide {
                     Some(folder) => {
                         let course = Self::course_mut(state, lesson);
                         course.runs.insert(name.clone(), folder.clone());
-                        state.select(&folder);
+                        there.push(folder);
                     }
                     None => recipes.push((name.clone(), recipe)),
                 },
@@ -430,6 +435,7 @@ impl Guide {
             }
         }
         if recipes.is_empty() {
+            there.iter().for_each(|folder| state.select(folder));
             return Outcome::Done;
         }
         if !state.train(recipes.iter().map(|(_, recipe)| recipe.clone()).collect()) {
@@ -437,6 +443,8 @@ impl Guide {
             return Outcome::Done;
         }
         self.expected = recipes;
+        // What is there already is drawn beside what trains.
+        there.iter().for_each(|folder| state.draw(folder));
         Outcome::Done
     }
 
@@ -467,7 +475,8 @@ impl Guide {
         if let Origin::Subset { members, treatment, .. } = &made.origin
             && let Some(subsets) = self.splits.get(&folder)
         {
-            let members = match members {
+            let side = *members;
+            let members = match side {
                 Side::Misclassified => subsets.misclassified.clone(),
                 Side::Correct => subsets.correct.clone(),
             };
@@ -475,6 +484,7 @@ impl Guide {
             let mut recipe = Recipe::from_toml(&text).map_err(|error| Outcome::Fails(error.to_string()))?;
             recipe.defence = DefenceSpec::Subset {
                 members,
+                side: Some(side),
                 treatment: *treatment,
             };
             return Ok(Some(recipe));
@@ -538,7 +548,7 @@ impl Guide {
                     curve,
                 }));
             }
-            return Outcome::Waits(format!("while {} is attacked", lesson.label(name)));
+            return Outcome::Waits(format!("while the network “{}” is attacked", lesson.label(name)));
         }
         Outcome::Done
     }
@@ -667,10 +677,18 @@ fn look(state: &mut State, which: Which) -> Outcome {
         Which::Sure => known()
             .find(|(_, record)| !matches!(record.fate(), Fate::Wrong | Fate::Unknown) && record.p_true > 0.9)
             .or_else(|| known().max_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true))),
+        Which::Surest => known().max_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true)),
         Which::Unsure => known().min_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true)),
     };
     let Some((position, _)) = found else {
         return Outcome::Waits("until the first examples were trained on".to_string());
+    };
+    // The same weights as in a comparison later on. Not the best ones: those of natural training are from its beginning,
+    // when it read hardly anything.
+    let training = state.selected.as_deref().and_then(|folder| state.training_of(folder));
+    state.lab.checkpoint = match training {
+        Some(training) if training.job.is_alive() => None,
+        _ => Some(Slot::Last),
     };
     state.lab.beside = None;
     state.inspect(position);

@@ -6,7 +6,7 @@ use crate::{
     engine::Adjustment,
     evaluation::{Evaluation, Standing, Warning},
     report::compare,
-    wording::percent,
+    wording::{counted, percent},
 };
 
 /// Warnings of the evaluation's circumstances, not of the network.
@@ -70,15 +70,15 @@ impl Guide {
     fn smallest_radius(&self, state: &State) -> Option<String> {
         let attack = state.lab.finding.as_ref()?.wish.name();
         let radius = |milli: &u32| format!("{:.3}", f64::from(*milli) / 1_000.0);
-        let count = self.radii.len();
+        let tried = counted(self.radii.len(), "value", "values");
         let fooled = self.radii.iter().find(|(_, fooled)| **fooled);
         Some(match (fooled, self.radii.keys().next_back()?) {
             (Some((smallest, _)), _) => format!(
-                "{count} values of ε tried; the smallest that changes the answer: {} ({attack}).",
+                "{tried} of ε tried; the smallest that changes the answer: {} ({attack}).",
                 radius(smallest)
             ),
             (None, largest) => format!(
-                "{count} values of ε tried; none up to {} changes the answer ({attack}).",
+                "{tried} of ε tried; none up to {} changes the answer ({attack}).",
                 radius(largest)
             ),
         })

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{theme::Fate, views::Lower};
 use crate::{
-    defences::{DefenceSpec, Treatment},
+    defences::{DefenceSpec, Side, Treatment},
     recipe::{PRESETS, Recipe, Schedule},
 };
 
@@ -133,16 +133,6 @@ pub enum Origin {
     },
 }
 
-/// The sets that the method is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Side {
-    /// S−.
-    Misclassified,
-    /// As many of S+.
-    Correct,
-}
-
 /// Something that a lesson's button does.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -173,6 +163,8 @@ pub enum Act {
     Target,
     /// What the lower plot of the curves shows.
     Lower(Lower),
+    /// Whether that plot's axis is logarithmic.
+    Logarithmic(bool),
     /// Which examples the gallery shows.
     Examples(Fate),
     /// Waits until the newest run has come so far, in epochs.
@@ -207,6 +199,8 @@ fn twenty() -> usize {
 pub enum Which {
     /// The first that the network gets right with more than nine in ten.
     Sure,
+    /// The one whose true class it finds most probable.
+    Surest,
     /// The one whose true class it finds least probable.
     Unsure,
 }
@@ -481,6 +475,7 @@ mod tests {
                         let members = (0..6).collect::<Members>();
                         let defence = DefenceSpec::Subset {
                             members,
+                            side: None,
                             treatment: *treatment,
                         };
                         train(&recipe(&defence, 1, 16), folder.path(), &name);

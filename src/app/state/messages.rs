@@ -77,6 +77,7 @@ impl State {
     }
 
     pub(super) fn toast(&mut self, text: String, is_error: bool, way_out: Option<(String, Command)>) {
+        let text = sentence(text);
         // What goes wrong stays until it is read.
         let until = (!is_error).then(|| Instant::now() + std::time::Duration::from_secs(6));
         self.toasts.retain(|toast| toast.text != text);
@@ -89,7 +90,7 @@ impl State {
         self.ctx.request_repaint();
     }
 
-    /// Draws the messages in the lower right corner.
+    /// Draws the messages in the upper right corner, where no view has its buttons.
     pub fn toasts_ui(&mut self, ctx: &Context) {
         self.toasts
             .retain(|toast| toast.until.is_none_or(|until| until > Instant::now()));
@@ -98,7 +99,7 @@ impl State {
         }
         let mut read = None;
         egui::Area::new(egui::Id::unique("messages"))
-            .anchor(egui::Align2::RIGHT_BOTTOM, [-16.0, -44.0])
+            .anchor(egui::Align2::RIGHT_TOP, [-16.0, 44.0])
             .order(egui::Order::Foreground)
             .show(ctx, |ui| {
                 for (position, toast) in self.toasts.iter().enumerate() {
@@ -191,4 +192,15 @@ impl State {
             },
         }
     }
+}
+
+/// A text that begins like a sentence, unless it begins with a name.
+fn sentence(text: String) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    if !first.chars().all(char::is_lowercase) {
+        return text;
+    }
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    first + letters.as_str()
 }

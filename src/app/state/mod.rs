@@ -78,6 +78,8 @@ pub struct State {
     pub trainings: Vec<Training>,
     /// What the views work at now.
     pub works: Vec<Work>,
+    /// How far they are, in words.
+    pub doing: Vec<String>,
     /// The runs in the folder, and why they cannot be read where they cannot.
     pub runs: Result<Vec<Summary>, String>,
     /// The perturbation view's workshop.
@@ -108,6 +110,7 @@ impl State {
             selected: None,
             trainings: Vec::new(),
             works: Vec::new(),
+            doing: Vec::new(),
             runs: Ok(Vec::new()),
             lab: Lab::new(ctx),
             target_format: FIRST_FORMAT,
@@ -169,6 +172,7 @@ impl State {
                     Answer::Runs(list) => {
                         self.listing = false;
                         self.runs = list;
+                        self.forget_what_is_gone();
                     }
                     Answer::Book(folder, book) => {
                         if let Some(shown) = self.shown_mut(Some(&folder)) {

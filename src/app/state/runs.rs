@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::{Answer, State, messages::Question};
 use crate::{
-    app::{background::Background, command::Command, shown::Shown},
+    app::{background::Background, command::Command, dialog::ask_where, settings::Settings, shown::Shown},
     compute::Device,
     data::{self, Split},
     engine::session,
@@ -65,11 +65,25 @@ impl State {
     pub fn toggle_run(&mut self, folder: &Path) {
         match self.shown_mut(Some(folder)) {
             Some(shown) => shown.visible = !shown.visible,
-            None => {
-                let before = self.selected.clone();
-                self.open_run(folder);
-                self.selected = before.or_else(|| Some(folder.to_path_buf()));
-            }
+            None => self.draw(folder),
+        }
+    }
+
+    /// Draws a run's curves beside the others'.
+    pub fn draw(&mut self, folder: &Path) {
+        let before = self.selected.clone();
+        self.select(folder);
+        self.selected = before.or_else(|| Some(folder.to_path_buf()));
+    }
+
+    /// Reads a run without drawing it.
+    pub fn hold(&mut self, folder: &Path) {
+        if self.shown.iter().any(|shown| shown.folder == folder) {
+            return;
+        }
+        self.draw(folder);
+        if let Some(shown) = self.shown_mut(Some(folder)) {
+            shown.visible = false;
         }
     }
 
@@ -81,8 +95,32 @@ impl State {
         }
     }
 
+    /// The settings with what is looked at now.
+    pub fn remembered(&self) -> Settings {
+        let drawn = self.shown.iter().filter(|shown| shown.visible);
+        Settings {
+            drawn: drawn.map(|shown| shown.folder.clone()).collect(),
+            selected: self.selected.clone(),
+            ..self.settings.clone()
+        }
+    }
+
+    /// Shows again what was looked at when the window closed, as far as it is still there.
+    pub fn open_remembered(&mut self) {
+        let drawn = std::mem::take(&mut self.settings.drawn);
+        let selected = self.settings.selected.take();
+        for folder in drawn
+            .iter()
+            .chain(&selected)
+            .filter(|folder| folder.join("run.json").exists())
+        {
+            self.select(folder);
+        }
+    }
+
     /// Takes a run's recipe into the form.
     pub fn duplicate(&mut self, folder: &Path) -> bool {
+        self.settings.beside = None;
         self.open_recipe(&folder.join("recipe.toml"))
     }
 
@@ -179,12 +217,9 @@ impl State {
             |error| Answer::Said(Err(format!("the weights were not saved: {error}"))),
             move |_, teller| {
                 let run = Run::open(&folder)?;
-                let picked = rfd::FileDialog::new()
-                    .set_directory(&folder)
-                    .set_file_name(format!("{}.safetensors", run.name()))
-                    .add_filter("safetensors", &["safetensors"])
-                    .save_file();
-                let Some(path) = picked else { return Ok(()) };
+                let Some((path, saved)) = ask_where(&folder, run.name(), "safetensors") else {
+                    return Ok(());
+                };
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
                 let dataset = data::load(&recipe.data.source, Split::Test)?;
                 let device = Device::cpu();
@@ -195,7 +230,7 @@ impl State {
                     ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
                 ]);
                 weights::save_safetensors(&model, &path, &about)?;
-                teller.tell(Answer::Said(Ok(format!("saved {}", path.display()))));
+                teller.tell(Answer::Said(Ok(format!("{saved} {}", path.display()))));
                 Ok(())
             },
         ));
@@ -203,20 +238,15 @@ impl State {
 
     /// Asks where to put a file of this form (its extension) and writes it, on a thread.
     pub fn save_as(&mut self, form: &'static str, bytes: Vec<u8>) {
-        let folder = self.selected.clone().unwrap_or_default();
+        let folder = self.selected.clone().unwrap_or_else(|| self.settings.runs_dir.clone());
         self.answers.push(Background::start(
             "save",
             &self.ctx,
             |error| Answer::Said(Err(error)),
             move |_, teller| {
-                let picked = rfd::FileDialog::new()
-                    .set_directory(&folder)
-                    .set_file_name(format!("martlet.{form}"))
-                    .add_filter(form.to_uppercase(), &[form])
-                    .save_file();
-                if let Some(path) = picked {
+                if let Some((path, saved)) = ask_where(&folder, "martlet", form) {
                     runs::write_atomic(&path, &bytes)?;
-                    teller.tell(Answer::Said(Ok(format!("saved {}", path.display()))));
+                    teller.tell(Answer::Said(Ok(format!("{saved} {}", path.display()))));
                 }
                 Ok(())
             },
@@ -226,15 +256,33 @@ impl State {
     pub(super) fn delete(&mut self, folder: &Path) {
         match runs::delete(folder) {
             Ok(()) => {
-                self.settings.hidden_runs.remove(folder);
-                self.shown.retain(|shown| shown.folder != folder);
-                if self.selected.as_deref() == Some(folder) {
-                    self.selected = None;
-                }
+                self.forget(folder);
                 self.refresh_runs();
                 self.say(format!("{} is deleted", folder.display()));
             }
             Err(error) => self.complain(error.to_string()),
+        }
+    }
+
+    fn forget(&mut self, folder: &Path) {
+        self.settings.hidden_runs.remove(folder);
+        self.shown.retain(|shown| shown.folder != folder);
+        if self.selected.as_deref() == Some(folder) {
+            self.selected = None;
+        }
+    }
+
+    /// Takes runs whose folders somebody deleted elsewhere off the plots.
+    pub(super) fn forget_what_is_gone(&mut self) {
+        let is_gone = |shown: &&Shown| {
+            let trains = self.training_of(&shown.folder).is_some_and(|own| own.job.is_alive());
+            !trains && !shown.folder.exists()
+        };
+        let gone = self.shown.iter().filter(is_gone);
+        let gone: Vec<(PathBuf, String)> = gone.map(|shown| (shown.folder.clone(), shown.name.clone())).collect();
+        for (folder, name) in gone {
+            self.forget(&folder);
+            self.complain(format!("{name} is gone: its folder was deleted elsewhere"));
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     data::{self, Split},
     engine::session,
     recipe::Recipe,
+    report::Ending,
     runs::{Run, Slot},
 };
 
@@ -96,7 +97,8 @@ impl State {
             return;
         };
         let moment = match snapshot.total_steps {
-            usize::MAX => "at its end".to_string(),
+            usize::MAX if matches!(shown.ending, Ending::Finished(_)) => "at its end".to_string(),
+            usize::MAX => "as it stopped".to_string(),
             steps => format!("after {:.2} epochs", shown.epochs_at(steps)),
         };
         let label = format!("{} {moment}", shown.name);

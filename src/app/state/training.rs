@@ -139,8 +139,10 @@ impl State {
                 }
                 training.folder = Some(ready.folder.clone());
                 training.opened = Some(ready.opened);
+                // A resumed run keeps its colour.
+                let known = self.shown_mut(Some(&ready.folder)).map(|shown| shown.colour);
+                let colour = known.unwrap_or_else(|| self.take_colour());
                 self.shown.retain(|shown| shown.folder != ready.folder);
-                let colour = self.take_colour();
                 match Shown::read(&ready.folder, colour) {
                     Ok(mut shown) => {
                         let data = Arc::new(ready.data.train.clone());

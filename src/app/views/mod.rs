@@ -39,6 +39,11 @@ pub trait View {
         None
     }
 
+    /// How far that is, in words for the status bar.
+    fn doing(&self) -> Option<String> {
+        None
+    }
+
     /// Does what is ordered, where that concerns it.
     fn obey(&mut self, order: &Order, state: &mut State) {
         let _ = (order, state);

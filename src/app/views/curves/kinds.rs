@@ -9,6 +9,14 @@ pub enum Lower {
     /// The loss and its terms.
     #[default]
     Loss,
+    /// One term of it: the boosted cross-entropy.
+    BoostedCrossEntropy,
+    /// The divergence between the answers to natural and adversarial images.
+    Kl,
+    /// How little the network believes in the true class.
+    OneMinusPY,
+    /// The divergence, so weighted.
+    WeightedKl,
     /// The share of S−.
     Misclassified,
     /// The learning rate and ε.
@@ -18,11 +26,24 @@ pub enum Lower {
 }
 
 impl Lower {
-    pub const ALL: [Lower; 4] = [Self::Loss, Self::Misclassified, Self::LearningRate, Self::Gradient];
+    pub const ALL: [Lower; 8] = [
+        Self::Loss,
+        Self::BoostedCrossEntropy,
+        Self::Kl,
+        Self::OneMinusPY,
+        Self::WeightedKl,
+        Self::Misclassified,
+        Self::LearningRate,
+        Self::Gradient,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Loss => "Loss and its terms",
+            Self::BoostedCrossEntropy => "Boosted cross-entropy",
+            Self::Kl => "KL",
+            Self::OneMinusPY => "1 − p_y",
+            Self::WeightedKl => "KL · (1 − p_y)",
             Self::Misclassified => "Share of misclassified examples S−",
             Self::LearningRate => "Learning rate and ε",
             Self::Gradient => "Gradient norm",
@@ -32,6 +53,10 @@ impl Lower {
     pub fn curves(self) -> &'static [Curve] {
         match self {
             Self::Loss => &LOSS,
+            Self::BoostedCrossEntropy => &LOSS[1..2],
+            Self::Kl => &LOSS[3..4],
+            Self::OneMinusPY => &LOSS[4..5],
+            Self::WeightedKl => &LOSS[5..6],
             Self::Misclassified => &MISCLASSIFIED,
             Self::LearningRate => &RATE,
             Self::Gradient => &GRADIENT,
@@ -46,6 +71,8 @@ pub struct Curve {
     /// What the legend calls it.
     pub label: &'static str,
     pub style: fn() -> LineStyle,
+    /// The line's width in points.
+    pub width: f32,
 }
 
 const fn solid(key: &'static str, label: &'static str) -> Curve {
@@ -53,6 +80,7 @@ const fn solid(key: &'static str, label: &'static str) -> Curve {
         key,
         label,
         style: || LineStyle::Solid,
+        width: 1.8,
     }
 }
 
@@ -61,6 +89,7 @@ const fn dashed(key: &'static str, label: &'static str) -> Curve {
         key,
         label,
         style: LineStyle::dashed_loose,
+        width: 1.8,
     }
 }
 
@@ -69,14 +98,20 @@ const fn dotted(key: &'static str, label: &'static str) -> Curve {
         key,
         label,
         style: LineStyle::dotted_dense,
+        width: 1.8,
     }
 }
 
+/// Beside curves of held-out examples.
+const fn thin(curve: Curve) -> Curve {
+    Curve { width: 1.1, ..curve }
+}
+
 pub const TRAINING_ACCURACY: [Curve; 2] = [
-    dashed("natural_accuracy", "natural, training batch"),
-    solid("adversarial_accuracy", "under attack, training batch"),
+    thin(dashed("natural_accuracy", "natural, training batch")),
+    thin(solid("adversarial_accuracy", "under attack, training batch")),
 ];
-const LOSS: [Curve; 7] = [
+static LOSS: [Curve; 7] = [
     solid("loss", "loss"),
     dashed("boosted_cross_entropy", "boosted cross-entropy"),
     dashed("cross_entropy", "cross-entropy"),

@@ -69,7 +69,7 @@ impl View for Curves {
         }
         let height = (ui.available_height() - 34.0).max(160.0);
         self.accuracy_ui(ui, state, height * 0.55);
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             let name = ui.label("Below:");
             ComboBox::from_id_salt("lower")
                 .selected_text(self.lower.name())
@@ -81,6 +81,9 @@ impl View for Curves {
                 })
                 .response
                 .labelled_by(name.id);
+            if let Some(key) = key(state) {
+                ui.weak(key);
+            }
         });
         self.lower_ui(ui, state, ui.available_height() - 4.0);
         self.picture(ui, state, all);
@@ -98,17 +101,19 @@ impl Curves {
             ui.checkbox(&mut state.settings.logarithmic[0], "log x");
             ui.checkbox(&mut state.settings.logarithmic[1], "log y (below)");
             ui.menu_button("Save", |ui| {
-                for (label, form) in [("Numbers as CSV", "csv"), ("Both plots as SVG", "svg")] {
+                for (label, form) in [("Numbers as CSV…", "csv"), ("Both plots as SVG…", "svg")] {
                     if ui.button(label).clicked() {
                         self.save(state, form);
+                        ui.close();
                     }
                 }
-                if ui.button("Both plots as PNG").clicked() {
+                if ui.button("Both plots as PNG…").clicked() {
                     let (sender, receiver) = std::sync::mpsc::channel();
                     ui.ctx().request_screenshot(move |image| {
                         let _ = sender.send(image);
                     });
                     self.taken = Some(receiver);
+                    ui.close();
                 }
             });
             ui.weak("drag: move · right drag: zoom into a box · double click: all");
@@ -126,42 +131,41 @@ impl Curves {
             let title = title(shown, &runs);
             let colour = theme::series(shown.colour, dark);
             // One run shows its attacks by colour, several runs themselves.
-            let of = |place: usize| {
-                if several {
-                    colour
-                } else {
-                    theme::series(shown.colour + place, dark)
-                }
+            let of = |attack: &str| {
+                if several { colour } else { theme::attack(attack, dark) }
             };
-            for (place, curve) in TRAINING_ACCURACY.iter().enumerate() {
-                let faint = of(place).gamma_multiply(0.75);
-                self.draw(&mut drawn, state, shown, curve, &title, faint, width, false);
-            }
-            let mut held_out: Vec<&String> = shown.curves.keys().filter(|key| key.starts_with("held-out")).collect();
-            // Natural accuracy first, so that it keeps the colour that it has on training batches.
-            held_out.sort_by_key(|key| (!key.ends_with("natural"), key.ends_with("worst-case")));
-            // The worst case first, under the attack that it so often equals.
-            for (position, key) in held_out.iter().enumerate().rev() {
-                if several && key.ends_with("worst-case") {
+            for (curve, attack) in TRAINING_ACCURACY.iter().zip(["natural", "pgd"]) {
+                if several && attack == "natural" {
                     continue;
                 }
-                let colour = of(position);
-                let attack = key.trim_start_matches("held-out ");
+                let faint = if several {
+                    colour
+                } else {
+                    of(attack).gamma_multiply(0.85)
+                };
+                self.draw(&mut drawn, state, shown, curve, &title, faint, width, false);
+            }
+            for (place, (attack, key)) in held_out(shown).into_iter().enumerate().rev() {
+                if several && attack == "worst-case" {
+                    continue;
+                }
+                let colour = of(attack);
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
                 let label = labelled(&title, &format!("{attack}, {split}"));
-                let shape = [
-                    MarkerShape::Circle,
-                    MarkerShape::Square,
-                    MarkerShape::Diamond,
-                    MarkerShape::Up,
-                ][position % 4];
-                if let Some(series) = shown.curves.get(*key) {
+                let group = if several { title.clone() } else { label.clone() };
+                let dashed = several && attack == "natural";
+                let style = if dashed {
+                    LineStyle::dashed_loose()
+                } else {
+                    LineStyle::Solid
+                };
+                if let Some(series) = shown.curves.get(key) {
                     let points = || transformed(series.points(), log_x, false);
-                    let line = Line::new(label.clone(), points()).color(colour).width(2.2);
-                    drawn.items.push(Drawn::Line(line));
-                    drawn.items.push(Drawn::Points(
-                        Points::new(label, points()).color(colour).radius(4.0).shape(shape),
-                    ));
+                    let line = Line::new(label.clone(), points()).color(colour).width(2.2).style(style);
+                    drawn.items.push(Drawn::Line(line.id(&group)));
+                    let (shape, _) = SHAPES[place % SHAPES.len()];
+                    let points = Points::new(label, points()).color(colour).radius(4.0).shape(shape);
+                    drawn.items.push(Drawn::Points(points.id(&group)));
                 }
             }
             if let Some(best) = shown.best() {
@@ -210,14 +214,14 @@ impl Curves {
         let mut drawn = Drawing::default();
         for shown in &runs {
             let title = title(shown, &runs);
-            let there = self
-                .lower
-                .curves()
-                .iter()
-                .filter(|curve| shown.curves.contains_key(curve.key));
-            for (position, curve) in there.enumerate() {
-                // One run shows its terms by colour, several runs themselves.
-                let index = if several { shown.colour } else { shown.colour + position };
+            let all = if several && self.lower == Lower::Loss {
+                1
+            } else {
+                usize::MAX
+            };
+            for (position, curve) in self.lower.curves().iter().enumerate().take(all) {
+                // One run shows its terms by colour, each always by the same; several runs show themselves, and the loss alone.
+                let index = if several { shown.colour } else { position };
                 self.draw(
                     &mut drawn,
                     state,
@@ -269,7 +273,7 @@ impl Curves {
         let group = if title.is_empty() {
             label.clone()
         } else {
-            format!("{title}, training batches")
+            title.to_string()
         };
         if group != label {
             // The first of an id gives the legend its name: a line of one point, which is not to be seen.
@@ -277,7 +281,8 @@ impl Curves {
             let shows = |point: &&[f64; 2]| (!log_x || point[0] > 0.0) && (!log_y || point[1] > 0.0);
             let first: Vec<[f64; 2]> = points.filter(shows).take(1).copied().collect();
             let first = transformed(&first, log_x, log_y);
-            let named = Line::new(group.clone(), first).color(colour).allow_hover(false);
+            let own = theme::series(shown.colour, state.dark());
+            let named = Line::new(group.clone(), first).color(own).allow_hover(false);
             drawn.items.push(Drawn::Line(named.id(&group)));
         }
         let [low, high] = self.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
@@ -292,7 +297,7 @@ impl Curves {
         };
         let smoothing = state.settings.smoothing;
         if smoothing == 0.0 {
-            drawn.items.push(Drawn::Line(line(&label, series, colour, 1.6)));
+            drawn.items.push(Drawn::Line(line(&label, series, colour, curve.width)));
             return;
         }
         let key = (shown.folder.clone(), curve.key.to_string());
@@ -301,18 +306,55 @@ impl Curves {
             .allow_hover(false)
             .style(LineStyle::Solid);
         drawn.items.push(Drawn::Line(ghost));
-        drawn.items.push(Drawn::Line(line(&label, smooth, colour, 1.8)));
+        drawn.items.push(Drawn::Line(line(&label, smooth, colour, curve.width)));
         drawn.raw.insert(label, series);
     }
 }
 
-/// What tells a run from the others beside it: nothing where it stands alone, its defence where no other has the same,
+/// The shapes of the attacks' points, in turn, and what they are called.
+const SHAPES: [(MarkerShape, &str); 4] = [
+    (MarkerShape::Circle, "circles"),
+    (MarkerShape::Square, "squares"),
+    (MarkerShape::Diamond, "diamonds"),
+    (MarkerShape::Up, "triangles"),
+];
+
+/// The attacks of a run's evaluations with the names of their curves: natural first; last the worst case, which so often
+/// equals another.
+fn held_out(shown: &Shown) -> Vec<(&str, &String)> {
+    let keys = shown.curves.keys();
+    let mut attacks: Vec<(&str, &String)> = keys
+        .filter_map(|key| Some((key.strip_prefix("held-out ")?, key)))
+        .collect();
+    attacks.sort_by_key(|(attack, _)| (*attack != "natural", *attack == "worst-case"));
+    attacks
+}
+
+/// What the upper plot's lines and points stand for where several runs are drawn.
+fn key(state: &State) -> Option<String> {
+    let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
+    let longest = runs.iter().max_by_key(|shown| held_out(shown).len())?;
+    let attacks = held_out(longest)
+        .into_iter()
+        .filter(|(attack, _)| *attack != "worst-case");
+    let words: Vec<String> = attacks
+        .zip(SHAPES)
+        .map(|((attack, _), (_, shape))| match attack {
+            "natural" => format!("{shape} natural, dashed"),
+            attack => format!("{shape} {attack}"),
+        })
+        .collect();
+    (runs.len() > 1).then(|| format!("Above: {} · thin: training", words.join(" · ")))
+}
+
+/// What tells a run from the others beside it: nothing where it stands alone, its defence where no other is called the same,
 /// else its name.
 fn title(shown: &Shown, runs: &[&Shown]) -> String {
-    let same = runs.iter().filter(|run| run.recipe.defence == shown.recipe.defence);
+    let own = shown.recipe.defence.to_string();
+    let same = runs.iter().filter(|run| run.recipe.defence.to_string() == own);
     match (runs.len(), same.count()) {
         (..=1, _) => String::new(),
-        (_, 1) => shown.recipe.defence.to_string(),
+        (_, 1) => own,
         _ => shown.name.clone(),
     }
 }

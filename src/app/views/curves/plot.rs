@@ -60,6 +60,8 @@ pub fn plot<'a>(id: &str, corner: Corner, height: f32, log_x: bool, log_y: bool)
         .x_axis_formatter(move |mark: GridMark, _| power(mark.value, log_x))
         .y_axis_min_width(54.0)
         .set_margin_fraction(egui::vec2(0.01, 0.06));
+    // Both plots begin where training does, whatever they show.
+    let plot = if log_x { plot } else { plot.include_x(0.0) };
     if log_y {
         plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))
     } else {

@@ -4,7 +4,7 @@ use egui::{Grid, ProgressBar, Ui};
 
 use super::{Experiments, result::save_ui};
 use crate::{
-    app::{command::Command, state::State},
+    app::{command::Command, state::State, theme},
     experiments::{Plan, RowState},
 };
 
@@ -51,7 +51,17 @@ impl Experiments {
                     self.doing = "stopping after this minibatch".into();
                 }
                 ui.add(ProgressBar::new(self.fraction).desired_width(160.0).show_percentage());
+                if paused {
+                    let dark = ui.visuals().dark_mode;
+                    ui.colored_label(theme::warning(dark), "paused");
+                }
                 ui.label(&self.doing);
+                if let (Some(began), false) = (self.began, paused || self.fraction < 0.05) {
+                    let so_far = began.elapsed().as_secs_f64();
+                    let left = so_far * f64::from(1.0 / self.fraction - 1.0);
+                    ui.weak(format!("about {} left", duration(left)))
+                        .on_hover_text("From the time that it has taken so far, pauses included");
+                }
                 return;
             }
             let left = chosen.iter().any(|row| states.get(*row) != Some(&RowState::Measured));
@@ -82,7 +92,7 @@ impl Experiments {
                 if ui.button("Cancel").clicked() {
                     self.measuring = None;
                 }
-            } else if let Some(estimate) = &self.estimate {
+            } else if let Some(estimate) = self.estimate.as_ref().filter(|_| left) {
                 let seconds = estimate.left(&chosen, &states);
                 ui.label(format!("about {} on this device for what is left", duration(seconds)));
             }

@@ -4,7 +4,7 @@ mod controls;
 mod result;
 mod work;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use egui::{ComboBox, RichText, ScrollArea, TextEdit, Ui};
 
@@ -33,6 +33,8 @@ pub struct Experiments {
     work: Option<Background<Said>>,
     doing: String,
     fraction: f32,
+    /// When the rows were begun.
+    began: Option<Instant>,
     error: Option<String>,
 }
 
@@ -66,6 +68,13 @@ impl View for Experiments {
 
     fn at_work(&self) -> Option<Work> {
         self.work.is_some().then_some(Work::Experiment)
+    }
+
+    fn doing(&self) -> Option<String> {
+        let work = self.work.as_ref()?;
+        let title = self.planned()?.experiment.title;
+        let paused = if work.control.is_paused() { ", paused" } else { "" };
+        Some(format!("{title}: {:.0} %{paused}", 100.0 * self.fraction))
     }
 
     fn logic(&mut self, state: &mut State) {
@@ -135,7 +144,11 @@ impl View for Experiments {
                 figure_ui(ui, outcome);
             }
             ui.add_space(6.0);
-            for remark in plan.remarks() {
+            for remark in plan
+                .remarks()
+                .into_iter()
+                .skip(if self.outcome.is_some() { 2 } else { 0 })
+            {
                 ui.weak(remark);
             }
         });

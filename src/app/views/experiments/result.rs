@@ -32,6 +32,10 @@ pub fn save_ui(ui: &mut Ui, state: &mut State, outcome: &Outcome) {
 /// Reported, measured, difference; the intervals on hovering, so that a whole table of the paper fits beside its rows.
 pub fn table_ui(ui: &mut Ui, outcome: &Outcome) {
     ui.label(RichText::new("Reported and measured").strong());
+    // Before the differences, which a person would else take for the method's.
+    for remark in outcome.plan.remarks().iter().take(2) {
+        ui.weak(remark);
+    }
     let reported: Vec<bool> = (0..outcome.attacks.len())
         .map(|place| outcome.is_reported(place))
         .collect();
@@ -81,13 +85,15 @@ pub fn table_ui(ui: &mut Ui, outcome: &Outcome) {
                     }
                 };
                 if *is_reported {
-                    ui.label(cell.difference().map_or_else(none, signed));
+                    let difference = cell.difference().map_or_else(none, signed);
+                    ui.label(difference)
+                        .on_hover_text("Measured here minus reported, in points");
                 }
             }
             ui.end_row();
         }
     });
-    ui.weak(outcome.caption());
+    ui.weak(format!("{} Point at a figure for its interval.", outcome.caption()));
     ui.add_space(6.0);
 }
 

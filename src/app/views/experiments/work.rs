@@ -1,5 +1,7 @@
 //! The threads that measure.
 
+use std::time::Instant;
+
 use super::{Experiments, Said};
 use crate::{
     app::{background::Background, job, notify, state::State},
@@ -55,7 +57,7 @@ impl Experiments {
             state.settings.device.clone(),
             state.settings.runs_dir.clone(),
         );
-        (self.error, self.fraction) = (None, 0.0);
+        (self.error, self.fraction, self.began) = (None, 0.0, Some(Instant::now()));
         self.doing = "opening the device; a GPU is compared with the CPU before its first use".into();
         self.work = Some(Background::start(
             "experiment",

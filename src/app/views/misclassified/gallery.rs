@@ -88,7 +88,7 @@ impl Misclassified {
                     let Some(&position) = order.get(row * columns + column) else {
                         return;
                     };
-                    let corner = all.min + vec2(column as f32, line as f32) * (side + gap);
+                    let corner = all.min + vec2(column as f32, line as f32) * (side + gap) + vec2(gap, gap) / 2.0;
                     let place = Rect::from_min_size(corner, vec2(side, side));
                     let response = ui.interact(place, ui.scope_id().with(position), Sense::click());
                     let place_in_order = row * columns + column;

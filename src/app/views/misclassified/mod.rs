@@ -12,12 +12,15 @@ use self::{
     order::{Sort, Wish},
 };
 use super::View;
-use crate::app::{
-    atlas::Atlas,
-    command::Order,
-    examples::{Book, FILE},
-    state::State,
-    theme::{self, Fate},
+use crate::{
+    app::{
+        atlas::Atlas,
+        command::Order,
+        examples::{Book, FILE},
+        state::State,
+        theme::{self, Fate},
+    },
+    report::Ending,
 };
 
 /// The view of misclassified examples.
@@ -83,7 +86,14 @@ impl View for Misclassified {
             if !folder.join(FILE).exists() {
                 return nothing_ui(
                     ui,
-                    "This run was not trained in the window, so nobody noted how each example fared. Resume it in Runs.",
+                    match shown.ending {
+                        Ending::Finished(_) => {
+                            "How each example fares is noted for runs that Train starts or resumes in this window; this one came from an experiment or the terminal, and has ended. Duplicate it in Runs and start it here."
+                        }
+                        _ => {
+                            "How each example fares is noted for runs that Train starts or resumes in this window. Resume this one in Runs."
+                        }
+                    },
                 );
             }
             state.load_book(&folder);
@@ -95,18 +105,20 @@ impl View for Misclassified {
             // Another run has other classes, epochs and examples.
             (self.class, self.cell, self.epoch, self.chosen) = (None, None, None, 0);
         }
+        // Before the filters, which may reach beyond a small window.
+        let width = ui.available_width();
         let mut commands = Vec::new();
         let mut thumbnail = state.settings.thumbnail;
         self.tally.update(&shown.folder, book, self.epoch.unwrap_or(book.epoch));
         self.filters_ui(ui, book, &mut thumbnail);
         ui.separator();
-        let wide = ui.available_width() > 620.0;
+        let wide = width > 620.0;
         if !wide {
             ui.collapsing("Confusion matrix", |ui| self.matrix_ui(ui, book));
         }
         let matrix_width = if wide { 268.0 } else { 0.0 };
         ui.horizontal_top(|ui| {
-            let gallery = ui.available_width() - matrix_width - if wide { 14.0 } else { 0.0 };
+            let gallery = width - matrix_width - if wide { 14.0 } else { 0.0 };
             ui.allocate_ui(vec2(gallery, ui.available_height()), |ui| {
                 ui.vertical(|ui| {
                     self.sort_records(&shown.folder, book);
@@ -114,7 +126,10 @@ impl View for Misclassified {
                 });
             });
             if wide {
-                ui.vertical(|ui| self.matrix_ui(ui, book));
+                ui.vertical(|ui| {
+                    ui.set_max_width(matrix_width);
+                    self.matrix_ui(ui, book);
+                });
             }
         });
         state.commands.extend(commands);
@@ -265,16 +280,21 @@ fn record_ui(ui: &mut Ui, book: &Book, position: usize) {
         name(record.natural),
         name(record.adversarial)
     ));
-    ui.label(format!(
+    let figures = format!(
         "1 − p_y {:.3} · KL {:.3} · loss {:.3} · margin {:.2} · flipped {}×",
         1.0 - record.p_true,
         record.kl,
         record.loss,
         record.margin,
         record.flips
-    ));
+    )
+    .replace('-', "−");
+    ui.label(figures).on_hover_text(
+        "p_y: the probability of the true class, naturally. KL: how far the answers to the natural and the attacked image lie apart. Margin: the true logit minus the largest other, under attack; below 0 it is fooled. Flipped: how often its natural answer has changed between right and wrong.",
+    );
     if !record.history.is_empty() {
-        ui.label("Epoch by epoch:");
+        ui.label("Epoch by epoch:")
+            .on_hover_text("In the colours of the sets above; light blue: right in an epoch without attacks");
         let step = (200.0 / record.history.len() as f32).clamp(2.0, 14.0);
         let (line, _) = ui.allocate_exact_size(vec2(step * record.history.len() as f32, 12.0), Sense::hover());
         for epoch in 1..=record.history.len() {

@@ -13,6 +13,7 @@ use crate::{
     app::{
         background::Background,
         command::Command,
+        dialog::{Asked, NO_DIALOG, ask},
         lab::{Finding, Specimen, Trace},
         picture::{Picture, Show},
         state::State,
@@ -112,7 +113,7 @@ impl View for Perturbation {
                     self.trace_ui(ui, finding, trace, format);
                 }
             });
-            self.scrubber_ui(ui, &finding.traces);
+            self.scrubber_ui(ui, finding);
         });
     }
 }
@@ -154,8 +155,16 @@ impl Perturbation {
                 if step(ui, "<", "The image before") {
                     position = position.saturating_sub(1);
                 }
-                ui.add(DragValue::new(&mut position).range(0..=last))
-                    .labelled_by(name.id);
+                // The number that the gallery and the data themselves give it; what is held out has left gaps.
+                let number = DragValue::new(&mut position)
+                    .range(0..=last)
+                    .custom_formatter(|place, _| data.index((place as usize).min(last)).to_string())
+                    .custom_parser(|text| {
+                        let wanted: usize = text.trim().parse().ok()?;
+                        let known = (0..=last).find(|place| data.index(*place) == wanted);
+                        known.map(|place| place as f64)
+                    });
+                ui.add(number).labelled_by(name.id);
                 if step(ui, ">", "The next image") {
                     position = (position + 1).min(last);
                 }
@@ -170,9 +179,10 @@ impl Perturbation {
                 .clicked()
             {
                 self.dialog = Some(Background::start("file dialog", &state.ctx, Err, |_, teller| {
-                    let dialog = rfd::FileDialog::new().add_filter("Pictures", &["png", "jpg", "jpeg"]);
-                    if let Some(path) = dialog.pick_file() {
-                        teller.tell(Ok(path));
+                    match ask(|dialog| dialog.add_filter("Pictures", &["png", "jpg", "jpeg"]).pick_file()) {
+                        Asked::Path(path) => teller.tell(Ok(path)),
+                        Asked::Cancelled => {}
+                        Asked::NoDialog => teller.tell(Err(NO_DIALOG.to_string())),
                     }
                     Ok(())
                 }));
@@ -281,13 +291,13 @@ impl Perturbation {
         let part = |ui: &mut Ui, title: String, show: Show, image: &[f32], probabilities: Option<&[f32]>| {
             ui.vertical(|ui| {
                 ui.set_width(side);
-                ui.label(title);
+                ui.add(egui::Label::new(title).truncate());
                 let size = vec2(side, side * shape.height as f32 / shape.width as f32);
                 let (place, response) = ui.allocate_exact_size(size, Sense::hover());
                 Picture::new(shape, natural, image, show, format).paint_at(ui, place);
                 readout(&response, place, specimen, adversarial);
                 if let Some(probabilities) = probabilities {
-                    bars_ui(ui, specimen, probabilities);
+                    bars_ui(ui, specimen, finding.wish.target, probabilities);
                 }
             });
         };
@@ -296,7 +306,10 @@ impl Perturbation {
             part(ui, "Natural".to_string(), Show::Image, natural, Some(&trace.before));
             part(
                 ui,
-                format!("Perturbation × {gain:.1}"),
+                match side {
+                    ..150.0 => format!("× {gain:.1}"),
+                    _ => format!("Perturbation × {gain:.1}"),
+                },
                 Show::Change { gain },
                 adversarial,
                 None,
@@ -312,27 +325,38 @@ impl Perturbation {
     }
 
     /// The steps of the attack on each model, with the loss along them.
-    fn scrubber_ui(&mut self, ui: &mut Ui, traces: &[Trace]) {
+    fn scrubber_ui(&mut self, ui: &mut Ui, finding: &Finding) {
+        let traces = &finding.traces;
         let last = traces.iter().map(|trace| trace.images.len() - 1).max().unwrap_or(0);
         if last < 2 {
             return;
         }
         let step = self.step.unwrap_or(last).min(last);
+        let losses: Vec<Vec<f32>> = traces
+            .iter()
+            .map(|trace| trace.losses_of(finding.wish.target))
+            .collect();
+        let class = |class: usize| finding.specimen.classes.get(class).map_or("?", String::as_str);
         ui.add_space(8.0);
         ui.horizontal(|ui| {
             let name = ui
                 .label("Step")
-                .on_hover_text("The attack's steps, with the cross-entropy of the true class along them");
+                .on_hover_text("The attack's steps, with the loss along them");
             let mut shown = step;
-            ui.spacing_mut().slider_width = (ui.available_width() - 240.0).clamp(120.0, 560.0);
+            ui.spacing_mut().slider_width = (ui.available_width() - 420.0).clamp(120.0, 560.0);
             if ui.add(Slider::new(&mut shown, 0..=last)).labelled_by(name.id).changed() {
                 self.step = (shown < last).then_some(shown);
             }
-            let losses: Vec<String> = traces
+            let now: Vec<String> = losses
                 .iter()
-                .map(|trace| format!("{:.3}", trace.losses[step.min(trace.losses.len() - 1)]))
+                .map(|losses| format!("{:.3}", losses[step.min(losses.len() - 1)].abs()))
                 .collect();
-            ui.weak(format!("loss {}", losses.join(" and ")));
+            let of = match (finding.wish.target, finding.specimen.label) {
+                (Some(target), _) => format!("of {}, the target", class(target)),
+                (None, Some(label)) => format!("of {}, the true class", class(label)),
+                (None, None) => "of the first answer".to_string(),
+            };
+            ui.weak(format!("cross-entropy {of}: {}", now.join(" and ")));
         });
         let dark = ui.visuals().dark_mode;
         let mut plot = theme::plot("losses")
@@ -346,9 +370,8 @@ impl Perturbation {
             plot = plot.legend(egui_plot::Legend::default().position(egui_plot::Corner::LeftTop));
         }
         let shown = plot.show(ui, |plot| {
-            for (place, trace) in traces.iter().enumerate() {
-                let points: PlotPoints<'_> = trace
-                    .losses
+            for (place, (trace, losses)) in traces.iter().zip(&losses).enumerate() {
+                let points: PlotPoints<'_> = losses
                     .iter()
                     .enumerate()
                     .map(|(step, loss)| [step as f64, f64::from(*loss)])
@@ -401,15 +424,23 @@ fn readout(response: &egui::Response, place: Rect, specimen: &Arc<Specimen>, adv
 }
 
 /// Class probabilities as bars, the true class marked.
-fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
+fn bars_ui(ui: &mut Ui, specimen: &Specimen, target: Option<usize>, probabilities: &[f32]) {
     let dark = ui.visuals().dark_mode;
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
-    // The likeliest four, the true class always among them.
-    if let Some(place) = order.iter().position(|class| specimen.label == Some(*class)) {
-        order.swap(place, place.min(3));
-    }
-    for class in order.into_iter().take(4) {
+    // The likeliest four, the true class and the one that is aimed at always among them.
+    let is_marked = |class: &usize| specimen.label == Some(*class) || target == Some(*class);
+    let marked = order.iter().filter(|class| is_marked(class)).count();
+    let mut others = 4_usize.saturating_sub(marked);
+    order.retain(|class| {
+        if is_marked(class) {
+            return true;
+        }
+        let fits = others > 0;
+        others = others.saturating_sub(1);
+        fits
+    });
+    for class in order {
         let share = probabilities[class];
         let is_true = specimen.label == Some(class);
         let (line, response) = ui.allocate_exact_size(vec2(ui.available_width(), 17.0), Sense::hover());
@@ -426,6 +457,7 @@ fn bars_ui(ui: &mut Ui, specimen: &Specimen, probabilities: &[f32]) {
         let mark = match (is_true, line.width() > 150.0) {
             (true, true) => " (true class)",
             (true, false) => " (true)",
+            (false, _) if target == Some(class) => " (target)",
             (false, _) => "",
         };
         ui.painter().text(

@@ -60,7 +60,12 @@ pub fn models_ui(ui: &mut Ui, state: &mut State) {
                 if ui.selectable_label(state.lab.beside.is_none(), "nothing").clicked() {
                     state.lab.beside = None;
                 }
-                for (folder, label) in &runs {
+                let listed = state.runs.iter().flatten();
+                let others: Vec<(PathBuf, RichText)> = listed
+                    .filter(|run| !runs.iter().any(|(own, _)| *own == run.folder))
+                    .map(|run| (run.folder.clone(), RichText::new(&run.name)))
+                    .collect();
+                for (folder, label) in runs.iter().chain(&others) {
                     let beside = state.lab.beside.as_ref().map(|(own, _)| own);
                     if ui.selectable_label(beside == Some(folder), label.clone()).clicked() {
                         // Beside its own best stands the last, and the other way round.
@@ -70,6 +75,7 @@ pub fn models_ui(ui: &mut Ui, state: &mut State) {
                             (true, None) if state.training_of(folder).is_none() => Some(Slot::Last),
                             _ => Some(Slot::Best),
                         };
+                        state.hold(folder);
                         state.lab.beside = Some((folder.clone(), slot));
                     }
                 }

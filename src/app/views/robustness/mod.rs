@@ -65,6 +65,8 @@ impl View for Robustness {
         else {
             return;
         };
+        // The fields say what is measured, whoever asked for it.
+        (state.settings.suite, state.settings.images) = (suite.clone(), *images);
         match suite.parse() {
             Ok(suite) => self.ordered.push_back(Job {
                 folder: folder.clone(),
@@ -78,6 +80,16 @@ impl View for Robustness {
 
     fn at_work(&self) -> Option<Work> {
         self.work.is_some().then_some(Work::Evaluation)
+    }
+
+    fn doing(&self) -> Option<String> {
+        self.work.as_ref()?;
+        let run = self.under_way.as_ref()?.file_name()?.to_string_lossy();
+        Some(format!(
+            "attacking {run}: {}, {:.0} %",
+            self.doing,
+            100.0 * self.fraction
+        ))
     }
 
     fn logic(&mut self, state: &mut State) {

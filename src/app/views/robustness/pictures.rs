@@ -21,12 +21,17 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
         .map(|(_, standing)| *standing);
     // The parts of attacks in turn stand in the table.
     let whole = |(name, _): &(&String, &Vec<_>)| *name != "natural" && !name.contains('/');
+    let single = results.curves.iter().filter(whole).count() <= 2;
     let mut drawn = Vec::new();
-    for (place, (attack, curve)) in results.curves.iter().filter(whole).enumerate() {
-        // Without a perturbation every attack is the natural accuracy.
+    for (attack, curve) in results.curves.iter().filter(whole) {
+        // The worst case of one attack is that attack.
+        if single && attack == "worst-case" {
+            continue;
+        }
+        // Without a perturbation every attack is the natural accuracy. Between two radii alone nothing is known.
         let mut points = natural.map(|standing| (0.0, standing)).into_iter().collect::<Vec<_>>();
         points.extend(curve.iter().copied());
-        drawn.push((place, attack.clone(), points));
+        drawn.push((attack.clone(), curve.len() > 1, points));
     }
     let shown = theme::plot("robustness")
         .height(height)
@@ -48,10 +53,10 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
             egui_plot::HoverPosition::Elsewhere { .. } => None,
         })
         .show(ui, |plot| {
-            let trained = egui_plot::VLine::new("trained ε", trained).color(Color32::GRAY);
+            let trained = egui_plot::VLine::new("the recipe's ε", trained).color(Color32::GRAY);
             plot.vline(trained.style(egui_plot::LineStyle::dotted_loose()));
-            for (place, attack, points) in drawn {
-                let colour = theme::series(place, dark);
+            for (attack, is_curve, points) in drawn {
+                let colour = theme::attack(&attack, dark);
                 let column = |value: fn(&(f64, Standing)) -> f64| points.iter().map(value).collect::<Vec<f64>>();
                 let band = FilledArea::new(
                     "",
@@ -59,14 +64,26 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
                     &column(|point| point.1.interval.low),
                     &column(|point| point.1.interval.high),
                 );
-                plot.add(band.fill_color(colour.gamma_multiply(0.15)).allow_hover(false));
                 let line = || {
                     points
                         .iter()
                         .map(|(x, standing)| [*x, standing.accuracy])
                         .collect::<PlotPoints<'_>>()
                 };
-                plot.line(Line::new(attack.clone(), line()).color(colour).width(2.0));
+                if is_curve {
+                    plot.add(band.fill_color(colour.gamma_multiply(0.15)).allow_hover(false));
+                    let style = match attack.as_str() {
+                        "worst-case" => egui_plot::LineStyle::dashed_loose(),
+                        _ => egui_plot::LineStyle::Solid,
+                    };
+                    plot.line(Line::new(attack.clone(), line()).color(colour).width(2.0).style(style));
+                } else {
+                    for (x, standing) in &points {
+                        let interval = vec![[*x, standing.interval.low], [*x, standing.interval.high]];
+                        let whisker = Line::new("", PlotPoints::from(interval)).color(colour).width(2.0);
+                        plot.line(whisker.allow_hover(false));
+                    }
+                }
                 plot.points(
                     Points::new(attack, line())
                         .color(colour)
@@ -108,7 +125,8 @@ pub fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
             for attack in &evaluation.attacks {
                 ui.label(&attack.name);
                 standing_ui(ui, &attack.standing);
-                ui.label(&attack.settings);
+                ui.add(egui::Label::new(&attack.settings).truncate())
+                    .on_hover_text(&attack.settings);
                 ui.end_row();
             }
             ui.label("worst case")

@@ -121,5 +121,7 @@ impl Robustness {
 }
 
 fn scaled(epsilon: &Magnitude, share: f64) -> anyhow::Result<Magnitude> {
-    Ok(format!("{:.5}", f64::from(epsilon.value()) * share).parse()?)
+    Ok(format!("{:.5}", f64::from(epsilon.value()) * share)
+        .trim_end_matches('0')
+        .parse()?)
 }

@@ -8,8 +8,9 @@ use crate::{recipe::Recipe, runs::Summary, wording::percent};
 pub struct Row {
     pub summary: Summary,
     pub recipe: Option<Recipe>,
-    pub best: Option<f64>,
-    pub last: Option<f64>,
+    /// Accuracy under the strongest attack, and that attack.
+    pub best: Option<(f64, String)>,
+    pub last: Option<(f64, String)>,
     pub notes: String,
 }
 
@@ -47,13 +48,13 @@ pub const COLUMNS: [Column; 14] = [
     }),
     figure(
         "best",
-        "Accuracy of the best checkpoint under the strongest attack of its evaluation",
-        |row| share(row.best),
+        "Accuracy of the best checkpoint under the strongest attack of its evaluation, at the recipe's ε on the images that it holds out",
+        |row| share(&row.best),
     ),
     figure(
         "last",
-        "Accuracy of the last checkpoint under the strongest attack of its evaluation",
-        |row| share(row.last),
+        "Accuracy of the last checkpoint under the strongest attack of its evaluation, at the recipe's ε on the images that it holds out",
+        |row| share(&row.last),
     ),
     figure("begun", "Date and time", |row| {
         row.summary.created.replace('T', " ").chars().take(16).collect()
@@ -94,13 +95,17 @@ fn of(row: &Row, field: impl Fn(&Recipe) -> String) -> String {
     row.recipe.as_ref().map_or("?".to_string(), field)
 }
 
-fn share(value: Option<f64>) -> String {
-    value.map_or("–".to_string(), percent)
+/// What stands where nothing is known.
+pub const UNKNOWN: &str = "–";
+
+fn share(value: &Option<(f64, String)>) -> String {
+    let told = |(share, attack): &(f64, String)| format!("{} {attack}", percent(*share));
+    value.as_ref().map_or(UNKNOWN.to_string(), told)
 }
 
 /// A cell's figure: `61.2 %`, `8/255`, `0.01`; what is none stands below every figure.
 pub fn number(text: &str) -> f64 {
-    let text = text.trim_end_matches(" %");
+    let text = text.split(' ').next().unwrap_or_default();
     let parsed = match text.split_once('/') {
         Some((above, below)) => above
             .parse::<f64>()
@@ -129,14 +134,20 @@ impl Ord for Rank {
     }
 }
 
-/// The accuracy under the strongest attack among a checkpoint's figures.
-pub fn robust(figures: &serde_json::Value) -> Option<f64> {
+/// The accuracy under the strongest attack among a checkpoint's figures, and that attack; where several together beat each
+/// alone, the worst case.
+pub fn robust(figures: &serde_json::Value) -> Option<(f64, String)> {
     let accuracies = figures.get("accuracy").unwrap_or(figures).as_object()?;
-    accuracies
-        .values()
-        .filter_map(serde_json::Value::as_f64)
-        .filter(|value| (0.0..=1.0).contains(value))
-        .reduce(f64::min)
+    let known = accuracies
+        .iter()
+        .filter_map(|(attack, value)| Some((value.as_f64()?, attack)));
+    known
+        .filter(|(value, _)| (0.0..=1.0).contains(value))
+        .min_by(|a, b| {
+            a.0.total_cmp(&b.0)
+                .then((a.1 == "worst-case").cmp(&(b.1 == "worst-case")))
+        })
+        .map(|(value, attack)| (value, attack.clone()))
 }
 
 #[cfg(test)]
@@ -147,9 +158,9 @@ mod tests {
 
     #[test]
     fn cells_sort_by_their_figures() {
-        let mut cells = ["61.2 %", "–", "8/255", "100.0 %", "0.1"];
+        let mut cells = ["61.2 % pgd-10", "–", "8/255", "100.0 % natural", "0.1"];
         cells.sort_by_key(|text| Rank(number(text)));
-        assert_eq!(cells, ["–", "8/255", "0.1", "61.2 %", "100.0 %"]);
+        assert_eq!(cells, ["–", "8/255", "0.1", "61.2 % pgd-10", "100.0 % natural"]);
     }
 
     #[test]

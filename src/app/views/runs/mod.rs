@@ -9,10 +9,16 @@ use egui::{
     containers::menu::{MenuButton, MenuConfig},
 };
 
-use self::columns::{COLUMNS, Column, Rank, Row, number, robust};
+use self::columns::{COLUMNS, Column, Rank, Row, UNKNOWN, number, robust};
 use super::View;
 use crate::{
-    app::{background::Background, command::Command, state::State, theme},
+    app::{
+        background::Background,
+        command::Command,
+        dialog::{Asked, NO_DIALOG, ask},
+        state::{State, Work},
+        theme,
+    },
     recipe::Recipe,
     runs::{State as RunState, Summary, write_atomic},
 };
@@ -88,8 +94,10 @@ impl View for Runs {
             ui.weak(state.settings.runs_dir.display().to_string());
             if ui.button("Another folder…").clicked() {
                 self.dialog = Some(Background::start("file dialog", &state.ctx, Err, |_, teller| {
-                    if let Some(folder) = rfd::FileDialog::new().pick_folder() {
-                        teller.tell(Ok(folder));
+                    match ask(rfd::FileDialog::pick_folder) {
+                        Asked::Path(folder) => teller.tell(Ok(folder)),
+                        Asked::Cancelled => {}
+                        Asked::NoDialog => teller.tell(Err(NO_DIALOG.to_string())),
                     }
                     Ok(())
                 }));
@@ -238,6 +246,8 @@ impl Runs {
         if self.descending {
             rows.reverse();
         }
+        // What is not known is neither high nor low.
+        rows.sort_by_cached_key(|row| cell(row) == UNKNOWN);
         rows
     }
 
@@ -333,21 +343,30 @@ impl Runs {
         let resumable = matches!(
             row.summary.state,
             RunState::Stopped | RunState::Interrupted | RunState::Failed
-        ) && !state.is_training();
+        );
+        let busy = state.is_training() || state.works.contains(&Work::Experiment);
+        let trains = state
+            .training_of(&folder)
+            .is_some_and(|training| training.job.is_alive());
         ui.horizontal_wrapped(|ui| {
             let mut button = |enabled: bool, text: &str, hint: &str, command: fn(PathBuf) -> Command| {
                 if ui
                     .add_enabled(enabled, egui::Button::new(text))
                     .on_hover_text(hint)
+                    .on_disabled_hover_text(hint)
                     .clicked()
                 {
                     commands.push(command(folder.clone()));
                 }
             };
             button(
-                resumable,
+                resumable && !busy,
                 "Resume",
-                "Go on where its last checkpoint stands",
+                match (resumable, busy) {
+                    (true, false) => "Go on where its last checkpoint stands",
+                    (true, true) => "Something trains already: stop it first, or let it end",
+                    (false, _) => "It trains, or it has come to its end",
+                },
                 Command::Resume,
             );
             button(
@@ -371,7 +390,12 @@ impl Runs {
             let hide = if is_hidden(state, row) { "Show again" } else { "Hide" };
             let hint = "Take it out of this list; its folder stays";
             button(true, hide, hint, Command::ToggleHidden);
-            button(true, "Delete…", "Asks first", Command::Delete);
+            let hint = if trains {
+                "Stop it before you delete it"
+            } else {
+                "Asks first"
+            };
+            button(!trains, "Delete…", hint, Command::Delete);
         });
         if written {
             // The list is read anew, with the notes.

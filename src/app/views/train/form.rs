@@ -6,7 +6,12 @@ use egui::{ComboBox, DragValue, TextEdit, Ui};
 
 use super::{Train, defence::defence_ui, fields::fields_ui};
 use crate::{
-    app::{background::Background, state::State, theme},
+    app::{
+        background::Background,
+        dialog::{Asked, NO_DIALOG, ask},
+        state::State,
+        theme,
+    },
     recipe::PRESETS,
     threat::{Magnitude, Norm},
     wording::counted,
@@ -18,7 +23,7 @@ pub enum Picked {
     Data(&'static str, PathBuf),
     /// Where a recipe lies.
     Recipe(PathBuf),
-    /// Why it did not open.
+    /// Why none was picked.
     Failed(String),
 }
 
@@ -68,9 +73,11 @@ impl Train {
                 .labelled_by(name.id);
             let open = ui.button("Open…").on_hover_text("Take a recipe from a file (.toml)");
             if open.clicked() {
-                self.pick(state, |dialog| {
-                    dialog.add_filter("Recipe", &["toml"]).pick_file().map(Picked::Recipe)
-                });
+                self.pick(
+                    state,
+                    |dialog| dialog.add_filter("Recipe", &["toml"]).pick_file(),
+                    Picked::Recipe,
+                );
             }
             let save = ui
                 .button("Save…")
@@ -121,15 +128,18 @@ impl Train {
                 .labelled_by(name.id);
             match wanted {
                 Some("glyphs") => state.choose_data("glyphs".to_string()),
-                Some(kind) => self.pick(state, move |dialog| {
-                    let dialog = dialog.set_title("Where the data lie");
-                    let picked = if kind == "npz" {
-                        dialog.add_filter("NumPy", &["npz"]).pick_file()
-                    } else {
-                        dialog.pick_folder()
-                    };
-                    picked.map(|path| Picked::Data(kind, path))
-                }),
+                Some(kind) => self.pick(
+                    state,
+                    move |dialog| {
+                        let dialog = dialog.set_title("Where the data lie");
+                        if kind == "npz" {
+                            dialog.add_filter("NumPy", &["npz"]).pick_file()
+                        } else {
+                            dialog.pick_folder()
+                        }
+                    },
+                    move |path| Picked::Data(kind, path),
+                ),
                 None => {}
             }
             if let Some((_, path)) = source.split_once(':') {
@@ -171,14 +181,21 @@ impl Train {
     }
 
     /// Asks for a file or folder on a thread of its own.
-    fn pick(&mut self, state: &State, ask: impl FnOnce(rfd::FileDialog) -> Option<Picked> + Send + 'static) {
+    fn pick(
+        &mut self,
+        state: &State,
+        pick: impl FnOnce(rfd::FileDialog) -> Option<PathBuf> + Send + 'static,
+        picked: impl FnOnce(PathBuf) -> Picked + Send + 'static,
+    ) {
         self.dialog = Some(Background::start(
             "file dialog",
             &state.ctx,
             Picked::Failed,
             move |_, teller| {
-                if let Some(picked) = ask(rfd::FileDialog::new()) {
-                    teller.tell(picked);
+                match ask(pick) {
+                    Asked::Path(path) => teller.tell(picked(path)),
+                    Asked::Cancelled => {}
+                    Asked::NoDialog => teller.tell(Picked::Failed(NO_DIALOG.to_string())),
                 }
                 Ok(())
             },

@@ -14,9 +14,10 @@ use crate::{
         background::Background,
         command::Command,
         shown::Shown,
-        state::{State, Training},
+        state::{State, Training, Work},
         theme,
     },
+    engine::EpochReport,
     report::Ending,
     wording::{duration, percent},
 };
@@ -50,7 +51,7 @@ impl View for Train {
                 Picked::Recipe(path) => {
                     state.open_recipe(&path);
                 }
-                Picked::Failed(error) => state.complain(format!("the file dialog does not open: {error}")),
+                Picked::Failed(error) => state.complain(error),
             }
         }
         if !dialog.is_running() {
@@ -64,10 +65,13 @@ impl View for Train {
             progress_ui(ui, state, position);
         }
         ui.separator();
-        ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+        ScrollArea::both().auto_shrink(false).show(ui, |ui| {
             if state.is_training() {
                 self.live.ui(ui, state);
                 ui.separator();
+            }
+            if state.is_training() {
+                ui.label(RichText::new("The recipe of the next run").strong());
             }
             ui.add_enabled_ui(!state.is_training(), |ui| self.form_ui(ui, state));
             ui.separator();
@@ -91,9 +95,14 @@ fn buttons_ui(ui: &mut Ui, state: &mut State) {
     let training = state.is_training();
     ui.horizontal_wrapped(|ui| {
         let start = egui::Button::new(RichText::new("Start").strong().size(16.0)).min_size(egui::vec2(78.0, 32.0));
+        let experiment = state.works.contains(&Work::Experiment);
         let start = ui
-            .add_enabled(!training, start)
-            .on_hover_text("Train with this recipe (Ctrl+Enter)");
+            .add_enabled(!training && !experiment, start)
+            .on_hover_text("Train with this recipe (Ctrl+Enter)")
+            .on_disabled_hover_text(match experiment {
+                true => "An experiment trains: stop it first, or let it end",
+                false => "A run trains: stop it first, or let it end",
+            });
         if start.clicked() {
             state.commands.push(Command::Start);
         }
@@ -160,18 +169,11 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
             .text(text)
             .fill(colour.gamma_multiply(0.6)),
     );
-    if let Some(epoch) = shown.epochs.iter().rev().find(|epoch| !epoch.accuracy.is_empty()) {
-        let mut by_accuracy: Vec<(&String, &f64)> = epoch.accuracy.iter().collect();
-        by_accuracy.sort_by(|a, b| b.1.total_cmp(a.1));
-        let figures: Vec<String> = by_accuracy
-            .iter()
-            .map(|(attack, accuracy)| format!("{attack} {}", percent(**accuracy)))
-            .collect();
-        ui.label(figures.join(" · ")).on_hover_text(format!(
-            "Accuracy after epoch {} on {} {} examples, ε = {}",
-            epoch.epoch, epoch.n, epoch.split, epoch.epsilon
-        ));
-    }
+    // Both lines are there from the beginning, so that nothing moves under one's hand when the first figures come.
+    let evaluated = shown.epochs.iter().rev().find(|epoch| !epoch.accuracy.is_empty());
+    let (figures, of) = evaluated.map_or(("not evaluated yet".to_string(), String::new()), figures);
+    ui.label(figures);
+    ui.weak(of);
     for warning in &shown.warnings {
         ui.colored_label(theme::warning(dark), format!("Warning: {}", warning.message))
             .on_hover_text(&warning.advice);
@@ -179,6 +181,27 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
     if let Ending::Failed(error) = &shown.ending {
         ui.colored_label(theme::error(dark), error);
     }
+}
+
+/// An epoch's accuracies in words, and what they are accuracies of.
+fn figures(epoch: &EpochReport) -> (String, String) {
+    let accuracy = &epoch.accuracy;
+    let several = accuracy
+        .keys()
+        .filter(|attack| !["natural", "worst-case"].contains(&attack.as_str()))
+        .count()
+        > 1;
+    let told = accuracy.iter().filter(|(attack, _)| several || *attack != "worst-case");
+    let mut told: Vec<(&String, &f64)> = told.collect();
+    told.sort_by(|a, b| b.1.total_cmp(a.1));
+    let told = told
+        .iter()
+        .map(|(attack, accuracy)| format!("{attack} {}", percent(**accuracy)));
+    let of = format!(
+        "epoch {}, ε = {}, N = {} {}",
+        epoch.epoch, epoch.epsilon, epoch.n, epoch.split
+    );
+    (told.collect::<Vec<_>>().join(" · "), of)
 }
 
 fn shown_of<'a>(state: &'a State, training: &Training) -> Option<&'a Shown> {

@@ -1,0 +1,56 @@
+//! Asking for a file: the desktop's own dialog, and what is known where none appears.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rfd::FileDialog;
+
+/// Nobody answers a dialog faster than that: then none has appeared. A desktop without a portal and without zenity has none.
+const TOO_FAST: Duration = Duration::from_millis(400);
+
+/// What to do where a file cannot be asked for.
+pub const NO_DIALOG: &str =
+    "No file dialog opens here: it needs xdg-desktop-portal or zenity. Drop the file or folder on the window instead";
+
+/// What came of a dialog.
+pub enum Asked {
+    /// A path.
+    Path(PathBuf),
+    /// The person thought better of it.
+    Cancelled,
+    /// No dialog has appeared.
+    NoDialog,
+}
+
+/// Opens a dialog and waits for its answer; never on the window's own thread.
+pub fn ask(pick: impl FnOnce(FileDialog) -> Option<PathBuf>) -> Asked {
+    let began = Instant::now();
+    match pick(FileDialog::new()) {
+        Some(path) => Asked::Path(path),
+        None if began.elapsed() < TOO_FAST => Asked::NoDialog,
+        None => Asked::Cancelled,
+    }
+}
+
+/// Where to write a file called `name`, and what to say about it before its path: where the person says, or in `folder`
+/// under a name that is free where no dialog opens; none where the person thought better of it.
+pub fn ask_where(folder: &Path, name: &str, form: &str) -> Option<(PathBuf, &'static str)> {
+    let asked = ask(|dialog| {
+        let dialog = dialog.set_directory(folder).set_file_name(format!("{name}.{form}"));
+        dialog.add_filter(form, &[form]).save_file()
+    });
+    match asked {
+        Asked::Path(path) => Some((path, "Saved")),
+        Asked::Cancelled => None,
+        Asked::NoDialog => {
+            let numbered = |number: usize| match number {
+                1 => folder.join(format!("{name}.{form}")),
+                number => folder.join(format!("{name}-{number}.{form}")),
+            };
+            let path = (1..).map(numbered).find(|path| !path.exists())?;
+            Some((path, "No file dialog opens here, so it is saved as"))
+        }
+    }
+}
