@@ -110,7 +110,7 @@ impl View for Misclassified {
         let mut commands = Vec::new();
         let mut thumbnail = state.settings.thumbnail;
         self.tally.update(&shown.folder, book, self.epoch.unwrap_or(book.epoch));
-        self.filters_ui(ui, book, &mut thumbnail);
+        self.filters_ui(ui, book, !matches!(shown.ending, Ending::Open), &mut thumbnail);
         ui.separator();
         let wide = width > 620.0;
         if !wide {
@@ -146,7 +146,7 @@ fn nothing_ui(ui: &mut Ui, text: &str) {
 }
 
 impl Misclassified {
-    fn filters_ui(&mut self, ui: &mut Ui, book: &Book, thumbnail: &mut f32) {
+    fn filters_ui(&mut self, ui: &mut Ui, book: &Book, is_over: bool, thumbnail: &mut f32) {
         let dark = ui.visuals().dark_mode;
         let epoch = self.epoch.unwrap_or(book.epoch);
         let [wrong, right, fooled, robust, unknown] = self.tally.fates;
@@ -199,8 +199,10 @@ impl Misclassified {
                 }
             }
             if unknown > 0 {
-                ui.weak(format!("{unknown} to come"))
-                    .on_hover_text(format!("Not met yet in epoch {epoch}"));
+                let words = if is_over { "not looked at" } else { "to come" };
+                ui.weak(format!("{unknown} {words}")).on_hover_text(format!(
+                    "Not met in epoch {epoch}, or skipped: where a defence does not answer natural images itself, asking it takes the time for looking that Train sets"
+                ));
             }
         });
         ui.horizontal_wrapped(|ui| {
