@@ -25,9 +25,9 @@ pub enum Form {
 /// Stands for "not this class" under a maximum or a log-sum-exp; far below any logit and far from overflow.
 const EXCLUDED: f32 = -1e30;
 
-/// Guards of the released code (`mart.py`): `log(1.0001 − p + 1e-12)`, which is the log of the others' sum and this,
-/// `log(p + 1e-12)`, `1.0000001 − p`.
-const RELEASED_MARGIN: f32 = 1.000_000_01e-4;
+/// Guards of the released code (`mart.py`): `log(1.0001 − p + 1e-12)`, which is the log of the others' sum and 1e-4 (the
+/// 1e-12 is less than its last digit), `log(p + 1e-12)`, `1.0000001 − p`.
+const RELEASED_MARGIN: f32 = 1e-4;
 const RELEASED_LOG: f32 = 1e-12;
 const RELEASED_WEIGHT: f32 = 1.000_000_1;
 

@@ -187,6 +187,20 @@ fn every_truncation_and_every_flipped_byte_is_found() {
 }
 
 #[test]
+fn damaged_weights_are_not_handed_out() {
+    let folder = TempDir::new().unwrap();
+    let mut run = run_in(&folder, "a");
+    run.save(Slot::Best, &checkpoint(1, 1, 300)).unwrap();
+    let path = run.weights_path(Slot::Best).unwrap().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = run.weights_path(Slot::Best).unwrap_err();
+    assert!(matches!(error, RunError::Damaged { .. }), "{error}");
+}
+
+#[test]
 fn a_damaged_last_falls_back_to_the_one_before_and_says_so() {
     let folder = TempDir::new().unwrap();
     let mut run = run_in(&folder, "a");

@@ -89,12 +89,8 @@ fn row(run: &Summary) -> Vec<String> {
         .as_ref()
         .map(|event| format!("{} of {}", event["epoch"], event["epochs"]));
     let robust = |figures: &Option<serde_json::Value>| {
-        let accuracy = figures.as_ref()?.get("accuracy")?.as_object()?;
-        let worst = accuracy
-            .values()
-            .filter_map(serde_json::Value::as_f64)
-            .reduce(f64::min)?;
-        Some(percent(worst))
+        let (accuracy, attack) = runs::strongest(figures.as_ref()?)?;
+        Some(format!("{} {attack}", percent(accuracy)))
     };
     vec![
         run.name.clone(),

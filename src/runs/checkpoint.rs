@@ -327,6 +327,14 @@ impl Store {
         self.folder.join(name).join(WEIGHTS_FILE)
     }
 
+    /// The same, every byte of them verified.
+    pub fn verified_weights(&self, name: &str) -> Result<PathBuf, RunError> {
+        let folder = self.folder.join(name);
+        let written = String::from_utf8_lossy(&read_file(&folder.join(CHECKSUMS_FILE))?).into_owned();
+        verified(&folder, WEIGHTS_FILE, &written)?;
+        Ok(self.weights(name))
+    }
+
     /// A generation's `progress.json`, its checksum unverified.
     pub fn header(&self, name: &str) -> Result<Header, RunError> {
         let path = self.folder.join(name).join(PROGRESS_FILE);
@@ -408,20 +416,9 @@ impl Store {
         let written = String::from_utf8_lossy(&read_file(&sums_path)?).into_owned();
         let mut computed = String::new();
         let mut verified = |file: &str| {
-            let path = folder.join(file);
-            let bytes = read_file(&path)?;
-            let line = checksum_line(file, &bytes);
-            let known = written.lines().find(|known| known.ends_with(&format!("  {file}")));
-            if let Some(known) = known.filter(|known| *known != line.trim_end()) {
-                return Err(RunError::Damaged {
-                    expected: format!("a file with the checksum {}", &known[..known.find(' ').unwrap_or(0)]),
-                    got: format!("{} bytes with the checksum {}", bytes.len(), &line[..32]),
-                    way_out: WAY_OUT,
-                    path,
-                });
-            }
+            let (bytes, line) = verified(&folder, file, &written)?;
             computed.push_str(&line);
-            Ok(bytes)
+            Ok::<_, RunError>(bytes)
         };
         let progress_path = folder.join(PROGRESS_FILE);
         let progress_bytes = verified(PROGRESS_FILE)?;
@@ -481,6 +478,23 @@ fn write_files(folder: &Path, header: &Header, checkpoint: &Checkpoint) -> Resul
     }
     write_synced(&folder.join(CHECKSUMS_FILE), checksums.as_bytes())?;
     sync_folder(folder)
+}
+
+/// A file of a generation with its line of checksums, which is the `written` one where that is there.
+fn verified(folder: &Path, file: &str, written: &str) -> Result<(Vec<u8>, String), RunError> {
+    let path = folder.join(file);
+    let bytes = read_file(&path)?;
+    let line = checksum_line(file, &bytes);
+    let known = written.lines().find(|known| known.ends_with(&format!("  {file}")));
+    match known.filter(|known| *known != line.trim_end()) {
+        None => Ok((bytes, line)),
+        Some(known) => Err(RunError::Damaged {
+            expected: format!("a file with the checksum {}", &known[..known.find(' ').unwrap_or(0)]),
+            got: format!("{} bytes with the checksum {}", bytes.len(), &line[..32]),
+            way_out: WAY_OUT,
+            path,
+        }),
+    }
 }
 
 /// One line as `md5sum` writes it, so that `md5sum -c checksums.md5` verifies a checkpoint too.

@@ -70,6 +70,22 @@ pub struct Summary {
     pub problem: Option<String>,
 }
 
+/// The accuracy under the strongest attack among a checkpoint's figures, and that attack; where several together beat each
+/// alone, the worst case.
+pub fn strongest(figures: &Value) -> Option<(f64, String)> {
+    let accuracies = figures.get("accuracy").unwrap_or(figures).as_object()?;
+    let known = accuracies
+        .iter()
+        .filter_map(|(attack, value)| Some((value.as_f64()?, attack)));
+    known
+        .filter(|(value, _)| (0.0..=1.0).contains(value))
+        .min_by(|a, b| {
+            a.0.total_cmp(&b.0)
+                .then((a.1 == "worst-case").cmp(&(b.1 == "worst-case")))
+        })
+        .map(|(value, attack)| (value, attack.clone()))
+}
+
 /// All runs of a folder, the newest first. A damaged one is listed with its problem; a folder that does not exist has
 /// none.
 ///

@@ -43,7 +43,7 @@ mod metrics;
 pub use atomic::write_atomic;
 pub use checkpoint::{Array, Checkpoint, Slot, Values};
 pub use error::RunError;
-pub use folder::{State, Summary, check_name, delete, list, pick_name};
+pub use folder::{State, Summary, check_name, delete, list, pick_name, strongest};
 
 use atomic::{TEMPORARY, remove_left_files, sync_folder, write_synced};
 use checkpoint::{FORMAT, Found, Header, Store};
@@ -317,12 +317,13 @@ impl Run {
         self.store.pointer(slot)
     }
 
-    /// The file with a slot's weights, if one was saved.
+    /// The file with a slot's weights, if one was saved, every byte of it verified.
     ///
     /// # Errors
-    /// [`RunError::Damaged`] if the slot's pointer is.
+    /// [`RunError::Damaged`] if the slot's pointer or the file is.
     pub fn weights_path(&self, slot: Slot) -> Result<Option<PathBuf>, RunError> {
-        Ok(self.store.pointer(slot)?.map(|name| self.store.weights(&name)))
+        let named = self.store.pointer(slot)?;
+        named.map(|name| self.store.verified_weights(&name)).transpose()
     }
 
     /// Goes back to the last checkpoint and returns it: cuts the metrics back to its moment and makes the best of its

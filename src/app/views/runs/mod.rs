@@ -9,7 +9,7 @@ use egui::{
     containers::menu::{MenuButton, MenuConfig},
 };
 
-use self::columns::{COLUMNS, Column, Rank, Row, UNKNOWN, number, robust};
+use self::columns::{COLUMNS, Column, Rank, Row, UNKNOWN, number};
 use super::View;
 use crate::{
     app::{
@@ -20,7 +20,7 @@ use crate::{
         theme,
     },
     recipe::Recipe,
-    runs::{State as RunState, Summary, write_atomic},
+    runs::{State as RunState, Summary, strongest, write_atomic},
 };
 
 /// The view of runs.
@@ -158,7 +158,7 @@ impl Runs {
             return;
         }
         self.of = of;
-        let figure = |figures: &Option<serde_json::Value>| figures.as_ref().and_then(robust);
+        let figure = |figures: &Option<serde_json::Value>| figures.as_ref().and_then(strongest);
         self.parsed = list
             .iter()
             .map(|summary| Row {
