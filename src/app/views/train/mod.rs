@@ -186,12 +186,12 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
 /// An epoch's accuracies in words, and what they are accuracies of.
 fn figures(epoch: &EpochReport) -> (String, String) {
     let accuracy = &epoch.accuracy;
-    let several = accuracy
-        .keys()
-        .filter(|attack| !["natural", "worst-case"].contains(&attack.as_str()))
-        .count()
-        > 1;
-    let told = accuracy.iter().filter(|(attack, _)| several || *attack != "worst-case");
+    let singles = accuracy.iter().filter(|(attack, _)| *attack != "worst-case");
+    let strongest = singles.map(|(_, share)| *share).fold(1.0, f64::min);
+    // The worst case says something where no single attack is as strong.
+    let told = accuracy
+        .iter()
+        .filter(|(attack, share)| *attack != "worst-case" || **share < strongest);
     let mut told: Vec<(&String, &f64)> = told.collect();
     told.sort_by(|a, b| b.1.total_cmp(a.1));
     let told = told
