@@ -79,11 +79,7 @@ impl Norm {
                     .max_pair(radius.neg())
             }
             Norm::L2 => {
-                // The squares of small elements vanish, so the largest is divided out first.
-                let largest = gradient.clone().abs().max_dims(&[1, 2, 3]).clamp_min(f32::MIN_POSITIVE);
-                let scaled = gradient / largest;
-                let direction = scaled.clone() / spread(self.length(scaled).clamp_min(TINY));
-                let moved = perturbation + direction * spread(step_size);
+                let moved = perturbation + unit(gradient) * spread(step_size);
                 let shrink = (radius / self.length(moved.clone()).clamp_min(TINY)).clamp_max(1.0);
                 moved * spread(shrink)
             }
@@ -250,6 +246,16 @@ pub enum Start {
 /// The standard deviation of [`Start::Gaussian`] (released MART and TRADES code).
 const GAUSSIAN_START: f32 = 0.001;
 
+/// `g/‖g‖₂`; 0 where the gradient is 0.
+fn unit(gradient: Images) -> Images {
+    // Divided by the largest element first: the squares of small gradients would vanish.
+    let examples = gradient.dims()[0];
+    let largest = gradient.clone().abs().max_dims(&[1, 2, 3]).clamp_min(f32::MIN_POSITIVE);
+    let scaled = gradient / largest;
+    let length = Norm::L2.length(scaled.clone()).clamp_min(TINY);
+    scaled / length.reshape([examples, 1, 1, 1])
+}
+
 /// The set that the adversary chooses from: `{x' : ‖x' − x‖ ≤ ε, x' ∈ [0, 1]}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThreatModel {
@@ -324,14 +330,7 @@ impl ThreatModel {
         let gradient = gradient.mask_fill(not_finite, 0.0);
         match self.norm {
             Norm::Linf => gradient.sign(),
-            Norm::L2 => {
-                // Divided by the largest element first: the squares of small gradients would vanish.
-                let examples = gradient.dims()[0];
-                let largest = gradient.clone().abs().max_dims(&[1, 2, 3]).clamp_min(f32::MIN_POSITIVE);
-                let scaled = gradient / largest;
-                let length = self.length(&scaled).clamp_min(TINY);
-                scaled / length.reshape([examples, 1, 1, 1])
-            }
+            Norm::L2 => unit(gradient),
         }
     }
 

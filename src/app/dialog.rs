@@ -7,15 +7,17 @@ use std::{
 
 use rfd::FileDialog;
 
+use super::background::Background;
+
 /// Nobody answers a dialog faster than that: then none has appeared. A desktop without a portal and without zenity has none.
 const TOO_FAST: Duration = Duration::from_millis(400);
 
 /// What to do where a file cannot be asked for.
-pub const NO_DIALOG: &str =
+const NO_DIALOG: &str =
     "No file dialog opens here: it needs xdg-desktop-portal or zenity. Drop the file or folder on the window instead";
 
 /// What came of a dialog.
-pub enum Asked {
+enum Asked {
     /// A path.
     Path(PathBuf),
     /// The person thought better of it.
@@ -25,13 +27,30 @@ pub enum Asked {
 }
 
 /// Opens a dialog and waits for its answer; never on the window's own thread.
-pub fn ask(pick: impl FnOnce(FileDialog) -> Option<PathBuf>) -> Asked {
+fn ask(pick: impl FnOnce(FileDialog) -> Option<PathBuf>) -> Asked {
     let began = Instant::now();
     match pick(FileDialog::new()) {
         Some(path) => Asked::Path(path),
         None if began.elapsed() < TOO_FAST => Asked::NoDialog,
         None => Asked::Cancelled,
     }
+}
+
+/// Asks for a file or folder to read, on a thread of its own: tells `picked` of it, or `failed` where no dialog opens.
+pub fn open<M: Send + 'static>(
+    ctx: &egui::Context,
+    failed: fn(String) -> M,
+    picked: impl FnOnce(PathBuf) -> M + Send + 'static,
+    pick: impl FnOnce(FileDialog) -> Option<PathBuf> + Send + 'static,
+) -> Background<M> {
+    Background::start("file dialog", ctx, failed, move |_, teller| {
+        match ask(pick) {
+            Asked::Path(path) => teller.tell(picked(path)),
+            Asked::Cancelled => {}
+            Asked::NoDialog => teller.tell(failed(NO_DIALOG.to_string())),
+        }
+        Ok(())
+    })
 }
 
 /// Where to write a file called `name`, and what to say about it before its path: where the person says, or in `folder`

@@ -205,7 +205,7 @@ fn split(arguments: &SplitArguments) -> Result<()> {
     let data = TrainingData::load(&recipe)?;
     session::check_data(&run, &data).map_err(|error| WrongUse(format!("{error} with --dataset")))?;
     let slot = slot_of(&arguments.checkpoint);
-    if slot == Slot::Best && run.weights_path(slot)?.is_none() {
+    if slot == Slot::Best && run.checkpoint_name(slot)?.is_none() {
         note(NO_BEST);
     }
     let control = stop_on_interrupt();

@@ -194,17 +194,12 @@ impl RecipeOptions {
             return Ok(None);
         };
         let subsets = SplitFile::read(path)?.subsets;
-        let (members, side) = if which == "correct" {
-            (subsets.correct, Side::Correct)
-        } else {
-            (subsets.misclassified, Side::Misclassified)
+        let side = match which.as_str() {
+            "correct" => Side::Correct,
+            _ => Side::Misclassified,
         };
         let treatment = Treatment::named(treatment).with_context(|| format!("no treatment is called {treatment}"))?;
-        Ok(Some(DefenceSpec::Subset {
-            members,
-            side: Some(side),
-            treatment,
-        }))
+        Ok(Some(subsets.defence(side, treatment)))
     }
 
     /// Checks that `train` holds the examples that `--subset` speaks of.

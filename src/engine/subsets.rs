@@ -8,7 +8,7 @@ use crate::{
     compute::Device,
     control::Control,
     data::Dataset,
-    defences::Members,
+    defences::{DefenceSpec, Members, Side, Treatment},
     evaluation::{self, EvaluateError, Suite},
     nn::Model,
     random::Rng,
@@ -31,6 +31,21 @@ pub struct Subsets {
     pub seed: u64,
     /// The training set's checksum.
     pub fingerprint: String,
+}
+
+impl Subsets {
+    /// Standard with one of the two sets treated so.
+    pub fn defence(&self, side: Side, treatment: Treatment) -> DefenceSpec {
+        let members = match side {
+            Side::Misclassified => &self.misclassified,
+            Side::Correct => &self.correct,
+        };
+        DefenceSpec::Subset {
+            members: members.clone(),
+            side: Some(side),
+            treatment,
+        }
+    }
 }
 
 /// Why a training set could not be split.

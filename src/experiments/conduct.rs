@@ -9,7 +9,7 @@ use crate::{
     compute::Device,
     control::Control,
     data::{self, Split},
-    defences::{DefenceSpec, Side},
+    defences::Side,
     engine::{Event, TrainError, TrainingData, labelling, session, subsets},
     evaluation::{EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume},
     recipe::Recipe,
@@ -196,16 +196,11 @@ impl Conduct<'_> {
                 let model = session::model_of(&run, Slot::Last, train.shape(), train.classes(), self.device)?;
                 let batch_size = recipe.batch_size.max(AT_ONCE);
                 let found = subsets::split(&model, &train, batch_size, recipe.seed, self.device, self.control)?;
-                let (members, side) = if *misclassified {
-                    (found.misclassified, Side::Misclassified)
-                } else {
-                    (found.correct, Side::Correct)
+                let side = match misclassified {
+                    true => Side::Misclassified,
+                    false => Side::Correct,
                 };
-                recipe.defence = DefenceSpec::Subset {
-                    members,
-                    side: Some(side),
-                    treatment: *treatment,
-                };
+                recipe.defence = found.defence(side, *treatment);
             }
             Need::Labels { images, limit, .. } => {
                 let file = run.folder().join("pseudo-labelled.npz");

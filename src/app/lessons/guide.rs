@@ -22,7 +22,6 @@ use crate::{
         theme::Fate,
         views::{KEPT, SHARES},
     },
-    defences::{DefenceSpec, Side},
     evaluation::Evaluation,
     recipe::Recipe,
     report::Ending,
@@ -475,18 +474,9 @@ impl Guide {
         if let Origin::Subset { members, treatment, .. } = &made.origin
             && let Some(subsets) = self.splits.get(&folder)
         {
-            let side = *members;
-            let members = match side {
-                Side::Misclassified => subsets.misclassified.clone(),
-                Side::Correct => subsets.correct.clone(),
-            };
             let text = std::fs::read_to_string(folder.join("recipe.toml")).unwrap_or_default();
             let mut recipe = Recipe::from_toml(&text).map_err(|error| Outcome::Fails(error.to_string()))?;
-            recipe.defence = DefenceSpec::Subset {
-                members,
-                side: Some(side),
-                treatment: *treatment,
-            };
+            recipe.defence = subsets.defence(*members, *treatment);
             return Ok(Some(recipe));
         }
         if self.making.is_none() {
@@ -673,11 +663,12 @@ fn look(state: &mut State, which: Which) -> Outcome {
             .enumerate()
             .filter(|(_, record)| record.natural.is_some())
     };
+    let surest = || known().max_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true));
     let found = match which {
         Which::Sure => known()
             .find(|(_, record)| !matches!(record.fate(), Fate::Wrong | Fate::Unknown) && record.p_true > 0.9)
-            .or_else(|| known().max_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true))),
-        Which::Surest => known().max_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true)),
+            .or_else(surest),
+        Which::Surest => surest(),
         Which::Unsure => known().min_by(|a, b| a.1.p_true.total_cmp(&b.1.p_true)),
     };
     let Some((position, _)) = found else {

@@ -73,15 +73,18 @@ impl State {
 
     /// Whether something trains already, a run or an experiment; then it says so.
     pub fn is_taken(&mut self) -> bool {
-        let what = if self.is_training() {
-            "something trains already"
-        } else if self.works.contains(&Work::Experiment) {
-            "an experiment trains already"
-        } else {
-            return false;
-        };
-        self.complain(format!("{what}: stop it first, or let it end"));
+        let Some(what) = self.what_trains() else { return false };
+        self.complain(format!("{what} trains already: stop it first, or let it end"));
         true
+    }
+
+    /// What trains now and lets nothing train beside it.
+    pub fn what_trains(&self) -> Option<&'static str> {
+        if self.is_training() {
+            Some("something")
+        } else {
+            self.works.contains(&Work::Experiment).then_some("an experiment")
+        }
     }
 
     fn launch(&mut self, task: Task) {

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Instant};
 
 use egui::{ComboBox, RichText, ScrollArea, TextEdit, Ui};
 
-use self::result::{comparisons_ui, figure_ui, table_ui};
+use self::result::{SETTING, comparisons_ui, figure_ui, table_ui};
 use super::View;
 use crate::{
     app::{
@@ -147,7 +147,7 @@ impl View for Experiments {
             for remark in plan
                 .remarks()
                 .into_iter()
-                .skip(if self.outcome.is_some() { 2 } else { 0 })
+                .skip(if self.outcome.is_some() { SETTING } else { 0 })
             {
                 ui.weak(remark);
             }

@@ -29,11 +29,14 @@ pub fn save_ui(ui: &mut Ui, state: &mut State, outcome: &Outcome) {
     });
 }
 
+/// How many of a plan's remarks stand above the table: what is compared with what.
+pub const SETTING: usize = 2;
+
 /// Reported, measured, difference; the intervals on hovering, so that a whole table of the paper fits beside its rows.
 pub fn table_ui(ui: &mut Ui, outcome: &Outcome) {
     ui.label(RichText::new("Reported and measured").strong());
     // Before the differences, which a person would else take for the method's.
-    for remark in outcome.plan.remarks().iter().take(2) {
+    for remark in outcome.plan.remarks().iter().take(SETTING) {
         ui.weak(remark);
     }
     let reported: Vec<bool> = (0..outcome.attacks.len())

@@ -13,7 +13,7 @@ use crate::{
     app::{
         background::Background,
         command::Command,
-        dialog::{Asked, NO_DIALOG, ask},
+        dialog,
         lab::{Finding, Specimen, Trace},
         picture::{Picture, Show},
         state::State,
@@ -178,13 +178,8 @@ impl Perturbation {
                 .on_hover_text("A picture of yours, scaled to what the network takes; or drop one on the window")
                 .clicked()
             {
-                self.dialog = Some(Background::start("file dialog", &state.ctx, Err, |_, teller| {
-                    match ask(|dialog| dialog.add_filter("Pictures", &["png", "jpg", "jpeg"]).pick_file()) {
-                        Asked::Path(path) => teller.tell(Ok(path)),
-                        Asked::Cancelled => {}
-                        Asked::NoDialog => teller.tell(Err(NO_DIALOG.to_string())),
-                    }
-                    Ok(())
+                self.dialog = Some(dialog::open(&state.ctx, Err, Ok, |dialog| {
+                    dialog.add_filter("Pictures", &["png", "jpg", "jpeg"]).pick_file()
                 }));
             }
             if ui

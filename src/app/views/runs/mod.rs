@@ -12,13 +12,7 @@ use egui::{
 use self::columns::{COLUMNS, Column, Rank, Row, UNKNOWN, number};
 use super::View;
 use crate::{
-    app::{
-        background::Background,
-        command::Command,
-        dialog::{Asked, NO_DIALOG, ask},
-        state::{State, Work},
-        theme,
-    },
+    app::{background::Background, command::Command, dialog, state::State, theme},
     recipe::Recipe,
     runs::{State as RunState, Summary, strongest, write_atomic},
 };
@@ -93,14 +87,7 @@ impl View for Runs {
             ui.label("in");
             ui.weak(state.settings.runs_dir.display().to_string());
             if ui.button("Another folder…").clicked() {
-                self.dialog = Some(Background::start("file dialog", &state.ctx, Err, |_, teller| {
-                    match ask(rfd::FileDialog::pick_folder) {
-                        Asked::Path(folder) => teller.tell(Ok(folder)),
-                        Asked::Cancelled => {}
-                        Asked::NoDialog => teller.tell(Err(NO_DIALOG.to_string())),
-                    }
-                    Ok(())
-                }));
+                self.dialog = Some(dialog::open(&state.ctx, Err, Ok, rfd::FileDialog::pick_folder));
             }
             self.columns_ui(ui, state);
             let hidden = self.parsed.iter().filter(|row| is_hidden(state, row)).count();
@@ -344,7 +331,7 @@ impl Runs {
             row.summary.state,
             RunState::Stopped | RunState::Interrupted | RunState::Failed
         );
-        let busy = state.is_training() || state.works.contains(&Work::Experiment);
+        let busy = state.what_trains().is_some();
         let trains = state
             .training_of(&folder)
             .is_some_and(|training| training.job.is_alive());

@@ -6,12 +6,7 @@ use egui::{ComboBox, DragValue, TextEdit, Ui};
 
 use super::{Train, defence::defence_ui, fields::fields_ui};
 use crate::{
-    app::{
-        background::Background,
-        dialog::{Asked, NO_DIALOG, ask},
-        state::State,
-        theme,
-    },
+    app::{dialog, state::State, theme},
     recipe::PRESETS,
     threat::{Magnitude, Norm},
     wording::counted,
@@ -187,19 +182,7 @@ impl Train {
         pick: impl FnOnce(rfd::FileDialog) -> Option<PathBuf> + Send + 'static,
         picked: impl FnOnce(PathBuf) -> Picked + Send + 'static,
     ) {
-        self.dialog = Some(Background::start(
-            "file dialog",
-            &state.ctx,
-            Picked::Failed,
-            move |_, teller| {
-                match ask(pick) {
-                    Asked::Path(path) => teller.tell(picked(path)),
-                    Asked::Cancelled => {}
-                    Asked::NoDialog => teller.tell(Picked::Failed(NO_DIALOG.to_string())),
-                }
-                Ok(())
-            },
-        ));
+        self.dialog = Some(dialog::open(&state.ctx, Picked::Failed, picked, pick));
     }
 
     fn threat_ui(&mut self, ui: &mut Ui, state: &mut State) {
