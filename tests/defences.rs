@@ -1,5 +1,7 @@
 //! Every defence against float64 values: what it perturbs, its loss per example, its gradients, what it remembers.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Int, Tensor, TensorData};
 use martlet::{
     attacks::{Keep, Pgd, value_and_gradient},
@@ -9,7 +11,7 @@ use martlet::{
         WeightPerturbation, criterion_at, first_order_stationarity,
     },
     losses::{self, Form},
-    nn::{Architecture, Mode, Model, Named, StateValues},
+    nn::{Architecture, Flat, Mode, Model, StateValues},
     random::Rng,
     shapes::{Batch, ImageShape, Images, PerExample},
     threat::{Norm, Start, ThreatModel},
@@ -52,24 +54,20 @@ fn images(values: Vec<f64>) -> Images {
 
 fn model() -> Model {
     let mut model = Model::new(Architecture::DynamicCnn, SHAPE, 10, &mut Rng::new(1), &Device::cpu()).unwrap();
-    let weights = model
-        .parameters()
-        .into_iter()
-        .enumerate()
-        .map(|(position, parameter)| {
-            let fan_in: usize = parameter.shape[1..].iter().product();
-            let values = wave(parameter.shape.iter().product(), 0.7 * position as f64)
-                .into_iter()
-                .map(|s| match parameter.shape.len() {
-                    1 if parameter.name.starts_with("bn") && parameter.name.ends_with("weight") => 1.0 + 0.3 * s,
-                    1 => 0.1 * s,
-                    _ => s * 1.5 * (3.0 / fan_in as f64).sqrt(),
-                })
-                .collect();
-            (parameter.name, flat(values))
-        })
-        .collect::<Named>();
-    model.set_parameters(&weights);
+    let mut weights = vec![0.0; model.parameter_count()];
+    for (position, parameter) in model.layout().entries().iter().enumerate() {
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let values: Vec<f64> = wave(parameter.shape.iter().product(), 0.7 * position as f64)
+            .into_iter()
+            .map(|s| match parameter.shape.len() {
+                1 if parameter.name.starts_with("bn") && parameter.name.ends_with("weight") => 1.0 + 0.3 * s,
+                1 => 0.1 * s,
+                _ => s * 1.5 * (3.0 / fan_in as f64).sqrt(),
+            })
+            .collect();
+        weights[parameter.places()].copy_from_slice(&values);
+    }
+    model.set_parameters(flat(weights));
     model
 }
 
@@ -134,7 +132,7 @@ fn off(measured: &[f32], golden: &[f64]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-fn check(name: &str, objective: PerExample, gradients: &Named, golden: &Value) {
+fn check(name: &str, objective: PerExample, gradient: &Flat, golden: &Value) {
     let values = read(objective).unwrap();
     let expected = numbers(&golden["per_example"]);
     assert!(
@@ -142,13 +140,18 @@ fn check(name: &str, objective: PerExample, gradients: &Named, golden: &Value) {
         "{name}: {values:?} where {expected:?} was expected"
     );
     let digests = golden["gradients"].as_object().unwrap();
+    let (model, gradient) = (model(), read(gradient.clone()).unwrap());
+    let gradients: BTreeMap<&str, &[f32]> = model
+        .layout()
+        .split(&gradient)
+        .map(|(parameter, values)| (parameter.name.as_str(), values))
+        .collect();
     assert_eq!(digests.len(), gradients.len());
     let whole = digests.values().map(|d| numbers(d)[0].powi(2)).sum::<f64>().sqrt();
     for (parameter, digest) in digests {
-        let gradient: Vec<f64> = read(gradients[parameter].clone())
-            .unwrap()
-            .into_iter()
-            .map(f64::from)
+        let gradient: Vec<f64> = gradients[parameter.as_str()]
+            .iter()
+            .map(|value| f64::from(*value))
             .collect();
         let length = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let product: f64 = gradient.iter().zip(wave(gradient.len(), 0.3)).map(|(g, s)| g * s).sum();
@@ -172,13 +175,11 @@ fn at_given_images(
     model: &Model,
     batch: &Batch,
     step: &mut StepContext,
-) -> (PerExample, Named) {
+) -> (PerExample, Flat) {
     let tracked = model.tracked();
     let loss = defence.loss(&tracked, batch, adversarial(), step);
-    let gradients = tracked
-        .gradients(&mut loss.objective.clone().mean().backward())
-        .unwrap();
-    (loss.objective, gradients)
+    let gradient = tracked.gradient(&mut loss.objective.clone().mean().backward()).unwrap();
+    (loss.objective, gradient)
 }
 
 fn mart(ablation: Ablation) -> DefenceSpec {
@@ -357,10 +358,7 @@ fn margins_agree_with_float64_and_are_remembered() {
 fn adversarial_weights_agree_with_float64_and_leave_the_model_as_it_was() {
     let golden = golden();
     let batch = batch(&golden);
-    let weights = |model: &Model| -> Vec<(String, Vec<f32>)> {
-        let parameters = model.parameters().into_iter();
-        parameters.map(|p| (p.name, read(p.values).unwrap())).collect()
-    };
+    let weights = |model: &Model| -> Vec<f32> { read(model.parameters()).unwrap() };
     let counted = |model: &Model| -> Vec<i64> {
         let entries = model.state().unwrap().into_iter();
         entries

@@ -65,13 +65,9 @@ fn one_step(device: &Device) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         rng: &mut Rng::new(8),
     };
     let mut mart = DefenceSpec::mart(5.0, Form::Paper).build();
-    let (loss, gradients) = mart.gradients(&model, &batch, &mut context).unwrap();
-    Sgd::default().step(&mut model, gradients, &recipe.optimiser, 0.05);
-    let weights = model
-        .parameters()
-        .into_iter()
-        .flat_map(|parameter| read(parameter.values).unwrap())
-        .collect();
+    let (loss, gradient) = mart.gradients(&model, &batch, &mut context).unwrap();
+    Sgd::default().step(&mut model, gradient, &recipe.optimiser, 0.05);
+    let weights = read(model.parameters()).unwrap();
     (
         read(loss.objective).unwrap(),
         read(loss.adversarial.unwrap()).unwrap(),

@@ -91,8 +91,9 @@ fn metrics(run: &Path) -> Vec<String> {
 
 #[test]
 fn every_preset_trains_two_steps() {
-    let folder = tempfile::tempdir().unwrap();
     for preset in PRESETS {
+        // A folder each: the checkpoints of all the large networks together would take 25 GB.
+        let folder = tempfile::tempdir().unwrap();
         let mut recipe = preset.recipe();
         (recipe.epochs, recipe.batch_size, recipe.attack.steps, recipe.log_every) = (1, 2, 1, 1);
         recipe.evaluation.attacks = vec!["natural".into()];
@@ -284,20 +285,14 @@ fn pseudo_labels_of_a_natural_model_train_the_three_methods() {
 /// The network with these logits whatever it sees: every image is of class 1.
 fn always_one() -> Model {
     let mut model = Model::new("small-cnn".parse().unwrap(), GREY, 10, &mut Rng::new(1), &Device::cpu()).unwrap();
-    let weights = model
-        .parameters()
-        .into_iter()
-        .map(|parameter| {
-            let count = parameter.shape.iter().product();
-            let mut values = vec![0.0f32; count];
-            if parameter.name == "classifier.fc3.bias" {
-                values[1] = 1.0;
-            }
-            let values = TensorData::new(values, [count]);
-            (parameter.name, Tensor::<1>::from_data(values, Device::cpu().tensors()))
-        })
-        .collect();
-    model.set_parameters(&weights);
+    let mut weights = vec![0.0_f32; model.parameter_count()];
+    for parameter in model.layout().entries() {
+        if parameter.name == "classifier.fc3.bias" {
+            weights[parameter.first + 1] = 1.0;
+        }
+    }
+    let weights = TensorData::new(weights, [model.parameter_count()]);
+    model.set_parameters(Tensor::<1>::from_data(weights, Device::cpu().tensors()));
     model
 }
 

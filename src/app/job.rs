@@ -334,7 +334,7 @@ impl Observer for Watcher {
     fn model(&mut self, model: &Model, total_steps: usize) {
         self.shared.wants_model.store(false, Ordering::Relaxed);
         *lock(&self.shared.model) = Some(Snapshot {
-            model: Arc::new(model.inference()),
+            model: Arc::new(model.clone()),
             total_steps,
         });
     }

@@ -1,6 +1,7 @@
 //! The terminal: arguments as typed → as meant → work.
 
 mod attack;
+mod bench;
 mod data;
 pub mod demo;
 mod devices;
@@ -52,7 +53,7 @@ enum Command {
     /// List the devices of this machine, or check one against the CPU.
     Devices(devices::DevicesArguments),
     /// Measure a device or the window.
-    Bench(BenchArguments),
+    Bench(bench::BenchArguments),
     /// Get, show and describe data sets.
     Data(data::DataArguments),
     /// Write a run's weights as safetensors with PyTorch's names.
@@ -114,7 +115,7 @@ pub fn main(window: Option<Window>) -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         None => open_or_demo(window),
-        Some(Command::Bench(arguments)) => bench(arguments, window),
+        Some(Command::Bench(arguments)) => bench::run(arguments, window),
         Some(Command::Demo(arguments)) => demo::run(arguments),
         Some(Command::Train(arguments)) => train::run(*arguments),
         Some(Command::Evaluate(arguments)) => evaluate::run(arguments),
@@ -144,52 +145,6 @@ fn open_or_demo(window: Option<Window>) -> anyhow::Result<()> {
         }
     }
     demo::run(demo::DemoArguments::default())
-}
-
-fn bench(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<()> {
-    match arguments.what {
-        BenchWhat::Device => {
-            let (device, _) = open_device(&arguments.device.device, false)?;
-            terminal::say(crate::engine::speed::measure(&device)?);
-        }
-        BenchWhat::Ui => {
-            let window = window.ok_or_else(|| WrongUse("this program was built without the window".to_string()))?;
-            let report = (window.measure)(UiBench {
-                device: arguments.device.device,
-                data: arguments.data,
-                view: arguments.view,
-            });
-            terminal::say(report.map_err(|error| anyhow::anyhow!("the window does not open: {error}"))?);
-        }
-    }
-    Ok(())
-}
-
-/// Arguments of `martlet bench`.
-#[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  martlet bench device --device gpu:0\n  martlet bench ui\n  martlet bench ui --data mnist:DIR --view Misclassified"
-)]
-struct BenchArguments {
-    /// The device's speed, or the window's frames and what it costs training.
-    #[arg(value_enum)]
-    what: BenchWhat,
-    #[command(flatten)]
-    device: DeviceOption,
-    /// For ui: train on all of this data; every example of it is in the gallery.
-    #[arg(long, value_name = "SOURCE")]
-    data: Option<String>,
-    /// For ui: stay on this view and scroll it.
-    #[arg(long, value_name = "VIEW")]
-    view: Option<String>,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum BenchWhat {
-    /// An attack step and a matrix product: images/s and TFLOP/s.
-    Device,
-    /// Frame times idle and while training, and training with the window and without; needs a display.
-    Ui,
 }
 
 /// An error and its causes on one line; a cause that its effect already quotes is not said twice.

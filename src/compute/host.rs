@@ -5,10 +5,11 @@
 
 use burn::{
     backend::{Flex, flex::FlexTensor},
-    tensor::TensorData,
+    tensor::{Tensor, TensorData},
 };
+use rayon::prelude::*;
 
-use super::reference::TINY;
+use super::{Descent, reference::TINY};
 use crate::shapes::Images;
 
 /// The fused loop of [`super::linf_ascend`].
@@ -103,10 +104,11 @@ fn fuse(
     gradient: &Images,
     work: impl FnOnce(&[f32], &[f32], &[f32], &mut Vec<f32>),
 ) -> Option<Images> {
-    let memory = |images: &Images| -> Option<FlexTensor> {
-        Some(images.clone().try_into_primitive::<Flex>().ok()?.to_contiguous())
-    };
-    let tensors = [memory(natural)?, memory(current)?, memory(gradient)?];
+    let tensors = [
+        memory(natural.clone())?,
+        memory(current.clone())?,
+        memory(gradient.clone())?,
+    ];
     let [Some(values), Some(current_values), Some(gradient_values)] =
         tensors.each_ref().map(FlexTensor::as_slice::<f32>)
     else {
@@ -121,4 +123,76 @@ fn fuse(
         TensorData::new(result, natural.dims()),
         &natural.device(),
     ))
+}
+
+/// A tensor's memory in row-major order; `None` where it is not the processor's.
+fn memory<const D: usize>(tensor: Tensor<D>) -> Option<FlexTensor> {
+    Some(tensor.try_into_primitive::<Flex>().ok()?.to_contiguous())
+}
+
+/// Values that one thread works on at a time; sums are taken in such pieces, in their order, whatever the threads.
+const PIECE: usize = 1 << 14;
+
+/// The fused loop of [`super::sgd_step`].
+pub fn sgd_step(
+    parameters: &Tensor<1>,
+    velocity: Option<&Tensor<1>>,
+    gradient: &Tensor<1>,
+    descent: &Descent,
+) -> Option<(Tensor<1>, Tensor<1>)> {
+    let [own, gradient] = [memory(parameters.clone())?, memory(gradient.clone())?];
+    let velocity = match velocity {
+        Some(velocity) => Some(memory(velocity.clone())?),
+        None => None,
+    };
+    let (own, gradient) = (own.as_slice::<f32>()?, gradient.as_slice::<f32>()?);
+    let old = match &velocity {
+        Some(velocity) => velocity.as_slice::<f32>()?,
+        None => &[],
+    };
+    if own.len() != gradient.len() || (!old.is_empty() && old.len() != own.len()) {
+        return None;
+    }
+    let (mut moved, mut velocity) = (vec![0.0_f32; own.len()], vec![0.0_f32; own.len()]);
+    moved
+        .par_chunks_mut(PIECE)
+        .zip(velocity.par_chunks_mut(PIECE))
+        .enumerate()
+        .for_each(|(piece, (moved, velocity))| {
+            let first = piece * PIECE;
+            for place in first..first + moved.len() {
+                let decay = if place < descent.decayed {
+                    descent.weight_decay
+                } else {
+                    0.0
+                };
+                let direction = gradient[place] + decay * own[place];
+                let before = old.get(place).copied();
+                let speed = before.map_or(direction, |before| descent.momentum * before + direction);
+                let change = if descent.nesterov {
+                    direction + descent.momentum * speed
+                } else {
+                    speed
+                };
+                velocity[place - first] = speed;
+                moved[place - first] = own[place] - descent.learning_rate * change;
+            }
+        });
+    let vector = |values: Vec<f32>| {
+        let length = values.len();
+        Tensor::from_data(TensorData::new(values, [length]), &parameters.device())
+    };
+    Some((vector(moved), vector(velocity)))
+}
+
+/// The fused loop of [`super::length`].
+pub fn length(values: &Tensor<1>) -> Option<Tensor<1>> {
+    let memory = memory(values.clone())?;
+    let squares: Vec<f64> = memory
+        .as_slice::<f32>()?
+        .par_chunks(PIECE)
+        .map(|piece| piece.iter().map(|value| f64::from(*value).powi(2)).sum())
+        .collect();
+    let length = squares.iter().sum::<f64>().sqrt() as f32;
+    Some(Tensor::from_data(TensorData::new(vec![length], [1]), &values.device()))
 }

@@ -17,14 +17,18 @@ use serde::Serialize;
 use crate::shapes::{ImageShape, Images};
 
 mod adapters;
-mod convolution;
+mod blocked;
+mod execute;
+pub mod graph;
 pub mod host;
 pub mod kernels;
+mod processor;
 pub mod reference;
 pub mod self_check;
+mod vector;
 
 pub use adapters::{devices, open};
-pub use convolution::convolve;
+pub use execute::{Network, Run, execute};
 
 /// What kind of thing computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -158,6 +162,9 @@ impl Device {
             self.tensors.memory_cleanup();
             Ok(())
         });
+        if self.is_cpu() {
+            blocked::clear_pools();
+        }
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         // SAFETY: it takes the allocator's own locks and touches only what nobody holds.
         unsafe {
@@ -312,6 +319,44 @@ fn ascend(
         .into_iter()
         .find_map(|form| form(&natural, &current, &gradient, epsilon, step_size))
         .unwrap_or_else(|| composed(natural, current, gradient, epsilon, step_size))
+}
+
+/// The numbers of a step of stochastic gradient descent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Descent {
+    /// η.
+    pub learning_rate: f32,
+    /// μ.
+    pub momentum: f32,
+    /// λ, on the parameters that decay.
+    pub weight_decay: f32,
+    /// How many of the first parameters decay.
+    pub decayed: usize,
+    /// Whether the step looks ahead (Nesterov).
+    pub nesterov: bool,
+}
+
+/// One step of stochastic gradient descent over a flat vector: `d = g + λ·w`, `v ← μ·v + d`, `w ← w − η·v` (Nesterov:
+/// `w ← w − η·(d + μ·v)`); without a velocity `v = d`. Gives parameters and velocity.
+///
+/// # Shapes
+/// All `[parameters]`.
+///
+/// # Source
+/// PyTorch's `torch.optim.SGD` without dampening.
+pub fn sgd_step(
+    parameters: Tensor<1>,
+    velocity: Option<Tensor<1>>,
+    gradient: Tensor<1>,
+    descent: &Descent,
+) -> (Tensor<1>, Tensor<1>) {
+    host::sgd_step(&parameters, velocity.as_ref(), &gradient, descent)
+        .unwrap_or_else(|| reference::sgd_step(parameters, velocity, gradient, descent))
+}
+
+/// The Euclidean length of a vector, `[1]`.
+pub fn length(values: &Tensor<1>) -> Tensor<1> {
+    host::length(values).unwrap_or_else(|| reference::length(values.clone()))
 }
 
 /// Where one image is cut out of its zero-padded self, and whether it is mirrored then.

@@ -6,7 +6,7 @@ use super::{Defence, DefenceError, Loss, Memory, Standard, StepContext};
 use crate::{
     attacks::AttackError,
     compute::{self, Device, DeviceError},
-    nn::{Model, Named},
+    nn::{Flat, Model},
     shapes::{Batch, Images},
 };
 
@@ -68,7 +68,7 @@ impl Defence for Free {
         model: &Model,
         batch: &Batch,
         step: &mut StepContext,
-    ) -> Result<(Loss, Named), DefenceError> {
+    ) -> Result<(Loss, Flat), DefenceError> {
         let (perturbation, rest) = self.split(&batch.images);
         // The gradient is δ's, not the clipped image's: where clipping holds a pixel, δ rests too.
         let leaf = perturbation.clone().autodiff().require_grad();
@@ -77,7 +77,7 @@ impl Defence for Free {
         let mut loss = self.loss(&tracked, batch, images.clone(), step);
         loss.adversarial = Some(images.inner());
         let mut backward = loss.objective.clone().mean().backward();
-        let weights = tracked.gradients(&mut backward)?;
+        let weights = tracked.gradient(&mut backward)?;
         let gradient = leaf.grad_remove(&mut backward).ok_or(AttackError::MissingGradient)?;
 
         let radius = Tensor::full([batch.len()], step.threat.epsilon.value(), &batch.images.device());

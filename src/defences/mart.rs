@@ -146,8 +146,8 @@ impl Defence for Mart {
     /// statistics move twice in a step, and the weight `1 − p_y` is learned too.
     fn loss(&mut self, model: &Model, batch: &Batch, adversarial: Images, step: &mut StepContext) -> Loss {
         let labels = || batch.labels.clone();
-        let natural_logits = model.forward(batch.images.clone(), Mode::Train);
-        let adversarial_logits = model.forward(adversarial.clone(), Mode::Train);
+        let [natural_logits, adversarial_logits] =
+            model.forward_both([batch.images.clone(), adversarial.clone()], Mode::Train);
         let boosted = |logits: &Logits| {
             step.cross_entropy(logits.clone(), labels()) + losses::margin_term(logits.clone(), labels(), self.form)
         };

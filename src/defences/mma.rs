@@ -159,8 +159,8 @@ impl Defence for Mma {
     /// Paper: `CE(p(x̂'), y)·1(h(x) = y) + CE(p(x), y)·1(h(x) ≠ y)`. Released:
     /// `⅓·CE(p(x), y) + ⅔·(CE(p(x̂'), y)·1(0 < d < d_max) + CE(p(x), y)·1(d = 0))`, d the margin.
     fn loss(&mut self, model: &Model, batch: &Batch, adversarial: Images, step: &mut StepContext) -> Loss {
-        let natural_logits = model.forward(batch.images.clone(), Mode::Train);
-        let adversarial_logits = model.forward(adversarial.clone(), Mode::Train);
+        let [natural_logits, adversarial_logits] =
+            model.forward_both([batch.images.clone(), adversarial.clone()], Mode::Train);
         let natural = step.cross_entropy(natural_logits.clone(), batch.labels.clone());
         let attacked = step.cross_entropy(adversarial_logits.clone(), batch.labels.clone());
         let mut terms = vec![

@@ -30,7 +30,7 @@ use crate::{
     attacks::{AttackError, Pgd, maximise},
     compute::{Device, DeviceError},
     losses,
-    nn::{MissingGradient, Model, Named},
+    nn::{Flat, MissingGradient, Model},
     random::Rng,
     shapes::{Batch, Images, Labels, Logits, PerExample},
     threat::ThreatModel,
@@ -98,7 +98,7 @@ pub enum DefenceError {
     /// The inner maximisation failed.
     #[error(transparent)]
     Attack(#[from] AttackError),
-    /// A parameter got no gradient.
+    /// The parameters got no gradient.
     #[error(transparent)]
     MissingGradient(#[from] MissingGradient),
 }
@@ -126,22 +126,22 @@ pub trait Defence {
     /// weights may have moved since.
     fn loss(&mut self, model: &Model, batch: &Batch, adversarial: Images, step: &mut StepContext) -> Loss;
 
-    /// The loss of one minibatch and the gradients that the optimiser descends; `model` itself stays as it is, but for
+    /// The loss of one minibatch and the gradient that the optimiser descends; `model` itself stays as it is, but for
     /// its running statistics.
     ///
     /// # Errors
-    /// When the attack fails or a parameter gets no gradient.
+    /// When the attack fails or the parameters get no gradient.
     fn gradients(
         &mut self,
         model: &Model,
         batch: &Batch,
         step: &mut StepContext,
-    ) -> Result<(Loss, Named), DefenceError> {
+    ) -> Result<(Loss, Flat), DefenceError> {
         let adversarial = timed_perturb(self, batch, step)?;
         let tracked = model.tracked();
         let loss = self.loss(&tracked, batch, adversarial, step);
-        let gradients = descent(&tracked, &loss)?;
-        Ok((loss, gradients))
+        let gradient = descent(&tracked, &loss)?;
+        Ok((loss, gradient))
     }
 
     /// How many times a minibatch is trained on before the next one comes.
@@ -179,9 +179,9 @@ fn climb_cross_entropy(batch: &Batch, step: &mut StepContext) -> Result<Images, 
     maximise(&climb, &batch.images, step.threat, step.pgd, step.rng)
 }
 
-/// The gradients of the mean objective with respect to the weights of a tracked model.
-fn descent(tracked: &Model, loss: &Loss) -> Result<Named, MissingGradient> {
-    tracked.gradients(&mut loss.objective.clone().mean().backward())
+/// The gradient of the mean objective with respect to the parameters of a tracked model.
+fn descent(tracked: &Model, loss: &Loss) -> Result<Flat, MissingGradient> {
+    tracked.gradient(&mut loss.objective.clone().mean().backward())
 }
 
 /// 1 where the index of an example is chosen, 0 elsewhere, `[N]`: batches keep their shape whatever is chosen, so that a

@@ -72,8 +72,8 @@ impl Defence for LogitPairing {
     /// ALP: `CE(p(x̂'), y) + λ·‖p(x̂') − p(x)‖²`. CLP: `CE(p(x), y)` in the place of the first term. The original pairs
     /// logits in the place of probabilities.
     fn loss(&mut self, model: &Model, batch: &Batch, adversarial: Images, step: &mut StepContext) -> Loss {
-        let natural_logits = model.forward(batch.images.clone(), Mode::Train);
-        let adversarial_logits = model.forward(adversarial.clone(), Mode::Train);
+        let [natural_logits, adversarial_logits] =
+            model.forward_both([batch.images.clone(), adversarial.clone()], Mode::Train);
         let classified = if self.adversarial {
             &adversarial_logits
         } else {

@@ -14,8 +14,8 @@ pub(super) struct Uat {
 impl Defence for Uat {
     /// `CE(p(x̂'), y) + λ·KL(p(x) ‖ p(x̂'))`, both on the x̂' of the cross-entropy (footnote 2 of section 3.3).
     fn loss(&mut self, model: &Model, batch: &Batch, adversarial: Images, step: &mut StepContext) -> Loss {
-        let natural_logits = model.forward(batch.images.clone(), Mode::Train);
-        let adversarial_logits = model.forward(adversarial.clone(), Mode::Train);
+        let [natural_logits, adversarial_logits] =
+            model.forward_both([batch.images.clone(), adversarial.clone()], Mode::Train);
         let cross_entropy = step.cross_entropy(adversarial_logits.clone(), batch.labels.clone());
         let divergence = losses::kl_divergence(natural_logits.clone(), adversarial_logits.clone(), Form::Paper);
         Loss {

@@ -8,7 +8,7 @@ use super::{Defence, DefenceError, Loss, Memory, StepContext, descent};
 use crate::{
     attacks::AttackError,
     compute::{Device, DeviceError},
-    nn::{Model, Named, Role},
+    nn::{Flat, Model, Role},
     shapes::{Batch, Images},
 };
 
@@ -47,18 +47,28 @@ struct Perturbed {
 ///
 /// # Source
 /// Wu et al. 2020, equation 8, with one step of ascent as in the authors' code.
-fn adversarial_weights(model: &Model, gradients: &Named, gamma: f32) -> Named {
+fn adversarial_weights(model: &Model, gradient: &Flat, gamma: f32) -> Flat {
     let length = |values: &Tensor<1>| values.clone().powi_scalar(2).sum().sqrt();
-    model
-        .parameters()
-        .into_iter()
-        .filter(|parameter| parameter.role == Role::Weight)
-        .filter_map(|parameter| {
-            let gradient = gradients.get(&parameter.name)?;
-            let scale = length(&parameter.values) / (length(gradient) + TINY) * gamma;
-            Some((parameter.name, parameter.values + gradient.clone() * scale))
+    let (parameters, layout) = (model.parameters(), model.layout());
+    let part = |of: &Flat, first: usize, count: usize| of.clone().narrow(0, first, count);
+    let weights = layout
+        .entries()
+        .iter()
+        .filter(|parameter| parameter.role == Role::Weight);
+    let mut parts: Vec<Flat> = weights
+        .map(|parameter| {
+            let (first, count) = (parameter.first, parameter.places().len());
+            let (values, gradient) = (part(&parameters, first, count), part(gradient, first, count));
+            let scale = length(&values) / (length(&gradient) + TINY) * gamma;
+            values + gradient * scale
         })
-        .collect()
+        .collect();
+    // Weights lie first and in this order.
+    let rest = layout.parameters() - layout.weights;
+    if rest > 0 {
+        parts.push(part(&parameters, layout.weights, rest));
+    }
+    Tensor::cat(parts, 0)
 }
 
 impl Defence for Perturbed {
@@ -80,7 +90,7 @@ impl Defence for Perturbed {
         model: &Model,
         batch: &Batch,
         step: &mut StepContext,
-    ) -> Result<(Loss, Named), DefenceError> {
+    ) -> Result<(Loss, Flat), DefenceError> {
         if step.epoch < self.numbers.from_epoch {
             return self.inner.gradients(model, batch, step);
         }
@@ -90,11 +100,11 @@ impl Defence for Perturbed {
         let ascent = self.inner.loss(&proxy, batch, images.clone(), step);
         let ascent = descent(&proxy, &ascent)?;
         let moved = model
-            .with_parameters(&adversarial_weights(model, &ascent, self.numbers.gamma))
+            .with_parameters(adversarial_weights(model, &ascent, self.numbers.gamma))
             .tracked();
         let loss = self.inner.loss(&moved, batch, images, step);
-        let gradients = descent(&moved, &loss)?;
-        Ok((loss, gradients))
+        let gradient = descent(&moved, &loss)?;
+        Ok((loss, gradient))
     }
 
     fn replays(&self) -> usize {

@@ -28,14 +28,13 @@ pub fn pseudo_label(
     device: &Device,
     control: &Control,
 ) -> Result<Option<f64>, TrainError> {
-    let folded = model.inference();
     let (mut labels, mut confidence) = (Vec::new(), Vec::new());
     let positions: Vec<usize> = (0..images.len()).collect();
     for part in positions.chunks(AT_ONCE) {
         if control.pass() == Next::Stop {
             return Ok(None);
         }
-        let logits = folded.forward(images.batch(part, device).images, Mode::Eval);
+        let logits = model.forward(images.batch(part, device).images, Mode::Eval);
         let (strongest, class) = losses::probabilities(logits).max_dim_with_indices(1);
         confidence.extend(compute::read(strongest)?);
         labels.extend(compute::read_int(class)?);

@@ -73,9 +73,9 @@ impl Pace {
                 rng: &mut Rng::new(recipe.seed),
             };
             for _ in 0..defence.replays() {
-                let (_, gradients) = defence.gradients(model, &batch, &mut context)?;
+                let (_, gradient) = defence.gradients(model, &batch, &mut context)?;
                 // So small a rate that the network stays where it began.
-                sgd.step(model, gradients, &recipe.optimiser, 1e-9);
+                sgd.step(model, gradient, &recipe.optimiser, 1e-9);
             }
             Ok(device.sync()?)
         };
@@ -91,8 +91,7 @@ impl Pace {
             let positions: Vec<usize> = (0..data.evaluated.len().min(at_once)).collect();
             data.evaluated.batch(&positions, device)
         };
-        let folded = model.inference();
-        let logits = |images: Images| folded.forward(images, Mode::Eval);
+        let logits = |images: Images| model.forward(images, Mode::Eval);
         let attacked = mean(|| {
             let found = TRIED.perturb(&logits, &examined, &recipe.threat, &mut Rng::new(recipe.seed));
             found.map_err(DefenceError::from)?;

@@ -9,7 +9,7 @@ use super::{Adjustment, Best, EpochReport, TrainError};
 use crate::{
     compute::{self, Device},
     defences::Memory,
-    nn::{Model, Named, StateEntry, StateValues},
+    nn::{Flat, Layout, Model, StateEntry, StateValues},
     random::{Rng, RngState},
     runs::{Array, Values},
 };
@@ -239,7 +239,7 @@ pub(super) fn load_weights(model: &mut Model, weights: &BTreeMap<String, Array>)
 /// What else training goes on from: a checkpoint's `optimiser` arrays. Velocities stand under their parameters' names,
 /// the others under a prefix.
 pub(super) struct Rest {
-    pub velocity: Named,
+    pub velocity: Option<Flat>,
     /// The weights that the optimiser moves, where a checkpoint's weights are their average.
     pub trained: Option<BTreeMap<String, Array>>,
     pub memory: Memory,
@@ -250,16 +250,16 @@ const MEMORY: &str = "defence/";
 
 impl Rest {
     pub fn into_arrays(self, model: &Model) -> Result<BTreeMap<String, Array>, TrainError> {
-        let shapes: BTreeMap<String, Vec<usize>> = model
-            .parameters()
-            .into_iter()
-            .map(|parameter| (parameter.name, parameter.shape))
-            .collect();
         let mut arrays = BTreeMap::new();
-        for (name, values) in self.velocity {
-            let shape = shapes.get(&name).cloned().unwrap_or_else(|| values.dims().to_vec());
-            let values = Values::F32(compute::read(values)?);
-            arrays.insert(name, Array { shape, values });
+        if let Some(velocity) = self.velocity {
+            let values = compute::read(velocity)?;
+            for (parameter, values) in model.layout().split(&values) {
+                let array = Array {
+                    shape: parameter.shape.clone(),
+                    values: Values::F32(values.to_vec()),
+                };
+                arrays.insert(parameter.name.clone(), array);
+            }
         }
         for (name, array) in self.trained.into_iter().flatten() {
             arrays.insert(format!("{TRAINED}{name}"), array);
@@ -272,12 +272,26 @@ impl Rest {
         Ok(arrays)
     }
 
-    pub fn from_arrays(arrays: &BTreeMap<String, Array>, device: &Device) -> Self {
+    pub fn from_arrays(arrays: &BTreeMap<String, Array>, layout: &Layout, device: &Device) -> Self {
         let mut rest = Self {
-            velocity: Named::new(),
+            velocity: None,
             trained: None,
             memory: Memory::new(),
         };
+        let (mut velocity, mut moved) = (vec![0.0; layout.parameters()], false);
+        for parameter in layout.entries() {
+            let found = arrays.get(&parameter.name).map(|array| &array.values);
+            if let Some(Values::F32(values)) = found
+                && values.len() == parameter.places().len()
+            {
+                velocity[parameter.places()].copy_from_slice(values);
+                moved = true;
+            }
+        }
+        if moved {
+            let data = TensorData::new(velocity, [layout.parameters()]);
+            rest.velocity = Some(Tensor::from_data(data, device.tensors()));
+        }
         for (name, array) in arrays {
             match (name.strip_prefix(TRAINED), name.strip_prefix(MEMORY), &array.values) {
                 (Some(name), _, _) => {
@@ -287,12 +301,7 @@ impl Rest {
                 (_, Some(name), Values::F32(values)) => {
                     rest.memory.insert(name.to_string(), values.clone());
                 }
-                (None, None, Values::F32(values)) => {
-                    let data = TensorData::new(values.clone(), [values.len()]);
-                    rest.velocity
-                        .insert(name.clone(), Tensor::from_data(data, device.tensors()));
-                }
-                (_, _, Values::I64(_)) => {}
+                _ => {}
             }
         }
         rest

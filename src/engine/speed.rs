@@ -81,7 +81,6 @@ pub fn measure(device: &Device) -> Result<Speed, AttackError> {
     let Ok(model) = Model::new(Architecture::SmallCnn, shape, 10, rng, device) else {
         return Err(AttackError::MissingGradient);
     };
-    let model = model.inference();
     let objective = |images: Images| losses::cross_entropy(model.forward(images, Mode::Eval), labels.clone());
     let step = median(|| {
         value_and_gradient(&objective, &images)?;

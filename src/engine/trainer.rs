@@ -105,7 +105,7 @@ impl<'a> Trainer<'a> {
         let progress = match &checkpoint {
             None => Progress::new(Rng::stream(recipe.seed, stream::STEPS)),
             Some(checkpoint) => {
-                let rest = Rest::from_arrays(&checkpoint.optimiser, device);
+                let rest = Rest::from_arrays(&checkpoint.optimiser, model.layout(), device);
                 progress::load_weights(average.as_mut().unwrap_or(&mut model), &checkpoint.weights)?;
                 if let Some(trained) = &rest.trained {
                     progress::load_weights(&mut model, trained)?;
@@ -268,7 +268,7 @@ impl<'a> Trainer<'a> {
         threat: &ThreatModel,
         factor: f64,
         rate: f64,
-    ) -> Result<(Loss, Option<Tensor<1>>), TrainError> {
+    ) -> Result<(Loss, Tensor<1>), TrainError> {
         let recipe = &self.recipe;
         self.model.seed_dropout(self.progress.rng.bits());
         let (model, mode) = (&self.model, recipe.attack.mode);
@@ -283,18 +283,18 @@ impl<'a> Trainer<'a> {
             rng: &mut self.progress.rng,
         };
         let defence = self.defences.at(self.progress.epoch);
-        let (loss, mut gradients) = defence.gradients(model, batch, &mut context)?;
+        let (loss, mut gradient) = defence.gradients(model, batch, &mut context)?;
         self.attacking_seconds += context.attacking.as_secs_f64();
-        let norm = sgd::gradient_norm(&gradients);
-        if let (Some(largest), Some(norm)) = (recipe.optimiser.clip_gradient, &norm) {
-            gradients = sgd::clip(gradients, norm, largest);
+        let norm = compute::length(&gradient);
+        if let Some(largest) = recipe.optimiser.clip_gradient {
+            gradient = sgd::clip(gradient, &norm, largest);
         }
-        self.sgd.step(&mut self.model, gradients, &recipe.optimiser, rate);
+        self.sgd.step(&mut self.model, gradient, &recipe.optimiser, rate);
         Ok((loss, norm))
     }
 
     /// Queues the step's figures on the device, to be read together later.
-    fn note(&mut self, loss: &Loss, norm: Option<Tensor<1>>, batch: &Batch) {
+    fn note(&mut self, loss: &Loss, norm: Tensor<1>, batch: &Batch) {
         let mut names = vec!["loss"];
         let mut figures = vec![loss.objective.clone().inner().mean()];
         for (name, values) in &loss.terms {
@@ -310,10 +310,8 @@ impl<'a> Trainer<'a> {
                 figures.push(accuracy(logits, &batch.labels));
             }
         }
-        if let Some(norm) = norm {
-            names.push("gradient_norm");
-            figures.push(norm);
-        }
+        names.push("gradient_norm");
+        figures.push(norm);
         self.progress.name_figures(names);
         self.unread.push(Tensor::cat(figures, 0));
         if self.observer.wants_examples() {

@@ -131,9 +131,7 @@ pub enum EvaluateError {
 /// are attacked again. In `worst-case` an example counts only if it withstood every attack.
 ///
 /// No attack is believed: each of its images is measured again, that it lies in the ball and in `[0, 1]` and what the
-/// model, in evaluation mode, says to it. Gradients are taken through [`Model::inference`], where normalisation is folded into the
-/// convolution before it: the same function up to rounding and cheaper, and rounding moves only steps whose
-/// gradient is as good as 0. Every figure is of the model as it was given.
+/// model, in evaluation mode, says to it.
 ///
 /// Random starts depend on the suite's seed, the attack's name and the restart; an attack's figure does not depend on
 /// what else is in the suite nor, beyond rounding, on the batch size.
@@ -267,16 +265,15 @@ impl<'a> Examination<'a> {
                 Some(Ledger::open(identity, resume)?)
             }
         };
-        let folded = model.inference();
-        let surrogate = self.surrogate.map(|(name, other)| (name, other.inference()));
+        let surrogate = self.surrogate;
         let crafted_on = |images| match &surrogate {
             Some((_, other)) => other.forward(images, Mode::Eval),
-            None => folded.forward(images, Mode::Eval),
+            None => model.forward(images, Mode::Eval),
         };
         let subject = Subject {
             description: format!("{}, {} parameters", model.architecture(), model.parameter_count()),
             logits: &|images| model.forward(images, Mode::Eval),
-            attacked: &|images| folded.forward(images, Mode::Eval),
+            attacked: &|images| model.forward(images, Mode::Eval),
             surrogate: surrogate.as_ref().map(|(name, other)| Surrogate {
                 description: format!(
                     "{name}: {}, {} parameters",

@@ -2,12 +2,8 @@
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
-use super::{
-    Model,
-    layers::Builder,
-    weights::{Expected, prefix_of},
-};
-use crate::{compute::Device, shapes::ImageShape};
+use super::{build::Build, layout::Expected, weights::prefix_of};
+use crate::shapes::ImageShape;
 
 /// A network's design; its weights are a [`super::Model`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,14 +83,8 @@ impl Architecture {
     /// The names and shapes of this network's state dict, made without its memory; `None` where it cannot take the
     /// images.
     fn layout(self, input: ImageShape, classes: usize) -> Option<Vec<Expected>> {
-        let device = Device::cpu();
-        let build = &mut Builder {
-            rng: None,
-            device: device.tensors(),
-        };
-        Model::build(self, input, classes, build)
-            .ok()
-            .map(|model| model.expected_tensors())
+        let (graph, layout, _) = Build::network(input, None, |build| self.describe(build, classes))?;
+        Some(layout.expected(&graph))
     }
 
     /// Whether the network is a plain stack of layers, so that the order of its layers says which is which.

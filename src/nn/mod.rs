@@ -1,35 +1,34 @@
 //! Networks, modes, weights.
 //!
-//! A [`Model`] holds plain tensors: as it stands it is a function that takes no gradients, which is what an attack
-//! needs. [`Model::tracked`] gives the copy whose weights record them.
+//! A [`Model`] is a description of its network and one flat vector of parameters: as it stands it is a function that takes no
+//! gradients, which is what an attack needs. [`Model::tracked`] gives the copy whose parameters record them.
 
 mod architecture;
-mod layers;
-mod resnet;
-mod small_cnn;
+mod build;
+mod layout;
+mod networks;
 pub mod weights;
-mod wide_resnet;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Gradients, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    compute::{self, Device, DeviceError},
+    compute::{self, Device, DeviceError, Network, Run},
     random::Rng,
     shapes::{ImageShape, Images, Logits},
 };
 
 pub use architecture::{Architecture, UnknownArchitecture};
-pub use layers::Role;
+pub use layout::{Layout, Parameter, Role};
 pub use weights::{LoadReport, WeightsError};
 
-use layers::{BatchNorm, Builder, Visitor};
-use resnet::{Kind, ResNet};
-use small_cnn::{SmallCnn, Stack};
-use weights::Expected;
-use wide_resnet::WideResNet;
+use build::{Build, on_device};
+use layout::{Expected, Holds};
 
 /// How BatchNorm and dropout behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,21 +40,8 @@ pub enum Mode {
     Eval,
 }
 
-/// Tensors by PyTorch's name, flattened to `[values]`.
-pub type Named = BTreeMap<String, Tensor<1>>;
-
-/// A trained tensor of a model.
-#[derive(Debug, Clone)]
-pub struct Parameter {
-    /// PyTorch's name.
-    pub name: String,
-    /// Its shape in PyTorch's layout.
-    pub shape: Vec<usize>,
-    /// What it is.
-    pub role: Role,
-    /// Its values, flattened.
-    pub values: Tensor<1>,
-}
+/// A value for each parameter, `[parameters]`, in the order of the model's [`Layout`]: parameters, gradients, velocities.
+pub type Flat = Tensor<1>;
 
 /// A tensor of a state dict on the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,19 +83,20 @@ pub enum ModelError {
     TooFewClasses(usize),
 }
 
-/// A weight that the loss does not depend on.
+/// A loss that does not depend on the weights.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the parameter {0} got no gradient: the loss does not depend on it; this is a fault of the network or the defence"
-)]
-pub struct MissingGradient(pub String);
+#[error("the parameters got no gradient: the loss does not depend on them; this is a fault of the defence")]
+pub struct MissingGradient;
 
+/// What a training pass moves beside the parameters.
 #[derive(Debug, Clone)]
-enum Network {
-    SmallCnn(Box<SmallCnn>),
-    Stack(Stack),
-    ResNet(ResNet),
-    WideResNet(WideResNet),
+struct Running {
+    /// Means and variances of all BatchNorms, `[statistics]`; the variances are the unbiased ones, as PyTorch keeps them.
+    statistics: Tensor<1>,
+    /// Batches that each BatchNorm has seen.
+    batches: Vec<i64>,
+    /// What dropout draws from: seeded anew for each training step, so that a resumed run draws the same.
+    dropout: Rng,
 }
 
 /// A network with its weights.
@@ -118,17 +105,23 @@ pub struct Model {
     architecture: Architecture,
     input: ImageShape,
     classes: usize,
-    network: Network,
+    network: Arc<Network>,
+    layout: Arc<Layout>,
+    parameters: Flat,
+    /// Shared with tracked copies until a [`Clone`].
+    running: Arc<Mutex<Running>>,
+    /// The share of values that a training pass sets to zero where the network drops any.
+    dropout_rate: f32,
 }
+
+/// The share of values that small-cnn drops.
+const DROPOUT: f32 = 0.5;
 
 impl Clone for Model {
     /// An independent snapshot: nothing that happens to one reaches the other.
     fn clone(&self) -> Self {
         let mut copy = self.sharing_copy();
-        copy.visit(&mut Unshare);
-        if let Network::SmallCnn(network) = &mut copy.network {
-            network.dropout.unshare();
-        }
+        copy.running = Arc::new(Mutex::new(self.running().clone()));
         copy
     }
 }
@@ -145,102 +138,42 @@ impl Model {
         rng: &mut Rng,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let build = &mut Builder {
-            rng: Some(rng),
-            device: device.tensors(),
-        };
-        Self::build(architecture, input, classes, build)
-    }
-
-    fn build(
-        architecture: Architecture,
-        input: ImageShape,
-        classes: usize,
-        build: &mut Builder,
-    ) -> Result<Self, ModelError> {
         if classes < 2 {
             return Err(ModelError::TooFewClasses(classes));
         }
-        let channels = input.channels;
-        let (network, smallest) = match architecture {
-            Architecture::SmallCnn => (
-                SmallCnn::new(input, classes, build).map(|network| Network::SmallCnn(Box::new(network))),
-                SmallCnn::SMALLEST,
-            ),
-            Architecture::DynamicCnn => (Stack::dynamic_cnn(input, classes, build).map(Network::Stack), 4),
-            Architecture::Cnn8 => (Stack::cnn8(input, classes, build).map(Network::Stack), 8),
-            Architecture::ResNet18 => (
-                Some(Network::ResNet(ResNet::new(
-                    Kind::Basic,
-                    [2; 4],
-                    channels,
-                    classes,
-                    build,
-                ))),
-                1,
-            ),
-            Architecture::ResNet50 => (
-                Some(Network::ResNet(ResNet::new(
-                    Kind::Bottleneck,
-                    [3, 4, 6, 3],
-                    channels,
-                    classes,
-                    build,
-                ))),
-                1,
-            ),
-            Architecture::PreActResNet18 => (
-                Some(Network::ResNet(ResNet::new(
-                    Kind::PreActivation,
-                    [2; 4],
-                    channels,
-                    classes,
-                    build,
-                ))),
-                1,
-            ),
-            Architecture::WideResNet { depth, width } => (
-                Some(Network::WideResNet(WideResNet::new(
-                    depth, width, channels, classes, build,
-                ))),
-                1,
-            ),
+        let described = Build::network(input, Some(rng), |build| architecture.describe(build, classes));
+        let Some((graph, layout, values)) = described else {
+            return Err(ModelError::InputTooSmall {
+                architecture,
+                input,
+                smallest: architecture.smallest(),
+            });
         };
-        match network {
-            Some(network) => Ok(Self {
-                architecture,
-                input,
-                classes,
-                network,
-            }),
-            None => Err(ModelError::InputTooSmall {
-                architecture,
-                input,
-                smallest,
-            }),
+        let device = device.tensors();
+        let mut statistics = vec![0.0; graph.statistics()];
+        for norm in graph.norms() {
+            statistics[norm.variance()].fill(1.0);
         }
+        let running = Running {
+            statistics: on_device(statistics, device),
+            batches: vec![0; graph.norms().len()],
+            dropout: Rng::new(0),
+        };
+        Ok(Self {
+            architecture,
+            input,
+            classes,
+            network: Arc::new(Network::new(graph)),
+            layout: Arc::new(layout),
+            parameters: on_device(values, device),
+            running: Arc::new(Mutex::new(running)),
+            dropout_rate: DROPOUT,
+        })
     }
 
-    /// Class scores of a minibatch.
-    ///
-    /// # Shapes
-    /// `[N, C, H, W]` → `[N, K]`.
-    pub fn forward(&self, images: Images, mode: Mode) -> Logits {
-        match &self.network {
-            Network::SmallCnn(network) => network.forward(images, mode),
-            Network::Stack(network) => network.forward(images, mode),
-            Network::ResNet(network) => network.forward(images, mode),
-            Network::WideResNet(network) => network.forward(images, mode),
-        }
-    }
-
-    fn visit(&mut self, visitor: &mut impl Visitor) {
-        match &mut self.network {
-            Network::SmallCnn(network) => network.visit(visitor),
-            Network::Stack(network) => network.visit(visitor),
-            Network::ResNet(network) => network.visit(visitor),
-            Network::WideResNet(network) => network.visit(visitor),
-        }
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // Its parts are replaced whole, so that a panic elsewhere cannot leave them half-written.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A copy that shares running statistics and dropout's generator.
@@ -250,74 +183,135 @@ impl Model {
             input: self.input,
             classes: self.classes,
             network: self.network.clone(),
+            layout: self.layout.clone(),
+            parameters: self.parameters.clone(),
+            running: self.running.clone(),
+            dropout_rate: self.dropout_rate,
         }
     }
 
-    /// The same weights as leaves that record gradients. It shares the running statistics: a training pass through it
+    /// Class scores of a minibatch.
+    ///
+    /// # Shapes
+    /// `[N, C, H, W]` → `[N, K]`.
+    pub fn forward(&self, images: Images, mode: Mode) -> Logits {
+        self.carry_out(images, mode, 1)
+    }
+
+    /// Class scores of two minibatches of one size, as two calls of [`Model::forward`] one after the other would give
+    /// them, each with batch statistics of its own; weights are read once.
+    ///
+    /// # Shapes
+    /// Twice `[N, C, H, W]` → twice `[N, K]`.
+    pub fn forward_both(&self, [first, second]: [Images; 2], mode: Mode) -> [Logits; 2] {
+        let count = first.dims()[0];
+        if second.dims()[0] != count {
+            return [first, second].map(|images| self.forward(images, mode));
+        }
+        let logits = self.carry_out(Tensor::cat(vec![first, second], 0), mode, 2);
+        [logits.clone().narrow(0, 0, count), logits.narrow(0, count, count)]
+    }
+
+    fn carry_out(&self, images: Images, mode: Mode, parts: usize) -> Logits {
+        let trains = mode == Mode::Train;
+        let mut running = self.running();
+        let run = Run {
+            network: self.network.clone(),
+            batch_statistics: trains && !running.batches.is_empty(),
+            parts,
+            factors: Arc::new(if trains {
+                self.factors(images.dims()[0], parts, &mut running.dropout)
+            } else {
+                Vec::new()
+            }),
+        };
+        let moves = run.batch_statistics;
+        let statistics = running.statistics.clone();
+        if !moves {
+            // Evaluations need not wait for each other.
+            drop(running);
+            return compute::execute(images, self.parameters.clone(), statistics, run).0;
+        }
+        let (logits, moved) = compute::execute(images, self.parameters.clone(), statistics, run);
+        running.statistics = moved;
+        running.batches.iter_mut().for_each(|batches| *batches += parts as i64);
+        logits
+    }
+
+    /// Training: each value is dropped with the rate's probability, the others grow by `1/(1 − rate)`. The parts draw in
+    /// turn, as passes one after the other would.
+    fn factors(&self, examples: usize, parts: usize, rng: &mut Rng) -> Vec<Vec<f32>> {
+        let dropouts = self.network.graph().dropouts();
+        if self.dropout_rate == 0.0 || dropouts.is_empty() {
+            return Vec::new();
+        }
+        let kept = 1.0 / (1.0 - self.dropout_rate);
+        let mut factors: Vec<Vec<f32>> = vec![Vec::new(); dropouts.len()];
+        for _ in 0..parts {
+            for (factors, values) in factors.iter_mut().zip(dropouts) {
+                let count = examples / parts * values;
+                factors.extend((0..count).map(|_| if rng.chance(self.dropout_rate) { 0.0 } else { kept }));
+            }
+        }
+        factors
+    }
+
+    /// The same weights as a leaf that records gradients. It shares the running statistics: a training pass through it
     /// moves this model's.
     pub fn tracked(&self) -> Self {
         let mut copy = self.sharing_copy();
-        copy.visit(&mut Track);
+        copy.parameters = copy.parameters.autodiff().require_grad();
         copy
     }
 
-    /// A copy with the parameters that `values` names in the place of its own. It shares the running statistics: a
-    /// training pass through it moves this model's.
-    pub fn with_parameters(&self, values: &Named) -> Self {
+    /// A copy with other parameters. It shares the running statistics: a training pass through it moves this model's.
+    pub fn with_parameters(&self, parameters: Flat) -> Self {
         let mut copy = self.sharing_copy();
-        copy.set_parameters(values);
+        copy.parameters = parameters;
         copy
     }
 
     /// Moves parameters and running statistics towards `other`'s: `w ← d·w + (1 − d)·w'`; counters become `other`'s.
     pub fn average_in(&mut self, other: &Self, decay: f64) {
-        let mut list = ListTensors(Named::new(), BTreeMap::new());
-        other.sharing_copy().visit(&mut list);
-        self.visit(&mut Blend(list, decay));
+        let blend = |own: &Tensor<1>, other: &Tensor<1>| own.clone() * decay + other.clone() * (1.0 - decay);
+        self.parameters = blend(&self.parameters, &other.parameters);
+        let theirs = other.running().clone();
+        let mut own = self.running();
+        own.statistics = blend(&own.statistics, &theirs.statistics);
+        own.batches = theirs.batches;
     }
 
-    /// Takes the gradients of a tracked model's parameters out of a backward pass.
+    /// Takes the gradient of a tracked model's parameters out of a backward pass.
     ///
     /// # Errors
-    /// [`MissingGradient`] names the first parameter without one.
-    pub fn gradients(&self, gradients: &mut Gradients) -> Result<Named, MissingGradient> {
-        let mut collect = CollectGradients {
-            gradients,
-            found: Named::new(),
-            missing: None,
-        };
-        self.sharing_copy().visit(&mut collect);
-        match collect.missing {
-            Some(name) => Err(MissingGradient(name)),
-            None => Ok(collect.found),
-        }
+    /// Where the loss does not depend on them.
+    pub fn gradient(&self, gradients: &mut Gradients) -> Result<Flat, MissingGradient> {
+        self.parameters.grad_remove(gradients).ok_or(MissingGradient)
     }
 
-    /// Every parameter in the order of PyTorch's state dict.
-    pub fn parameters(&self) -> Vec<Parameter> {
-        let mut list = ListParameters(Vec::new());
-        self.sharing_copy().visit(&mut list);
-        list.0
+    /// The parameters.
+    pub fn parameters(&self) -> Flat {
+        self.parameters.clone().inner()
     }
 
-    /// Replaces the parameters that `values` names; their sizes must be right.
-    pub fn set_parameters(&mut self, values: &Named) {
-        self.visit(&mut SetParameters(values));
+    /// Where each parameter lies, in the order of PyTorch's state dict.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Replaces the parameters.
+    pub fn set_parameters(&mut self, parameters: Flat) {
+        self.parameters = parameters;
     }
 
     /// The number of trained values.
     pub fn parameter_count(&self) -> usize {
-        self.parameters()
-            .iter()
-            .map(|parameter| parameter.shape.iter().product::<usize>())
-            .sum()
+        self.layout.parameters()
     }
 
     /// The names and shapes of the state dict, without reading a value from the device.
     fn expected_tensors(&self) -> Vec<Expected> {
-        let mut list = ListExpected(Vec::new());
-        self.sharing_copy().visit(&mut list);
-        list.0
+        self.layout.expected(self.network.graph())
     }
 
     /// Every parameter and buffer on the host, under PyTorch's names, in its layout and order. This is a sync point.
@@ -325,15 +319,19 @@ impl Model {
     /// # Errors
     /// When the device failed.
     pub fn state(&self) -> Result<Vec<StateEntry>, DeviceError> {
-        let mut read = ReadState {
-            entries: Vec::new(),
-            error: None,
+        let running = self.running().clone();
+        let parameters = compute::read(self.parameters())?;
+        let statistics = compute::read(running.statistics)?;
+        let entry = |Expected { name, shape, holds }: Expected| {
+            let length: usize = shape.iter().product();
+            let values = match holds {
+                Holds::Parameters(first) => StateValues::F32(parameters[first..first + length].to_vec()),
+                Holds::Statistics(first) => StateValues::F32(statistics[first..first + length].to_vec()),
+                Holds::Batches(norm) => StateValues::I64(vec![running.batches[norm]]),
+            };
+            StateEntry { name, shape, values }
         };
-        self.sharing_copy().visit(&mut read);
-        match read.error {
-            Some(error) => Err(error),
-            None => Ok(read.entries),
-        }
+        Ok(self.expected_tensors().into_iter().map(entry).collect())
     }
 
     /// Replaces parameters and buffers by a state dict.
@@ -342,6 +340,50 @@ impl Model {
     /// When a tensor is missing or has another shape; the model is then unchanged.
     pub fn load_state(&mut self, entries: Vec<StateEntry>) -> Result<LoadReport, WeightsError> {
         weights::load_state(self, entries)
+    }
+
+    /// Puts a whole, checked state in. A counter that is missing stays as it is.
+    fn write_state(&mut self, state: &BTreeMap<String, StateValues>) {
+        let device = self.parameters.device().inner();
+        let graph = self.network.graph();
+        let (mut parameters, mut statistics) = (vec![0.0; self.parameter_count()], vec![0.0; graph.statistics()]);
+        let mut running = self.running();
+        for Expected { name, holds, .. } in self.expected_tensors() {
+            match (holds, state.get(&name)) {
+                (Holds::Parameters(first), Some(StateValues::F32(values))) => {
+                    parameters[first..first + values.len()].copy_from_slice(values);
+                }
+                (Holds::Statistics(first), Some(StateValues::F32(values))) => {
+                    statistics[first..first + values.len()].copy_from_slice(values);
+                }
+                (Holds::Batches(norm), Some(StateValues::I64(values))) => {
+                    running.batches[norm] = values.first().copied().unwrap_or(0);
+                }
+                _ => {}
+            }
+        }
+        running.statistics = on_device(statistics, &device);
+        drop(running);
+        self.parameters = on_device(parameters, &device);
+    }
+
+    /// An independent copy in double precision, which every device carries out by burn's own operations: what others are held
+    /// against.
+    #[doc(hidden)]
+    pub fn in_double_precision(&self) -> Self {
+        let mut copy = self.clone();
+        copy.parameters = copy.parameters.cast(DType::F64);
+        {
+            let mut running = copy.running();
+            running.statistics = running.statistics.clone().cast(DType::F64);
+        }
+        copy
+    }
+
+    /// Whether the processor has a program of its own for the network.
+    #[doc(hidden)]
+    pub fn has_program(&self) -> bool {
+        self.network.has_program()
     }
 
     /// The network.
@@ -361,225 +403,12 @@ impl Model {
 
     /// Sets what dropout draws next.
     pub fn seed_dropout(&self, seed: u64) {
-        if let Network::SmallCnn(network) = &self.network {
-            network.dropout.seed(seed);
-        }
+        self.running().dropout = Rng::new(seed);
     }
 
     /// Takes dropout out, for comparisons that must be exact.
     pub fn without_dropout(mut self) -> Self {
-        if let Network::SmallCnn(network) = &mut self.network {
-            network.dropout.rate = 0.0;
-        }
+        self.dropout_rate = 0.0;
         self
-    }
-
-    /// A copy for evaluation alone: each BatchNorm that follows a convolution is folded into it. The same function up
-    /// to rounding, with fewer passes over memory.
-    pub fn inference(&self) -> Self {
-        let mut copy = self.clone();
-        match &mut copy.network {
-            Network::SmallCnn(_) => {}
-            Network::Stack(network) => network.fold(),
-            Network::ResNet(network) => network.fold(),
-            Network::WideResNet(network) => network.fold(),
-        }
-        copy
-    }
-}
-
-struct Unshare;
-
-impl Visitor for Unshare {
-    fn parameter<const D: usize>(&mut self, _: String, _: Role, _: &mut Tensor<D>) {}
-    fn statistics(&mut self, _: &str, norm: &mut BatchNorm) {
-        norm.unshare();
-    }
-}
-
-struct Track;
-
-impl Visitor for Track {
-    fn parameter<const D: usize>(&mut self, _: String, _: Role, tensor: &mut Tensor<D>) {
-        *tensor = tensor.clone().autodiff().require_grad();
-    }
-    fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
-}
-
-fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    let values = tensor.shape().num_elements();
-    tensor.reshape([values])
-}
-
-struct CollectGradients<'a> {
-    gradients: &'a mut Gradients,
-    found: Named,
-    missing: Option<String>,
-}
-
-impl Visitor for CollectGradients<'_> {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        match tensor.grad_remove(self.gradients) {
-            Some(gradient) => {
-                self.found.insert(name, flat(gradient));
-            }
-            None => {
-                self.missing.get_or_insert(name);
-            }
-        }
-    }
-    fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
-}
-
-struct ListParameters(Vec<Parameter>);
-
-impl Visitor for ListParameters {
-    fn parameter<const D: usize>(&mut self, name: String, role: Role, tensor: &mut Tensor<D>) {
-        self.0.push(Parameter {
-            name,
-            shape: tensor.dims().to_vec(),
-            role,
-            values: flat(tensor.clone().inner()),
-        });
-    }
-    fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
-}
-
-/// Parameters and running statistics, and the counters of batches seen.
-struct ListTensors(Named, BTreeMap<String, i64>);
-
-impl Visitor for ListTensors {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        self.0.insert(name, flat(tensor.clone().inner()));
-    }
-    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
-        let running = norm.running().clone();
-        self.0.insert(format!("{name}.running_mean"), running.mean);
-        self.0.insert(format!("{name}.running_var"), running.variance);
-        self.1.insert(name.to_string(), running.batches);
-    }
-}
-
-struct Blend(ListTensors, f64);
-
-impl Blend {
-    fn blend<const D: usize>(&self, name: &str, tensor: &mut Tensor<D>) {
-        if let Some(other) = self.0.0.get(name) {
-            let other = other.clone().reshape(tensor.dims());
-            *tensor = tensor.clone() * self.1 + other * (1.0 - self.1);
-        }
-    }
-}
-
-impl Visitor for Blend {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        self.blend(&name, tensor);
-    }
-    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
-        let mut running = norm.running();
-        self.blend(&format!("{name}.running_mean"), &mut running.mean);
-        self.blend(&format!("{name}.running_var"), &mut running.variance);
-        running.batches = self.0.1.get(name).copied().unwrap_or(running.batches);
-    }
-}
-
-struct SetParameters<'a>(&'a Named);
-
-impl Visitor for SetParameters<'_> {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        if let Some(values) = self.0.get(&name) {
-            *tensor = values.clone().reshape(tensor.dims());
-        }
-    }
-    fn statistics(&mut self, _: &str, _: &mut BatchNorm) {}
-}
-
-struct ListExpected(Vec<Expected>);
-
-impl Visitor for ListExpected {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        self.0.push(Expected {
-            name,
-            shape: tensor.dims().to_vec(),
-        });
-    }
-    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
-        let channels = norm.weight.dims().to_vec();
-        for (buffer, shape) in [
-            ("running_mean", channels.clone()),
-            ("running_var", channels),
-            ("num_batches_tracked", Vec::new()),
-        ] {
-            self.0.push(Expected {
-                name: format!("{name}.{buffer}"),
-                shape,
-            });
-        }
-    }
-}
-
-struct ReadState {
-    entries: Vec<StateEntry>,
-    error: Option<DeviceError>,
-}
-
-impl ReadState {
-    fn push<const D: usize>(&mut self, name: String, tensor: Tensor<D>) {
-        let shape = tensor.dims().to_vec();
-        match compute::read(tensor) {
-            Ok(values) => self.entries.push(StateEntry {
-                name,
-                shape,
-                values: StateValues::F32(values),
-            }),
-            Err(error) => {
-                self.error.get_or_insert(error);
-            }
-        }
-    }
-}
-
-impl Visitor for ReadState {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        self.push(name, tensor.clone());
-    }
-    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
-        let running = norm.running().clone();
-        self.push(format!("{name}.running_mean"), running.mean);
-        self.push(format!("{name}.running_var"), running.variance);
-        let (name, values) = (
-            format!("{name}.num_batches_tracked"),
-            StateValues::I64(vec![running.batches]),
-        );
-        self.entries.push(StateEntry {
-            name,
-            shape: Vec::new(),
-            values,
-        });
-    }
-}
-
-/// Writes a whole, checked state into a model.
-struct WriteState<'a>(&'a BTreeMap<String, StateValues>);
-
-impl WriteState<'_> {
-    fn put<const D: usize>(&self, name: &str, tensor: &mut Tensor<D>) {
-        if let Some(StateValues::F32(values)) = self.0.get(name) {
-            *tensor = Tensor::from_data(TensorData::new(values.clone(), tensor.dims()), &tensor.device());
-        }
-    }
-}
-
-impl Visitor for WriteState<'_> {
-    fn parameter<const D: usize>(&mut self, name: String, _: Role, tensor: &mut Tensor<D>) {
-        self.put(&name, tensor);
-    }
-    fn statistics(&mut self, name: &str, norm: &mut BatchNorm) {
-        let mut running = norm.running();
-        self.put(&format!("{name}.running_mean"), &mut running.mean);
-        self.put(&format!("{name}.running_var"), &mut running.variance);
-        if let Some(StateValues::I64(values)) = self.0.get(&format!("{name}.num_batches_tracked")) {
-            running.batches = values.first().copied().unwrap_or(0);
-        }
     }
 }

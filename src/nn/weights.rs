@@ -11,7 +11,7 @@ use burn::tensor::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
-use super::{Architecture, Model, StateEntry, StateValues, WriteState};
+use super::{Architecture, Model, StateEntry, StateValues, layout::Expected};
 use crate::compute::DeviceError;
 
 /// What reading a state dict did beside filling the model.
@@ -130,13 +130,6 @@ fn is_wrapper(mut prefix: &str) -> bool {
     prefix.is_empty()
 }
 
-/// A tensor of a network's state dict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expected {
-    pub name: String,
-    pub shape: Vec<usize>,
-}
-
 impl Expected {
     fn is_counter(&self) -> bool {
         self.name.ends_with(".num_batches_tracked")
@@ -208,7 +201,7 @@ pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<
     }
 
     let mut taken = BTreeMap::new();
-    for Expected { name, shape } in &expected {
+    for Expected { name, shape, .. } in &expected {
         let counter = name.ends_with(".num_batches_tracked");
         match given.remove(name).map(|entry| (entry.shape, entry.values)) {
             Some((_, StateValues::I64(values))) if counter => {
@@ -254,7 +247,7 @@ pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<
         .filter(|name| looks_like_normalisation(name))
         .cloned()
         .collect();
-    model.visit(&mut WriteState(&taken));
+    model.write_state(&taken);
     Ok(report)
 }
 

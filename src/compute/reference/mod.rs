@@ -1,9 +1,13 @@
 //! The twins of the hand-written kernels: the same names and arguments, in tensor operations that run on every device.
 
+mod network;
+
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Device, Placement};
+use super::{Descent, Device, Placement};
 use crate::shapes::{ImageShape, Images};
+
+pub use network::network;
 
 /// Below this a gradient's largest element counts as 0: the smallest normal f32, under which a GPU may flush to 0.
 pub(super) const TINY: f32 = f32::MIN_POSITIVE;
@@ -88,4 +92,41 @@ pub fn pad_crop_flip(
         TensorData::new(pixels, [placements.len(), channels, height, width]),
         device.tensors(),
     )
+}
+
+/// Twin of every form of [`super::sgd_step`].
+pub fn sgd_step(
+    parameters: Tensor<1>,
+    velocity: Option<Tensor<1>>,
+    gradient: Tensor<1>,
+    descent: &Descent,
+) -> (Tensor<1>, Tensor<1>) {
+    let count = parameters.dims()[0];
+    let direction = if descent.weight_decay > 0.0 && descent.decayed > 0 {
+        let pull = parameters.clone().narrow(0, 0, descent.decayed) * descent.weight_decay;
+        let rest = count - descent.decayed;
+        let pulled = gradient.clone().narrow(0, 0, descent.decayed) + pull;
+        if rest == 0 {
+            pulled
+        } else {
+            Tensor::cat(vec![pulled, gradient.narrow(0, descent.decayed, rest)], 0)
+        }
+    } else {
+        gradient
+    };
+    let velocity = match velocity {
+        Some(velocity) => velocity * descent.momentum + direction.clone(),
+        None => direction.clone(),
+    };
+    let change = if descent.nesterov {
+        direction + velocity.clone() * descent.momentum
+    } else {
+        velocity.clone()
+    };
+    (parameters - change * descent.learning_rate, velocity)
+}
+
+/// Twin of every form of [`super::length`].
+pub fn length(values: Tensor<1>) -> Tensor<1> {
+    values.powi_scalar(2).sum().sqrt()
 }

@@ -1,0 +1,90 @@
+//! `martlet bench`: what a device can do, and what Martlet makes of it.
+
+mod peer;
+mod steps;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{DeviceOption, UiBench, Window, WrongUse, open_device, terminal};
+
+/// Arguments of `martlet bench`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  martlet bench steps --network small-cnn --batch 128\n  martlet bench steps --network resnet-18 --form mart --json steps.json\n  martlet bench device --device gpu:0\n  martlet bench ui --data mnist:DIR --view Misclassified"
+)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// An attack step and a matrix product: images/s and TFLOP/s.
+    Device(OnDevice),
+    /// Passes and training steps of a network, beside PyTorch's where `python3` has torch.
+    Steps(steps::StepsArguments),
+    /// Frame times idle and while training, and training with the window and without; needs a display.
+    Ui(UiArguments),
+}
+
+#[derive(clap::Args)]
+struct OnDevice {
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+#[derive(clap::Args)]
+struct UiArguments {
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Train on all of this data; every example of it is in the gallery.
+    #[arg(long, value_name = "SOURCE")]
+    data: Option<String>,
+    /// Stay on this view and scroll it.
+    #[arg(long, value_name = "VIEW")]
+    view: Option<String>,
+}
+
+pub fn run(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<()> {
+    match arguments.what {
+        What::Device(arguments) => {
+            let (device, _) = open_device(&arguments.device.device, false)?;
+            terminal::say(crate::engine::speed::measure(&device)?);
+            Ok(())
+        }
+        What::Steps(arguments) => steps::run(arguments),
+        What::Ui(arguments) => {
+            let window = window.ok_or_else(|| WrongUse("this program was built without the window".to_string()))?;
+            let report = (window.measure)(UiBench {
+                device: arguments.device.device,
+                data: arguments.data,
+                view: arguments.view,
+            });
+            terminal::say(report.map_err(|error| anyhow::anyhow!("the window does not open: {error}"))?);
+            Ok(())
+        }
+    }
+}
+
+/// Processes that wait for a core, on average over the last minute; `None` where the system does not say.
+fn load() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Writes results where `--json` asks for them.
+fn write_json(path: Option<&PathBuf>, value: &Value) -> anyhow::Result<()> {
+    use anyhow::Context;
+    let Some(path) = path else { return Ok(()) };
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("the results cannot be written to {}", path.display()))
+}
+
+/// The middle of some times.
+fn median(mut times: Vec<f64>) -> Option<f64> {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied()
+}
