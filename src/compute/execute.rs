@@ -26,6 +26,7 @@ use burn::{
 
 use super::{
     graph::Graph,
+    pooled::tensor,
     processor::{Cache, Pass, Program, Tape},
 };
 use crate::shapes::{Images, Logits};
@@ -184,11 +185,11 @@ impl Record for Flex {
         };
         let outcome = pass.run(&images, &parameters, &statistics);
         let examples = images.layout().shape()[0];
-        let logits = vector(outcome.logits, [examples, run.network.graph.classes()]);
+        let logits = tensor(outcome.logits, [examples, run.network.graph.classes()]);
         let statistics = match outcome.statistics {
             Some(values) => {
                 let length = values.len();
-                vector(values, [length])
+                FlexTensor::from_data(TensorData::new(values, [length]))
             }
             None => statistics,
         };
@@ -203,17 +204,13 @@ impl Record for Flex {
         let gradient = gradient.to_contiguous();
         let found = tape.gradients(&network.graph, program, gradient.storage(), wanted);
         let shape = tape.shape();
-        let images = found.images.map(|values| vector(values, shape));
+        let images = found.images.map(|values| tensor(values, shape));
         let parameters = found.parameters.map(|values| {
             let length = values.len();
-            vector(values, [length])
+            tensor(values, [length])
         });
         [images, parameters]
     }
-}
-
-fn vector<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 /// What a recorded node keeps: the way back is gone once.

@@ -5,11 +5,11 @@
 
 use burn::{
     backend::{Flex, flex::FlexTensor},
-    tensor::{Tensor, TensorData},
+    tensor::{DType, Tensor, TensorData},
 };
 use rayon::prelude::*;
 
-use super::{Descent, reference::TINY};
+use super::{Descent, blocked::Pooled, pooled::tensor, reference::TINY};
 use crate::shapes::Images;
 
 /// The fused loop of [`super::linf_ascend`].
@@ -21,16 +21,16 @@ pub fn linf_ascend(
     step_size: f32,
 ) -> Option<Images> {
     fuse(natural, current, gradient, |natural, current, gradient, result| {
-        let elements = natural.iter().zip(current).zip(gradient);
-        result.extend(elements.map(|((natural, current), gradient)| {
+        let elements = natural.iter().zip(current).zip(gradient).zip(result);
+        for (((natural, current), gradient), result) in elements {
             // Arithmetic, because a branch on a gradient's sign is a coin toss that the processor loses half the time.
             let sign = f32::from(u8::from(*gradient > 0.0)) - f32::from(u8::from(*gradient < 0.0));
             let step = step_size * sign;
-            (current + step)
+            *result = (current + step)
                 .max(natural - epsilon)
                 .min(natural + epsilon)
-                .clamp(0.0, 1.0)
-        }));
+                .clamp(0.0, 1.0);
+        }
     })
 }
 
@@ -48,8 +48,9 @@ pub fn l2_ascend(
         let rows = natural
             .chunks(length)
             .zip(current.chunks(length))
-            .zip(gradient.chunks(length));
-        for ((natural, current), gradient) in rows {
+            .zip(gradient.chunks(length))
+            .zip(result.chunks_mut(length));
+        for (((natural, current), gradient), result) in rows {
             l2_ascend_row(natural, current, gradient, epsilon, step_size, result);
         }
     })
@@ -61,7 +62,7 @@ fn l2_ascend_row(
     gradient: &[f32],
     epsilon: f32,
     step_size: f32,
-    result: &mut Vec<f32>,
+    offsets: &mut [f32],
 ) {
     let finite = |value: f32| if value.is_finite() { value } else { 0.0 };
     let largest = gradient
@@ -72,12 +73,10 @@ fn l2_ascend_row(
     let norm = norm(gradient.iter().map(|value| finite(*value) / divisor));
     let step = if moves { step_size / norm.max(TINY) } else { 0.0 };
 
-    let start = result.len();
-    let elements = natural.iter().zip(current).zip(gradient);
-    result.extend(
-        elements.map(|((natural, current), gradient)| current + step * (finite(*gradient) / divisor) - natural),
-    );
-    let offsets = &mut result[start..];
+    let elements = natural.iter().zip(current).zip(gradient).zip(&mut *offsets);
+    for (((natural, current), gradient), offset) in elements {
+        *offset = current + step * (finite(*gradient) / divisor) - natural;
+    }
     let distance = self::norm(offsets.iter().copied());
     let scale = if distance > epsilon {
         epsilon / distance.max(TINY)
@@ -102,7 +101,7 @@ fn fuse(
     natural: &Images,
     current: &Images,
     gradient: &Images,
-    work: impl FnOnce(&[f32], &[f32], &[f32], &mut Vec<f32>),
+    work: impl FnOnce(&[f32], &[f32], &[f32], &mut [f32]),
 ) -> Option<Images> {
     let tensors = [
         memory(natural.clone())?,
@@ -117,12 +116,9 @@ fn fuse(
     if values.len() != current_values.len() || values.len() != gradient_values.len() {
         return None;
     }
-    let mut result = Vec::with_capacity(values.len());
+    let mut result = Pooled::new(values.len());
     work(values, current_values, gradient_values, &mut result);
-    Some(Images::from_data(
-        TensorData::new(result, natural.dims()),
-        &natural.device(),
-    ))
+    Some(Images::from_primitive::<Flex>(tensor(result, natural.dims())))
 }
 
 /// A tensor's memory in row-major order; `None` where it is not the processor's.
@@ -133,56 +129,72 @@ fn memory<const D: usize>(tensor: Tensor<D>) -> Option<FlexTensor> {
 /// Values that one thread works on at a time; sums are taken in such pieces, in their order, whatever the threads.
 const PIECE: usize = 1 << 14;
 
-/// The fused loop of [`super::sgd_step`].
+/// Parameters, velocity and gradient.
+type Moving = (Tensor<1>, Option<Tensor<1>>, Tensor<1>);
+
+/// The fused loop of [`super::sgd_step`]. It writes into the memory of gradient and velocity where nobody else holds them;
+/// what it cannot take comes back.
 pub fn sgd_step(
-    parameters: &Tensor<1>,
-    velocity: Option<&Tensor<1>>,
-    gradient: &Tensor<1>,
+    parameters: Tensor<1>,
+    velocity: Option<Tensor<1>>,
+    gradient: Tensor<1>,
     descent: &Descent,
-) -> Option<(Tensor<1>, Tensor<1>)> {
-    let [own, gradient] = [memory(parameters.clone())?, memory(gradient.clone())?];
-    let velocity = match velocity {
-        Some(velocity) => Some(memory(velocity.clone())?),
-        None => None,
+) -> Result<(Tensor<1>, Tensor<1>), Box<Moving>> {
+    let count = parameters.dims()[0];
+    let fits = |tensor: &Tensor<1>| {
+        tensor.dims()[0] == count && tensor.dtype() == DType::F32 && tensor.device() == burn::tensor::Device::flex()
     };
-    let (own, gradient) = (own.as_slice::<f32>()?, gradient.as_slice::<f32>()?);
-    let old = match &velocity {
-        Some(velocity) => velocity.as_slice::<f32>()?,
-        None => &[],
-    };
-    if own.len() != gradient.len() || (!old.is_empty() && old.len() != own.len()) {
-        return None;
+    if !fits(&parameters) || !fits(&gradient) || velocity.as_ref().is_some_and(|velocity| !fits(velocity)) {
+        return Err(Box::new((parameters, velocity, gradient)));
     }
-    let (mut moved, mut velocity) = (vec![0.0_f32; own.len()], vec![0.0_f32; own.len()]);
-    moved
-        .par_chunks_mut(PIECE)
-        .zip(velocity.par_chunks_mut(PIECE))
-        .enumerate()
-        .for_each(|(piece, (moved, velocity))| {
-            let first = piece * PIECE;
-            for place in first..first + moved.len() {
-                let decay = if place < descent.decayed {
-                    descent.weight_decay
-                } else {
-                    0.0
-                };
-                let direction = gradient[place] + decay * own[place];
-                let before = old.get(place).copied();
-                let speed = before.map_or(direction, |before| descent.momentum * before + direction);
-                let change = if descent.nesterov {
-                    direction + descent.momentum * speed
-                } else {
-                    speed
-                };
-                velocity[place - first] = speed;
-                moved[place - first] = own[place] - descent.learning_rate * change;
-            }
-        });
-    let vector = |values: Vec<f32>| {
-        let length = values.len();
-        Tensor::from_data(TensorData::new(values, [length]), &parameters.device())
+    let begins = velocity.is_none();
+    // Without a velocity the gradient's values stand in its place until they are overwritten.
+    let [Some(own), Some(mut moved), Some(mut velocity)] = [
+        parameters.clone(),
+        gradient.clone(),
+        velocity.unwrap_or_else(|| gradient.clone()),
+    ]
+    .map(memory) else {
+        unreachable!("tensors of the processor's have memory of its own");
     };
-    Some((vector(moved), vector(velocity)))
+    drop((parameters, gradient));
+    {
+        let own: &[f32] = own.storage();
+        let (moved, velocity): (&mut [f32], &mut [f32]) = (moved.storage_mut(), velocity.storage_mut());
+        own.par_chunks(PIECE)
+            .zip(moved.par_chunks_mut(PIECE))
+            .zip(velocity.par_chunks_mut(PIECE))
+            .enumerate()
+            .for_each(|(piece, ((own, gradient), velocity))| {
+                let decayed = descent.decayed.saturating_sub(piece * PIECE).min(own.len());
+                let decay = [(0..decayed, descent.weight_decay), (decayed..own.len(), 0.0)];
+                for (places, decay) in decay {
+                    let places = own[places.clone()]
+                        .iter()
+                        .zip(&mut gradient[places.clone()])
+                        .zip(&mut velocity[places]);
+                    for ((own, gradient), velocity) in places {
+                        let direction = *gradient + decay * own;
+                        let speed = if begins {
+                            direction
+                        } else {
+                            descent.momentum * *velocity + direction
+                        };
+                        let change = if descent.nesterov {
+                            direction + descent.momentum * speed
+                        } else {
+                            speed
+                        };
+                        *velocity = speed;
+                        *gradient = own - descent.learning_rate * change;
+                    }
+                }
+            });
+    }
+    Ok((
+        Tensor::from_primitive::<Flex>(moved),
+        Tensor::from_primitive::<Flex>(velocity),
+    ))
 }
 
 /// The fused loop of [`super::length`].

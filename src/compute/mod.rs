@@ -22,6 +22,7 @@ mod execute;
 pub mod graph;
 pub mod host;
 pub mod kernels;
+mod pooled;
 mod processor;
 pub mod reference;
 pub mod self_check;
@@ -350,8 +351,13 @@ pub fn sgd_step(
     gradient: Tensor<1>,
     descent: &Descent,
 ) -> (Tensor<1>, Tensor<1>) {
-    host::sgd_step(&parameters, velocity.as_ref(), &gradient, descent)
-        .unwrap_or_else(|| reference::sgd_step(parameters, velocity, gradient, descent))
+    match host::sgd_step(parameters, velocity, gradient, descent) {
+        Ok(moved) => moved,
+        Err(back) => {
+            let (parameters, velocity, gradient) = *back;
+            reference::sgd_step(parameters, velocity, gradient, descent)
+        }
+    }
 }
 
 /// The Euclidean length of a vector, `[1]`.

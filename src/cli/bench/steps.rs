@@ -38,7 +38,7 @@ pub struct StepsArguments {
     /// Images of a minibatch; 128 for small grey networks and 32 for others where nothing is said.
     #[arg(long)]
     batch: Option<usize>,
-    /// Rounds, of which the median counts; one before them is not timed.
+    /// Rounds, in each of which either side has a turn; the median of all times counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// forward, attack, outer, mart, pgd-20; all where nothing is said.
@@ -90,6 +90,23 @@ struct Bench {
     peer: Option<Peer>,
 }
 
+/// How long a turn of one side goes on at least, in milliseconds.
+const TURN: f64 = 150.0;
+
+/// One side's turn: the form once, untimed, then again and again for a while. Whose threads wait busily after their work, as
+/// PyTorch's do, must not cost the other side time, and caches are those of steady work.
+fn turn(mut once: impl FnMut() -> anyhow::Result<Option<f64>>) -> anyhow::Result<Vec<f64>> {
+    std::thread::sleep(Duration::from_millis(20));
+    let mut times = Vec::new();
+    if once()?.is_some() {
+        while times.iter().sum::<f64>() < TURN {
+            let Some(time) = once()? else { break };
+            times.push(time);
+        }
+    }
+    Ok(times)
+}
+
 impl Bench {
     fn new(
         architecture: Architecture,
@@ -138,14 +155,11 @@ impl Bench {
         let wanted = |form: &str| chosen.is_empty() || chosen.iter().any(|name| name == form);
         let mut ours: [Vec<f64>; FORMS.len()] = Default::default();
         let mut theirs: [Vec<f64>; FORMS.len()] = Default::default();
-        // The first round warms up.
-        for round in 0..=rounds {
+        for _ in 0..rounds {
             for (number, form) in FORMS.into_iter().enumerate().filter(|(_, form)| wanted(form)) {
-                let time = self.time(form)?;
-                let peer = self.peer.as_mut().and_then(|peer| peer.time(form));
-                if round > 0 {
-                    ours[number].push(time);
-                    theirs[number].extend(peer);
+                ours[number].extend(turn(|| self.time(form).map(Some))?);
+                if let Some(peer) = &mut self.peer {
+                    theirs[number].extend(turn(|| Ok(peer.time(form)))?);
                 }
             }
         }

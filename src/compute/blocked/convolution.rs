@@ -56,24 +56,50 @@ pub struct Epilogue<'a> {
     pub keep: Option<&'a [u16]>,
 }
 
-impl Epilogue<'_> {
-    /// A result of blocks `channel` at `place`, as it is stored.
+impl<'a> Epilogue<'a> {
+    /// It for one block of channels.
     #[inline(always)]
-    pub(super) fn apply<S: Simd>(&self, simd: S, channel: usize, place: usize, mut lanes: S::Lanes) -> S::Lanes {
-        if !self.bias.is_empty() {
-            lanes = simd.add(lanes, simd.load(&self.bias[channel]));
+    pub(super) fn of<S: Simd>(&self, simd: S, channel: usize) -> BlockEpilogue<'a, S> {
+        BlockEpilogue {
+            simd,
+            bias: match self.bias.get(channel) {
+                Some(bias) => simd.load(bias),
+                None => simd.splat(0.0),
+            },
+            add: self.add,
+            // Nothing lies below the lowest value, so that without a ReLU the same operation changes nothing.
+            floor: simd.splat(if self.relu.is_some() { 0.0 } else { f32::NEG_INFINITY }),
+            bits: self.relu.flatten(),
+            keep: self.keep,
         }
+    }
+}
+
+/// An [`Epilogue`] for one block of channels, with its numbers in registers.
+#[derive(Clone, Copy)]
+pub(super) struct BlockEpilogue<'a, S: Simd> {
+    simd: S,
+    bias: S::Lanes,
+    add: Option<&'a [Block]>,
+    floor: S::Lanes,
+    bits: Option<Parts<'a, u16>>,
+    keep: Option<&'a [u16]>,
+}
+
+impl<S: Simd> BlockEpilogue<'_, S> {
+    /// The result at `place`, as it is stored.
+    #[inline(always)]
+    pub fn apply(&self, place: usize, lanes: S::Lanes) -> S::Lanes {
+        let simd = self.simd;
+        let mut lanes = simd.add(lanes, self.bias);
         if let Some(add) = self.add {
             lanes = simd.add(lanes, simd.load(&add[place]));
         }
-        if let Some(noted) = &self.relu {
-            let zero = simd.splat(0.0);
-            if let Some(bits) = noted {
-                // SAFETY: each place is stored once, by one part.
-                unsafe { bits.get(place, 1)[0] = simd.greater(lanes, zero) };
-            }
-            lanes = simd.max(zero, lanes);
+        if let Some(bits) = &self.bits {
+            // SAFETY: each place is stored once, by one part.
+            unsafe { bits.get(place, 1)[0] = simd.greater(lanes, self.floor) };
         }
+        lanes = simd.max(self.floor, lanes);
         if let Some(keep) = self.keep {
             lanes = simd.select(keep[place], lanes);
         }
@@ -268,18 +294,18 @@ impl Convolution {
         }
     }
 
-    /// The gradient of the weights, `[out, in, kh, kw]`, from the input and the gradient of the output.
+    /// The gradients of the weights, `[out, in, kh, kw]`, and of the bias, `[out]`, from the input and the gradient of the
+    /// output.
     pub fn weight_gradient(
         &self,
-        source: &[Block],
-        gradient: &[Block],
+        (source, gradient): (&[Block], &[Block]),
         images: usize,
-        target: &mut [f32],
+        (target, bias): (&mut [f32], Option<&mut [f32]>),
         workers: Workers,
     ) {
         assert_eq!(target.len(), self.weights(), "a gradient of another shape");
         assert!(gradient.len() >= images * self.output.image(), "too few gradients");
         assert!(source.len() >= images * self.input.image(), "too few inputs");
-        outer::weight_gradient(self, source, gradient, images, target, workers);
+        outer::weight_gradient(self, (source, gradient), images, (target, bias), workers);
     }
 }

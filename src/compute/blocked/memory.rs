@@ -8,8 +8,8 @@ use std::{
 
 use crate::compute::vector::Block;
 
-/// Buffers that a thread keeps at most.
-const KEPT: usize = 96;
+/// Buffers that a thread keeps at most: more than a step of the deepest network uses.
+const KEPT: usize = 1024;
 
 thread_local! {
     /// Buffers nobody uses, the last one given back at the end: the one most likely still in the cache.
@@ -72,6 +72,52 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [Block] {
         &mut self.blocks[..self.length]
+    }
+}
+
+/// What a block can be read as: numbers without padding, of which every pattern of bits is one.
+pub trait Number: Copy + Send + Sync + 'static {}
+impl Number for f32 {}
+impl Number for u16 {}
+
+/// Numbers in a buffer.
+#[derive(Debug)]
+pub struct Pooled<T> {
+    blocks: Buffer,
+    length: usize,
+    number: PhantomData<T>,
+}
+
+impl<T: Number> Pooled<T> {
+    /// `length` numbers of any value.
+    pub fn new(length: usize) -> Self {
+        Self {
+            blocks: Buffer::new(length.div_ceil(size_of::<Block>() / size_of::<T>())),
+            length,
+            number: PhantomData,
+        }
+    }
+
+    /// `length` zeros.
+    pub fn zeros(length: usize) -> Self {
+        let mut numbers = Self::new(length);
+        numbers.blocks.fill(Block::ZERO);
+        numbers
+    }
+}
+
+impl<T: Number> Deref for Pooled<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: blocks are numbers and nothing else, and there are enough of them.
+        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), self.length) }
+    }
+}
+
+impl<T: Number> DerefMut for Pooled<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), self.length) }
     }
 }
 

@@ -23,10 +23,9 @@ mod stem;
 mod winograd;
 
 pub use convolution::{Convolution, Epilogue, Purpose};
-pub use memory::{Buffer, Parts, clear_pools};
+pub use memory::{Buffer, Parts, Pooled, clear_pools};
 pub use multiply::Packed;
 pub use norm::{Statistics, gradient_sums};
-pub use outer::bias_gradient;
 pub use pointwise::{Affine, affine, average, average_back, finish, pool, pool_back, scale_by};
 pub use stem::{PackedStem, Stem};
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{
     Buffer, Convolution, Epilogue, Extent, Parts, Purpose, Workers,
+    convolution::BlockEpilogue,
     direct::{MOST_ROWS, Spot, Spots},
     product::multiply,
     rows::{Rows, apart},
@@ -169,12 +170,14 @@ struct Multiply<'a> {
 }
 
 impl Multiply<'_> {
-    /// Stores a result of blocks `channel` at `place`.
+    /// Stores a result at `place`.
     #[inline(always)]
-    fn put<S: Simd>(&self, simd: S, channel: usize, place: usize, lanes: S::Lanes) {
-        let lanes = self.epilogue.apply(simd, channel, place, lanes);
+    fn put<S: Simd>(&self, simd: S, epilogue: &BlockEpilogue<S>, place: usize, lanes: S::Lanes) {
         // SAFETY: a place belongs to one row and one block of outputs, and these to one part.
-        simd.store(unsafe { &mut self.target.get(place, 1)[0] }, lanes);
+        simd.store(
+            unsafe { &mut self.target.get(place, 1)[0] },
+            epilogue.apply(place, lanes),
+        );
     }
 }
 
@@ -205,6 +208,7 @@ impl Task for Multiply<'_> {
             }
             for output in 0..outputs {
                 let block = 2 * pair + output;
+                let epilogue = &self.epilogue.of(simd, block);
                 for (row, &Spot { image, y, x }) in spots.get().iter().enumerate() {
                     let plane = (image * blocks + block) * target.positions();
                     let results = &results[output * count + row..];
@@ -212,20 +216,20 @@ impl Task for Multiply<'_> {
                         let values = Tiles::gather(simd, results, results_apart);
                         let (y, x) = (2 * y, 2 * x);
                         let place = plane + y * target.width + x;
-                        self.put(simd, block, place, values[0][0]);
+                        self.put(simd, epilogue, place, values[0][0]);
                         if x + 1 < target.width {
-                            self.put(simd, block, place + 1, values[0][1]);
+                            self.put(simd, epilogue, place + 1, values[0][1]);
                         }
                         if y + 1 < target.height {
-                            self.put(simd, block, place + target.width, values[1][0]);
+                            self.put(simd, epilogue, place + target.width, values[1][0]);
                             if x + 1 < target.width {
-                                self.put(simd, block, place + target.width + 1, values[1][1]);
+                                self.put(simd, epilogue, place + target.width + 1, values[1][1]);
                             }
                         }
                     } else {
                         let [top, left] = self.pass.offset;
                         let (y, x) = (y * self.pass.step + top, x * self.pass.step + left);
-                        self.put(simd, block, plane + y * target.width + x, simd.load(&results[0]));
+                        self.put(simd, epilogue, plane + y * target.width + x, simd.load(&results[0]));
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    Buffer, Convolution, Extent, Parts, Workers,
+    Buffer, Convolution, Parts, Workers,
     direct::Spots,
     product::add_outer,
     rows::{Rows, apart},
@@ -20,13 +20,12 @@ const ROWS: usize = 48;
 /// in order; their number depends on shapes alone, so that threads change no bit.
 pub(super) const PARTS: usize = 8;
 
-/// The gradient of the weights of a convolution of blocks, `[out, in, kh, kw]`.
+/// The gradients of the weights of a convolution of blocks, `[out, in, kh, kw]`, and of its bias, `[out]`.
 pub(super) fn weight_gradient(
     convolution: &Convolution,
-    source: &[Block],
-    gradient: &[Block],
+    (source, gradient): (&[Block], &[Block]),
     images: usize,
-    target: &mut [f32],
+    (target, bias): (&mut [f32], Option<&mut [f32]>),
     workers: Workers,
 ) {
     let rows = convolution.rows();
@@ -42,6 +41,8 @@ pub(super) fn weight_gradient(
     let groups = (PARTS / units).clamp(1, images.max(1));
     let size = unit[1] * rows.products() * unit[0] * rows.panels() * LANES * 2;
     let mut sums = Buffer::new(if groups > 1 { units * groups * size } else { 0 });
+    let blocks = convolution.output.blocks();
+    let mut of_bias = Buffer::zeros(groups * blocks);
     let task = Outer {
         convolution,
         rows: &rows,
@@ -53,11 +54,25 @@ pub(super) fn weight_gradient(
         counts,
         size,
         sums: Parts::new(&mut sums),
+        bias: Parts::new(&mut of_bias),
         target: Parts::new(target),
     };
     workers.run(units * groups, &task);
     if groups > 1 {
         workers.run(units, &Join(&task));
+    }
+    if let Some(bias) = bias {
+        join_bias(&of_bias, blocks, bias);
+    }
+}
+
+/// Adds the groups' sums of a bias's gradient up in their order.
+pub(super) fn join_bias(sums: &[Block], blocks: usize, bias: &mut [f32]) {
+    for (channel, bias) in bias.iter_mut().enumerate() {
+        let groups = sums
+            .chunks_exact(blocks)
+            .map(|group| group[channel / LANES].0[channel % LANES]);
+        *bias = groups.reduce(|sum, group| sum + group).unwrap_or(0.0);
     }
 }
 
@@ -77,6 +92,8 @@ struct Outer<'a> {
     size: usize,
     /// `[unit][group][size]`.
     sums: Parts<'a, Block>,
+    /// Sums of the gradient itself, `[group][block of outputs]`.
+    bias: Parts<'a, Block>,
     target: Parts<'a, f32>,
 }
 
@@ -121,17 +138,27 @@ impl Outer<'_> {
             self.rows.pack(simd, self.source, inputs.clone(), &spots, to);
             for (number, pair) in pairs.clone().enumerate() {
                 let outputs = (output.blocks() - 2 * pair).min(2);
+                let mut unwanted = [Block::ZERO; 2];
+                let of_bias = if inputs.start == 0 {
+                    // SAFETY: of the units of a pair the first alone adds the gradient itself up.
+                    unsafe { self.bias.get(group * output.blocks() + 2 * pair, outputs) }
+                } else {
+                    &mut unwanted[..outputs]
+                };
                 if let Rows::Tiles(tiles) = self.rows {
                     let chosen = (output.blocks(), 2 * pair, outputs);
                     let to = (&mut *gradients, gradients_apart);
-                    tiles.pack_gradient(simd, self.gradient, chosen, &spots, to);
+                    tiles.pack_gradient(simd, self.gradient, chosen, &spots, to, of_bias);
                 } else {
-                    for block in 0..outputs {
+                    for (block, of_bias) in of_bias.iter_mut().enumerate() {
+                        let mut sum = simd.load(of_bias);
                         for (row, spot) in spots.get().iter().enumerate() {
                             let plane = (spot.image * output.blocks() + 2 * pair + block) * per_image;
                             let lanes = simd.load(&self.gradient[plane + spot.y * output.width + spot.x]);
                             simd.store(&mut gradients[block * count + row], lanes);
+                            sum = simd.add(sum, lanes);
                         }
+                        simd.store(of_bias, sum);
                     }
                 }
                 for product in 0..products {
@@ -230,42 +257,4 @@ impl Task for Join<'_, '_> {
         }
         outer.write(simd, unit, total);
     }
-}
-
-/// Sums over images and positions of each channel, as a convolution's bias takes its gradient.
-pub fn bias_gradient(extent: Extent, gradient: &[Block], images: usize, target: &mut [f32], workers: Workers) {
-    assert!(gradient.len() >= images * extent.image() && target.len() == extent.channels);
-    struct Sum<'a> {
-        extent: Extent,
-        gradient: &'a [Block],
-        images: usize,
-        target: Parts<'a, f32>,
-    }
-    impl Task for Sum<'_> {
-        #[inline(always)]
-        fn part<S: Simd>(&self, simd: S, block: usize) {
-            let (blocks, positions) = (self.extent.blocks(), self.extent.positions());
-            let mut total = simd.splat(0.0);
-            for image in 0..self.images {
-                let mut sum = simd.splat(0.0);
-                for value in &self.gradient[(image * blocks + block) * positions..][..positions] {
-                    sum = simd.add(sum, simd.load(value));
-                }
-                total = simd.add(total, sum);
-            }
-            let mut sums = Block::ZERO;
-            simd.store(&mut sums, total);
-            let first = block * LANES;
-            let there = LANES.min(self.extent.channels - first);
-            // SAFETY: each block has channels of its own.
-            unsafe { self.target.get(first, there) }.copy_from_slice(&sums.0[..there]);
-        }
-    }
-    let task = Sum {
-        extent,
-        gradient,
-        images,
-        target: Parts::new(target),
-    };
-    workers.run(extent.blocks(), &task);
 }

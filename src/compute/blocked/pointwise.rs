@@ -49,9 +49,10 @@ impl<P: Plane> Task for Walk<'_, P> {
             // SAFETY: each image has places of its own.
             let target = unsafe { self.target.get(first, positions) };
             let at = Coordinates { plane, block, first };
+            let epilogue = self.epilogue.of(simd, block);
             for (place, target) in target.iter_mut().enumerate() {
                 let lanes = self.operation.value(simd, at, place);
-                simd.store(target, self.epilogue.apply(simd, block, first + place, lanes));
+                simd.store(target, epilogue.apply(first + place, lanes));
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The first convolution of a network, which reads images plane by plane: one or three channels would leave most lanes of a
 //! block empty.
 
-use super::{Buffer, Epilogue, Extent, Parts, Workers, outer::PARTS, product::multiply};
+use super::{
+    Buffer, Epilogue, Extent, Parts, Pooled, Workers,
+    outer::{PARTS, join_bias},
+    product::multiply,
+};
 use crate::compute::vector::{Block, LANES, Simd, Task};
 
 /// A convolution of images, weights `[out, in, kh, kw]`.
@@ -152,19 +156,19 @@ impl Stem {
         workers.run(images, &task);
     }
 
-    /// The gradient of the weights, `[out, in, kh, kw]`.
+    /// The gradients of the weights, `[out, in, kh, kw]`, and of the bias, `[out]`.
     pub fn weight_gradient(
         &self,
-        source: &[f32],
-        gradient: &[Block],
+        (source, gradient): (&[f32], &[Block]),
         images: usize,
-        target: &mut [f32],
+        (target, bias): (&mut [f32], Option<&mut [f32]>),
         workers: Workers,
     ) {
         assert_eq!(target.len(), self.weights(), "a gradient of another shape");
         assert!(source.len() >= images * self.values() && gradient.len() >= images * self.output.image());
         let (groups, size) = (PARTS.min(images.max(1)), self.patch() * self.output.blocks());
         let mut sums = Buffer::new(groups * size);
+        let mut of_bias = Buffer::zeros(groups * self.output.blocks());
         let task = Outer {
             stem: self,
             source,
@@ -173,8 +177,12 @@ impl Stem {
             groups,
             offsets: &self.offsets(),
             sums: Parts::new(&mut sums),
+            bias: Parts::new(&mut of_bias),
         };
         workers.run(groups, &task);
+        if let Some(bias) = bias {
+            join_bias(&of_bias, self.output.blocks(), bias);
+        }
         let patch = self.patch();
         for (place, weight) in target.iter_mut().enumerate() {
             let (output, value) = (place / patch, place % patch);
@@ -184,32 +192,20 @@ impl Stem {
     }
 }
 
-/// An image with zeros round it, as floats in blocks.
-struct Padded(Buffer);
+/// An image with zeros round it.
+struct Padded(Pooled<f32>);
 
 impl Padded {
     fn new(stem: &Stem) -> Self {
         let [height, width] = stem.padded();
-        Self(Buffer::zeros((stem.input.channels * height * width).div_ceil(LANES)))
-    }
-
-    #[inline(always)]
-    fn values(&self) -> &[f32] {
-        // SAFETY: a block is sixteen floats and nothing else.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
-    }
-
-    #[inline(always)]
-    fn values_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
+        Self(Pooled::zeros(stem.input.channels * height * width))
     }
 
     /// Copies the inside of an image to it, line by line.
     #[inline(always)]
     fn copy_from(&mut self, stem: &Stem, image: &[f32]) {
         let ([height, width], padding) = (stem.padded(), stem.padding);
-        let target = self.values_mut();
+        let target = &mut *self.0;
         for (number, line) in image.chunks_exact(stem.input.width).enumerate() {
             let (channel, y) = (number / stem.input.height, number % stem.input.height);
             let start = (channel * height + y + padding) * width + padding;
@@ -224,7 +220,7 @@ impl Padded {
         for (number, line) in image.chunks_exact_mut(stem.input.width).enumerate() {
             let (channel, y) = (number / stem.input.height, number % stem.input.height);
             let start = (channel * height + y + padding) * width + padding;
-            line.copy_from_slice(&self.values()[start..start + line.len()]);
+            line.copy_from_slice(&self.0[start..start + line.len()]);
         }
     }
 }
@@ -279,9 +275,10 @@ impl Forward<'_> {
         for b in 0..B {
             // SAFETY: each image has places of its own.
             let target = unsafe { self.target.get(place + b * positions, R) };
+            let epilogue = self.epilogue.of(simd, block + b);
             for (r, target) in target.iter_mut().enumerate() {
                 let at = place + b * positions + r;
-                simd.store(target, self.epilogue.apply(simd, block + b, at, sums[r][b]));
+                simd.store(target, epilogue.apply(at, sums[r][b]));
             }
         }
     }
@@ -326,7 +323,7 @@ impl Task for Forward<'_> {
             for tile in 0..tiles {
                 let (first, end) = (output.width * tile / tiles, output.width * (tile + 1) / tiles);
                 let line = Line {
-                    values: &padded.values()[y * stem.stride * across + first * stem.stride..],
+                    values: &padded.0[y * stem.stride * across + first * stem.stride..],
                     step: stem.stride,
                     offsets: self.offsets,
                 };
@@ -374,7 +371,7 @@ impl Task for Backward<'_> {
         }
         let mut padded = Padded::new(stem);
         let [_, across] = stem.padded();
-        let values = padded.values_mut();
+        let values = &mut *padded.0;
         let furthest = self.offsets.last().copied().unwrap_or(0);
         for y in 0..output.height {
             for x in 0..output.width {
@@ -403,6 +400,8 @@ struct Outer<'a> {
     groups: usize,
     offsets: &'a [usize],
     sums: Parts<'a, Block>,
+    /// Sums of the gradient itself, `[group][block of outputs]`.
+    bias: Parts<'a, Block>,
 }
 
 impl Outer<'_> {
@@ -440,6 +439,8 @@ impl Task for Outer<'_> {
         // SAFETY: each group has sums of its own.
         let sums = unsafe { self.sums.get(group * blocks * patch, blocks * patch) };
         sums.fill(Block::ZERO);
+        // SAFETY: and of the bias.
+        let of_bias = unsafe { self.bias.get(group * blocks, blocks) };
         for image in self.images * group / self.groups..self.images * (group + 1) / self.groups {
             padded.copy_from(stem, &self.source[image * stem.values()..][..stem.values()]);
             for block in 0..blocks {
@@ -447,7 +448,12 @@ impl Task for Outer<'_> {
                 let plane = (image * blocks + block) * output.positions();
                 for y in 0..output.height {
                     let gradients = &self.gradient[plane + y * output.width..][..output.width];
-                    let values = &padded.values()[y * stem.stride * across..];
+                    let mut total = simd.load(&of_bias[block]);
+                    for gradient in gradients {
+                        total = simd.add(total, simd.load(gradient));
+                    }
+                    simd.store(&mut of_bias[block], total);
+                    let values = &padded.0[y * stem.stride * across..];
                     let mut first = 0;
                     while first < patch {
                         let count = (patch - first).min(9);

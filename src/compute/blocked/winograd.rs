@@ -46,7 +46,6 @@ impl Tiles {
         let (Extent { height, width, .. }, blocks) = (self.source, self.source.blocks());
         let (area, count) = (height * width, spots.get().len());
         assert!(panels.len() >= (PRODUCTS - 1) * apart + chosen.len() * count);
-        let zero = simd.splat(0.0);
         for (row, spot) in spots.get().iter().enumerate() {
             let (top, left) = (2 * spot.y, 2 * spot.x);
             let inside = top >= self.padding
@@ -55,38 +54,43 @@ impl Tiles {
                 && left + 4 <= width + self.padding;
             for (number, block) in chosen.clone().enumerate() {
                 let plane = &source[(spot.image * blocks + block) * area..][..area];
-                let mut d = [[zero; 4]; 4];
+                let mut halfway = [[simd.splat(0.0); 4]; 4];
                 if inside {
                     let corner = (top - self.padding) * width + left - self.padding;
-                    for (y, line) in d.iter_mut().enumerate() {
-                        let values = &plane[corner + y * width..][..4];
-                        for (x, lanes) in line.iter_mut().enumerate() {
-                            *lanes = simd.load(&values[x]);
+                    assert!(corner + 3 * width + 4 <= area);
+                    for x in 0..4 {
+                        let mut column = [simd.splat(0.0); 4];
+                        for (y, lanes) in column.iter_mut().enumerate() {
+                            // SAFETY: at most corner + 3·width + 3, inside as asserted.
+                            *lanes = simd.load(unsafe { plane.get_unchecked(corner + y * width + x) });
+                        }
+                        let column = spread(simd, column);
+                        for (line, lanes) in halfway.iter_mut().zip(column) {
+                            line[x] = lanes;
                         }
                     }
                 } else {
-                    for (y, line) in d.iter_mut().enumerate() {
-                        let y = (top + y).wrapping_sub(self.padding);
-                        for (x, lanes) in line.iter_mut().enumerate() {
-                            let x = (left + x).wrapping_sub(self.padding);
-                            if y < height && x < width {
-                                *lanes = simd.load(&plane[y * width + x]);
+                    for x in 0..4 {
+                        let mut column = [simd.splat(0.0); 4];
+                        let from = (left + x).wrapping_sub(self.padding);
+                        for (y, lanes) in column.iter_mut().enumerate() {
+                            let y = (top + y).wrapping_sub(self.padding);
+                            if y < height && from < width {
+                                *lanes = simd.load(&plane[y * width + from]);
                             }
+                        }
+                        let column = spread(simd, column);
+                        for (line, lanes) in halfway.iter_mut().zip(column) {
+                            line[x] = lanes;
                         }
                     }
                 }
-                let mut halfway = [[zero; 4]; 4];
-                for x in 0..4 {
-                    let column = spread(simd, [d[0][x], d[1][x], d[2][x], d[3][x]]);
-                    for y in 0..4 {
-                        halfway[y][x] = column[y];
-                    }
-                }
-                for (y, line) in halfway.into_iter().enumerate() {
-                    for (x, lanes) in spread(simd, line).into_iter().enumerate() {
-                        let place = (y * 4 + x) * apart + number * count + row;
+                let mut place = number * count + row;
+                for line in halfway {
+                    for lanes in spread(simd, line) {
                         // SAFETY: less than 15·apart + chosen·count, inside as asserted.
                         simd.store(unsafe { panels.get_unchecked_mut(place) }, lanes);
+                        place += apart;
                     }
                 }
             }
@@ -94,7 +98,7 @@ impl Tiles {
     }
 
     /// Packs `A y Aᵀ` of the results' gradients in the blocks of channels `block..block + outputs` as `[block]` panels of a
-    /// block a tile, those of each product `apart` from the next's.
+    /// block a tile, those of each product `apart` from the next's; and adds the gradients themselves to `totals`.
     #[inline(always)]
     pub fn pack_gradient<S: Simd>(
         &self,
@@ -103,6 +107,7 @@ impl Tiles {
         (blocks, block, outputs): (usize, usize, usize),
         spots: &Spots,
         (panels, apart): (&mut [Block], usize),
+        totals: &mut [Block],
     ) {
         let ([height, width], count) = (self.result, spots.get().len());
         assert!(panels.len() >= (PRODUCTS - 1) * apart + outputs * count);
@@ -119,12 +124,16 @@ impl Tiles {
                         }
                     }
                 }
+                let total = simd.add(simd.add(g[0][0], g[0][1]), simd.add(g[1][0], g[1][1]));
+                let total = simd.add(simd.load(&totals[output]), total);
+                simd.store(&mut totals[output], total);
                 let columns = [scatter(simd, [g[0][0], g[1][0]]), scatter(simd, [g[0][1], g[1][1]])];
+                let mut place = output * count + row;
                 for y in 0..4 {
-                    for (x, lanes) in scatter(simd, [columns[0][y], columns[1][y]]).into_iter().enumerate() {
-                        let place = (y * 4 + x) * apart + output * count + row;
+                    for lanes in scatter(simd, [columns[0][y], columns[1][y]]) {
                         // SAFETY: less than 15·apart + outputs·count, inside as asserted.
                         simd.store(unsafe { panels.get_unchecked_mut(place) }, lanes);
+                        place += apart;
                     }
                 }
             }
@@ -135,19 +144,21 @@ impl Tiles {
     #[inline(always)]
     pub fn gather<S: Simd>(simd: S, products: &[Block], apart: usize) -> [[S::Lanes; 2]; 2] {
         assert!(products.len() > (PRODUCTS - 1) * apart);
-        let zero = simd.splat(0.0);
-        let mut halfway = [[zero; 4]; 2];
-        for x in 0..4 {
-            let mut column = [zero; 4];
-            for (y, lanes) in column.iter_mut().enumerate() {
+        // Line by line in memory, and the sums over lines as they come in.
+        let mut lines = [[simd.splat(0.0); 2]; 4];
+        let mut place = 0;
+        for line in &mut lines {
+            let mut m = [simd.splat(0.0); 4];
+            for lanes in &mut m {
                 // SAFETY: at most 15·apart, inside as asserted.
-                *lanes = simd.load(unsafe { products.get_unchecked((y * 4 + x) * apart) });
+                *lanes = simd.load(unsafe { products.get_unchecked(place) });
+                place += apart;
             }
-            let [upper, lower] = collect(simd, column);
-            halfway[0][x] = upper;
-            halfway[1][x] = lower;
+            *line = collect(simd, m);
         }
-        [collect(simd, halfway[0]), collect(simd, halfway[1])]
+        let left = collect(simd, [lines[0][0], lines[1][0], lines[2][0], lines[3][0]]);
+        let right = collect(simd, [lines[0][1], lines[1][1], lines[2][1], lines[3][1]]);
+        [[left[0], right[0]], [left[1], right[1]]]
     }
 }
 

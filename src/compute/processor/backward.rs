@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    Operation, Program, Stage,
+    Operation, Program, Stage, Weights,
     forward::{Normalised, Tape, to_blocks},
     packed::{Layer, in_blocks},
 };
 use crate::compute::{
     blocked::{
-        Affine, Buffer, Epilogue, Extent, Purpose, Workers, affine, average_back, bias_gradient, finish, gradient_sums,
+        Affine, Buffer, Epilogue, Extent, Pooled, Purpose, Workers, affine, average_back, finish, gradient_sums,
         pool_back, scale_by,
     },
     graph::{Graph, Value},
@@ -22,9 +22,9 @@ use crate::compute::{
 #[derive(Debug)]
 pub struct Gradients {
     /// `[N, C, H, W]`.
-    pub images: Option<Vec<f32>>,
+    pub images: Option<Pooled<f32>>,
     /// The flat vector's.
-    pub parameters: Option<Vec<f32>>,
+    pub parameters: Option<Pooled<f32>>,
 }
 
 impl Tape {
@@ -42,8 +42,8 @@ impl Tape {
         };
         let of_image = self.images.storage::<f32>().len() / self.count.max(1);
         let mut found = Gradients {
-            images: images.then(|| vec![0.0; self.count * of_image]),
-            parameters: parameters.then(|| vec![0.0; self.layers.parameters().len()]),
+            images: images.then(|| Pooled::new(self.count * of_image)),
+            parameters: parameters.then(|| Pooled::zeros(self.layers.parameters().len())),
         };
         let chunk = program
             .chunk(self.count, workers.threads())
@@ -122,6 +122,19 @@ impl Gathering {
     }
 }
 
+/// A layer's weights and bias among the parameters; weights lie before all biases.
+fn split<'p>(
+    parameters: &'p mut [f32],
+    weights: &Weights,
+    count: usize,
+    output: Extent,
+) -> (&'p mut [f32], Option<&'p mut [f32]>) {
+    let end = weights.weight + count;
+    let (before, after) = parameters.split_at_mut(end);
+    let bias = weights.bias.map(|bias| &mut after[bias - end..][..output.channels]);
+    (&mut before[weights.weight..], bias)
+}
+
 struct Back<'a> {
     tape: &'a Tape,
     graph: &'a Graph,
@@ -139,7 +152,7 @@ impl<'a> Back<'a> {
     fn bits(&self, value: Value) -> Option<&'a [u16]> {
         let of_image = self.program.extents[value].image();
         let bits = self.tape.bits[value].as_ref()?;
-        Some(&bits.get()[self.first * of_image..][..self.count * of_image])
+        Some(&bits[self.first * of_image..][..self.count * of_image])
     }
 
     /// Adds a contribution to a value's gradient: `make` writes it through an epilogue that adds what is there already and,
@@ -195,11 +208,10 @@ impl<'a> Back<'a> {
         match &stage.operation {
             Operation::Stem(stem, weights) => {
                 if let Some(parameters) = &mut self.parameters {
-                    let values: &[f32] = tape.images.storage();
-                    let target = &mut parameters[weights.weight..][..stem.weights()];
-                    stem.weight_gradient(values, gradient, self.count, target, self.workers);
+                    let operands = (tape.images.storage(), &gradient[..]);
+                    let targets = split(parameters, weights, stem.weights(), stem.output);
+                    stem.weight_gradient(operands, self.count, targets, self.workers);
                 }
-                self.bias(stem.output, weights.bias, gradient);
                 if let Some(images) = &mut self.images {
                     let layer = tape
                         .layers
@@ -211,10 +223,9 @@ impl<'a> Back<'a> {
             }
             Operation::Convolution(convolution, weights) => {
                 if let (Some(parameters), Some(input)) = (&mut self.parameters, &tape.kept[stage.input]) {
-                    let target = &mut parameters[weights.weight..][..convolution.weights()];
-                    convolution.weight_gradient(input, gradient, self.count, target, self.workers);
+                    let targets = split(parameters, weights, convolution.weights(), convolution.output);
+                    convolution.weight_gradient((input, gradient), self.count, targets, self.workers);
                 }
-                self.bias(convolution.output, weights.bias, gradient);
                 self.contribute(stage.input, |back, target, epilogue| {
                     let layer = tape
                         .layers
@@ -229,7 +240,7 @@ impl<'a> Back<'a> {
                 let Some(winners) = &tape.winners[number] else {
                     unreachable!("a recorded pool noted what it took");
                 };
-                let winners = &winners.get()[self.first * from.image()..][..self.count * from.image()];
+                let winners = &winners[self.first * from.image()..][..self.count * from.image()];
                 self.contribute(stage.input, |back, target, epilogue| {
                     pool_back(from, (gradient, winners), back.count, target, epilogue, back.workers);
                 });
@@ -244,13 +255,6 @@ impl<'a> Back<'a> {
                 None => self.pass_on(stage.input, gradient),
             },
             Operation::Identity => self.pass_on(stage.input, gradient),
-        }
-    }
-
-    fn bias(&mut self, extent: Extent, place: Option<usize>, gradient: &[Block]) {
-        if let (Some(parameters), Some(place)) = (&mut self.parameters, place) {
-            let target = &mut parameters[place..][..extent.channels];
-            bias_gradient(extent, gradient, self.count, target, self.workers);
         }
     }
 

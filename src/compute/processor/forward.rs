@@ -11,8 +11,8 @@ use super::{
 };
 use crate::compute::{
     blocked::{
-        Affine, Buffer, Epilogue, Extent, Parts, Purpose, Statistics, Workers, affine as transform, average, finish,
-        pool, scale_by,
+        Affine, Buffer, Epilogue, Extent, Parts, Pooled, Purpose, Statistics, Workers, affine as transform, average,
+        finish, pool, scale_by,
     },
     graph::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Graph, Value},
     vector::{Block, Instructions, LANES},
@@ -43,7 +43,7 @@ pub struct Pass<'a> {
 #[derive(Debug)]
 pub struct Outcome {
     /// `[N, K]`.
-    pub logits: Vec<f32>,
+    pub logits: Pooled<f32>,
     /// Running statistics after it.
     pub statistics: Option<Vec<f32>>,
     /// What the way back needs, where it was recorded.
@@ -80,33 +80,7 @@ pub(super) struct Normalised {
 }
 
 /// A bit for each value, sixteen together.
-#[derive(Debug)]
-pub(super) struct Bits {
-    blocks: Buffer,
-    length: usize,
-}
-
-/// Groups of bits that a block holds.
-const GROUPS: usize = size_of::<Block>() / size_of::<u16>();
-
-impl Bits {
-    fn new(length: usize) -> Self {
-        Self {
-            blocks: Buffer::new(length.div_ceil(GROUPS)),
-            length,
-        }
-    }
-
-    pub fn get(&self) -> &[u16] {
-        // SAFETY: a block is thirty-two groups of bits as well as sixteen floats.
-        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), self.length) }
-    }
-
-    fn parts(&mut self) -> Parts<'_, u16> {
-        // SAFETY: as above.
-        Parts::new(unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), self.length) })
-    }
-}
+pub(super) type Bits = Pooled<u16>;
 
 /// Where a pass notes what the way back needs.
 struct Notes<'a> {
@@ -174,11 +148,17 @@ impl Pass<'_> {
                 .collect(),
         };
         let classes = program.extents[program.output()].channels;
-        let mut logits = vec![0.0; count * classes];
+        let mut logits = Pooled::new(count * classes);
         {
             let notes = Notes {
-                bits: bits.iter_mut().map(|bits| bits.as_mut().map(Bits::parts)).collect(),
-                winners: winners.iter_mut().map(|bits| bits.as_mut().map(Bits::parts)).collect(),
+                bits: bits
+                    .iter_mut()
+                    .map(|bits| bits.as_deref_mut().map(Parts::new))
+                    .collect(),
+                winners: winners
+                    .iter_mut()
+                    .map(|bits| bits.as_deref_mut().map(Parts::new))
+                    .collect(),
             };
             let values: &[f32] = images.storage();
             let chunk = program
