@@ -4,7 +4,7 @@ mod support;
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use martlet::{
     attacks::{Keep, Pgd, maximise, value_and_gradient},
     compute::{Device, read},
@@ -14,7 +14,7 @@ use martlet::{
     random::Rng,
     recipe::{Decay, Optimiser},
     shapes::{ImageShape, Images, Labels},
-    threat::{Norm, Start, ThreatModel},
+    threat::{Magnitude, Norm, Start, ThreatModel},
 };
 use support::{COLOUR, GREY, agree};
 
@@ -133,22 +133,25 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
         norm: Norm::Linf,
         epsilon: epsilon.parse().unwrap(),
     };
-    let ascend = |start: Images, steps: usize, step_size: &str, from: Start| {
-        // The golden start is given, not drawn: the first iterate replaces the natural image only as a start.
-        let natural = x.clone();
-        let mut current = start;
+    // The golden start is given, not drawn. A unit whose input lies nearer to zero than float32 rounds may fall on either side;
+    // then an image's gradient is another, and which images met one shows against double precision on the same iterate.
+    let exact = model.in_double_precision();
+    let in_double = |images: Images| losses::cross_entropy(exact.forward(images, Mode::Eval), y.clone());
+    let ascend = |start: Images, steps: usize, step_size: &str| {
+        let step_size: Magnitude = step_size.parse().unwrap();
+        let (mut current, mut met) = (start, vec![false; y.dims()[0]]);
         for _ in 0..steps {
-            let pgd = Pgd {
-                steps: 1,
-                step_size: step_size.parse().unwrap(),
-                start: from,
-                restarts: 1,
-                keep: Keep::Last,
-            };
             let (_, gradient) = value_and_gradient(&objective, &current).unwrap();
-            current = threat.ascend(&natural, current, gradient, pgd.step_size.value());
+            let (_, expected) = value_and_gradient(&in_double, &current.clone().cast(DType::F64)).unwrap();
+            let [ours, expected] = [gradient.clone(), expected.cast(DType::F32)].map(|g| read(g).unwrap());
+            let of_image = ours.len() / met.len();
+            for ((ours, expected), met) in ours.chunks(of_image).zip(expected.chunks(of_image)).zip(&mut met) {
+                let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                *met |= ours.iter().zip(expected).any(|(a, b)| (a - b).abs() > 1e-5 * largest);
+            }
+            current = threat.ascend(&x, current, gradient, step_size.value());
         }
-        current
+        (current, met)
     };
     let fgsm = Pgd {
         steps: 1,
@@ -162,13 +165,20 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
     let start = (x.clone() + io.images("noise")).clamp(0.0, 1.0);
     let step_size = format!("{epsilon}/4");
     for steps in [0, 1, 2, 10] {
-        let ours = ascend(start.clone(), steps, &step_size, Start::Natural);
-        agree(
-            &format!("PGD-{steps}"),
-            read(ours).unwrap(),
-            io.values(&format!("pgd{steps}_f32")),
-            1e-4,
+        let (ours, met) = ascend(start.clone(), steps, &step_size);
+        let golden = io.values(&format!("pgd{steps}_f32"));
+        let allowed = if steps == 10 { 1 } else { 0 };
+        assert!(
+            met.iter().filter(|met| **met).count() <= allowed,
+            "PGD-{steps}: {met:?}"
         );
+        let of_image = golden.len() / met.len();
+        let ours = read(ours).unwrap();
+        for (image, (ours, golden)) in ours.chunks(of_image).zip(golden.chunks(of_image)).enumerate() {
+            if !met[image] {
+                agree(&format!("PGD-{steps}, image {image}"), ours.to_vec(), golden, 1e-4);
+            }
+        }
     }
 
     // Two steps of training: natural pass, adversarial pass, MART as the paper has it with λ 5, SGD with decay on all.
