@@ -2,7 +2,8 @@
 //!
 //! Every loss goes from logits to one value for each example, so that a defence can weight, select or show them
 //! before it takes the mean. All of them work on logits through log-sum-exp and stay finite, with finite gradients,
-//! at logits of ±500.
+//! at logits of ±500. Those that training and attacks take in every step are a kernel of their own where the device has one
+//! ([`compute::loss`]); what stands here beside them is what every device can do.
 
 use burn::tensor::{
     Bool, Int, Tensor,
@@ -10,7 +11,10 @@ use burn::tensor::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::shapes::{Labels, Logits, PerExample};
+use crate::{
+    compute::{self, Loss},
+    shapes::{Labels, Logits, PerExample},
+};
 
 /// Which of the two published forms of a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +86,8 @@ pub fn strongest_other(logits: Logits, labels: Labels) -> Labels {
 /// # Source
 /// The CE of Table 1 and of equation 10.
 pub fn cross_entropy(logits: Logits, labels: Labels) -> PerExample {
-    at(log_softmax(logits, 1), labels).neg()
+    compute::loss(Loss::CrossEntropy { smoothing: 0.0 }, &logits, &labels)
+        .unwrap_or_else(|| at(log_softmax(logits, 1), labels).neg())
 }
 
 /// Cross-entropy with smoothed labels: `(1 − s)·(−log p_y) + s·mean_k(−log p_k)`; the plain one at `s = 0`.
@@ -93,6 +98,9 @@ pub fn cross_entropy(logits: Logits, labels: Labels) -> PerExample {
 /// # Source
 /// Szegedy et al. 2016, section 7; as PyTorch's `label_smoothing`.
 pub fn smoothed_cross_entropy(logits: Logits, labels: Labels, smoothing: f32) -> PerExample {
+    if let Some(values) = compute::loss(Loss::CrossEntropy { smoothing }, &logits, &labels) {
+        return values;
+    }
     let plain = cross_entropy(logits.clone(), labels.clone());
     if smoothing == 0.0 {
         return plain;
@@ -114,6 +122,10 @@ pub fn smoothed_cross_entropy(logits: Logits, labels: Labels, smoothing: f32) ->
 /// # Source
 /// Equation 8, second term.
 pub fn margin_term(logits: Logits, labels: Labels, form: Form) -> PerExample {
+    let released = form == Form::Released;
+    if let Some(values) = compute::loss(Loss::Margin { released }, &logits, &labels) {
+        return values;
+    }
     let classes = logits.dims()[1];
     let strongest = strongest_other(logits.clone(), labels);
     match form {
@@ -155,7 +167,10 @@ pub fn boosted_cross_entropy(logits: Logits, labels: Labels, form: Form) -> PerE
 /// # Source
 /// Equation 9.
 pub fn kl_divergence(natural: Logits, adversarial: Logits, form: Form) -> PerExample {
-    let examples = natural.dims()[0];
+    let (examples, released) = (natural.dims()[0], form == Form::Released);
+    if let Some(values) = compute::divergence(&adversarial, &natural, released) {
+        return values;
+    }
     let log_natural = log_softmax(natural, 1);
     let log_adversarial = match form {
         Form::Paper => log_softmax(adversarial, 1),
@@ -177,6 +192,10 @@ pub fn kl_divergence(natural: Logits, adversarial: Logits, form: Form) -> PerExa
 /// # Source
 /// Section 3.1, the surrogate of the third indicator of equation 7.
 pub fn misclassification_weight(natural: Logits, labels: Labels, form: Form) -> PerExample {
+    let released = form == Form::Released;
+    if let Some(values) = compute::loss(Loss::Weight { released }, &natural, &labels) {
+        return values;
+    }
     let [examples, classes] = natural.dims();
     let probabilities = softmax(natural, 1);
     match form {
@@ -193,8 +212,21 @@ pub fn misclassification_weight(natural: Logits, labels: Labels, form: Form) -> 
 /// # Shapes
 /// `[N, K]`, `[N]` → `[N]`.
 pub fn margin(logits: Logits, labels: Labels) -> PerExample {
+    lead_up_to(logits, labels, f32::INFINITY)
+}
+
+/// [`margin`], up to a bound.
+fn lead_up_to(logits: Logits, labels: Labels, bound: f32) -> PerExample {
+    if let Some(values) = compute::loss(Loss::Lead { bound }, &logits, &labels) {
+        return values;
+    }
     let strongest = strongest_other(logits.clone(), labels.clone());
-    at(logits.clone(), strongest) - at(logits, labels)
+    let lead = at(logits.clone(), strongest) - at(logits, labels);
+    if bound == f32::INFINITY {
+        lead
+    } else {
+        lead.clamp_max(bound)
+    }
 }
 
 /// The soft logit margin: `log Σ_{k≠y} exp z_k − z_y`; negative exactly where p_y > 1/2.
@@ -229,7 +261,7 @@ pub fn lead(logits: Logits, ahead: Labels, behind: Labels) -> PerExample {
 /// # Source
 /// Carlini and Wagner 2017, f₆, optimised by PGD as the paper's CW∞; κ was never published.
 pub fn carlini_wagner(logits: Logits, labels: Labels, kappa: f32) -> PerExample {
-    margin(logits, labels).clamp_max(kappa)
+    lead_up_to(logits, labels, kappa)
 }
 
 /// `Σ_k (a_k − b_k)²`, on whatever the two sides are: probabilities or logits.

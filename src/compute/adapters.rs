@@ -7,7 +7,7 @@ use std::{
 
 use burn_wgpu::WgpuSetup;
 
-use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded, kernels::Gpu};
+use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded};
 
 /// Graphics interfaces in the order in which the same card is preferred.
 const INTERFACES: [(wgpu::Backend, &str); 4] = [
@@ -277,10 +277,10 @@ fn choose(choice: &str, listed: &[(&DeviceInfo, bool)]) -> Option<Chosen> {
     }
 }
 
-/// A device that is open, with what the hand-written kernels need of it.
+/// A device that is open, and wgpu's own handle of it.
 struct Opened {
     device: Device,
-    gpu: Arc<Gpu>,
+    gpu: wgpu::Device,
 }
 
 static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
@@ -290,7 +290,7 @@ fn opened() -> std::sync::MutexGuard<'static, Vec<Opened>> {
 }
 
 /// The GPU behind a tensor's device, if it is one that [`open`] opened.
-pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<Arc<Gpu>> {
+pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<wgpu::Device> {
     opened()
         .iter()
         .find(|opened| opened.device.tensors == *tensors)
@@ -332,14 +332,14 @@ fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
     };
     opened.push(Opened {
         device: device.clone(),
-        gpu: Arc::new(gpu),
+        gpu,
     });
     Ok(device)
 }
 
 /// Makes the wgpu device ourselves and hands it to burn, so that the very adapter that was listed is the one that
 /// computes, and the hand-written kernels share its queue.
-fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, Gpu), String> {
+fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, wgpu::Device), String> {
     let instance = graphics()
         .map(|graphics| graphics.instance.clone())
         .ok_or("no graphics driver answers")?;
@@ -350,7 +350,7 @@ fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, Gpu), String> {
         instance,
         adapter,
         device: device.clone(),
-        queue: queue.clone(),
+        queue,
         backend,
     };
     share_one_stream();
@@ -358,7 +358,7 @@ fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, Gpu), String> {
         .setup(setup)
         .init()
         .map_err(|error| error.to_string())?;
-    Ok((tensors, Gpu::new(device, queue)))
+    Ok((tensors, device))
 }
 
 /// Lets all threads share one stream of work, unless something chose otherwise before. By default each thread has its own,
@@ -507,7 +507,7 @@ mod tests {
         let ones = || burn::tensor::Tensor::<1>::ones([300], device.tensors());
         let before = ones();
         assert_eq!(crate::compute::read(before.clone() + 1.0).unwrap(), [2.0; 300]);
-        gpu.lose();
+        gpu.destroy();
         assert!(matches!(crate::compute::read(before), Err(DeviceError::Failed(_))));
         let after = guarded(|| crate::compute::read(ones() + 1.0));
         assert!(matches!(after, Err(DeviceError::Failed(_))), "{after:?}");

@@ -11,7 +11,7 @@ use std::{
 
 use burn::{
     backend::{
-        Autodiff, Backend, Dispatch, Flex,
+        Autodiff, Backend, Cube, Dispatch, Flex,
         autodiff::{
             checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
             grads::Gradients,
@@ -20,14 +20,17 @@ use burn::{
         backend_extension,
         flex::FlexTensor,
         tensor::FloatTensor,
+        wgpu::CubeTensor,
     },
     tensor::{DType, Tensor, TensorData},
 };
 
 use super::{
+    adapters, gpu,
     graph::Graph,
     pooled::tensor,
-    processor::{Cache, Pass, Program, Tape},
+    processor::{Cache, Pass, Tape},
+    stages::Program,
 };
 use crate::shapes::{Images, Logits};
 
@@ -38,6 +41,7 @@ pub struct Network {
     /// The processor's program as it stands, and with BatchNorm folded.
     programs: OnceLock<[Option<Program>; 2]>,
     packed: Cache,
+    on_gpu: gpu::Cache,
 }
 
 impl Network {
@@ -47,6 +51,7 @@ impl Network {
             graph,
             programs: OnceLock::new(),
             packed: Cache::default(),
+            on_gpu: gpu::Cache::default(),
         }
     }
 
@@ -86,8 +91,9 @@ pub struct Run {
 /// # Shapes
 /// `[N, C, H, W]`, `[parameters]`, `[statistics]` → `[N, K]`, `[statistics]`.
 pub fn execute(images: Images, parameters: Tensor<1>, statistics: Tensor<1>, run: Run) -> (Logits, Tensor<1>) {
-    let plain = burn::tensor::Device::flex();
-    let at_home = images.device().inner() == plain
+    let device = images.device().inner();
+    let known = device == burn::tensor::Device::flex() || (gpu::IS_BUILT && adapters::gpu_of(&device).is_some());
+    let at_home = known
         && images.dtype() == DType::F32
         && parameters.dtype() == DType::F32
         && images.dims()[0] > 0
@@ -113,7 +119,7 @@ pub(crate) struct Call {
 }
 
 /// The operation, as burn dispatches it.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait Execute: Backend {
     fn execute(
         images: FloatTensor<Self>,
@@ -155,6 +161,52 @@ impl Execute for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let (logits, statistics, _) = Self::forward(images, parameters, statistics, &call.run, [false; 2]);
         (logits, statistics)
+    }
+}
+
+impl Execute for Cube {
+    fn execute(
+        images: CubeTensor,
+        parameters: CubeTensor,
+        statistics: CubeTensor,
+        call: Call,
+    ) -> (CubeTensor, CubeTensor) {
+        let (logits, statistics, _) = Self::forward(images, parameters, statistics, &call.run, [false; 2]);
+        (logits, statistics)
+    }
+}
+
+impl Record for Cube {
+    type Tape = gpu::Tape;
+
+    fn forward(
+        images: CubeTensor,
+        parameters: CubeTensor,
+        statistics: CubeTensor,
+        run: &Run,
+        records: [bool; 2],
+    ) -> (CubeTensor, CubeTensor, Option<gpu::Tape>) {
+        let Some(program) = run.network.program(!run.batch_statistics && !records[1]) else {
+            unreachable!("networks without a program go another way");
+        };
+        let pass = gpu::Pass {
+            graph: &run.network.graph,
+            program,
+            cache: &run.network.on_gpu,
+            batch_statistics: run.batch_statistics,
+            halves: run.parts,
+            factors: &run.factors,
+            records,
+        };
+        pass.run(images, parameters, statistics)
+    }
+
+    fn backward(gradient: CubeTensor, run: &Run, tape: gpu::Tape, wanted: [bool; 2]) -> [Option<CubeTensor>; 2] {
+        let network = &run.network;
+        let Some(program) = network.program(tape.is_folded()) else {
+            unreachable!("networks without a program go another way");
+        };
+        tape.gradients(&network.graph, program, gradient, wanted)
     }
 }
 

@@ -19,17 +19,21 @@ use crate::shapes::{ImageShape, Images};
 mod adapters;
 mod blocked;
 mod execute;
+mod gpu;
 pub mod graph;
 pub mod host;
 pub mod kernels;
+mod logits;
 mod pooled;
 mod processor;
 pub mod reference;
 pub mod self_check;
+mod stages;
 mod vector;
 
 pub use adapters::{devices, open};
 pub use execute::{Network, Run, execute};
+pub use logits::{Loss, divergence, loss};
 
 /// What kind of thing computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -179,7 +183,7 @@ impl Device {
     #[doc(hidden)]
     pub fn lose(&self) {
         if let Some(gpu) = adapters::gpu_of(&self.tensors) {
-            gpu.lose();
+            gpu.destroy();
         }
     }
 
@@ -351,6 +355,9 @@ pub fn sgd_step(
     gradient: Tensor<1>,
     descent: &Descent,
 ) -> (Tensor<1>, Tensor<1>) {
+    if let Some(moved) = kernels::sgd_step(&parameters, velocity.as_ref(), &gradient, descent) {
+        return moved;
+    }
     match host::sgd_step(parameters, velocity, gradient, descent) {
         Ok(moved) => moved,
         Err(back) => {
@@ -362,7 +369,9 @@ pub fn sgd_step(
 
 /// The Euclidean length of a vector, `[1]`.
 pub fn length(values: &Tensor<1>) -> Tensor<1> {
-    host::length(values).unwrap_or_else(|| reference::length(values.clone()))
+    kernels::length(values)
+        .or_else(|| host::length(values))
+        .unwrap_or_else(|| reference::length(values.clone()))
 }
 
 /// Where one image is cut out of its zero-padded self, and whether it is mirrored then.

@@ -10,6 +10,9 @@
 //! on one thread and on eight, with AVX2 and with AVX-512. Nothing here knows of tensors or gradients' bookkeeping: that is
 //! [`super::plan`].
 
+// Tiles of registers are indexed: the loops unroll whole, and a closure in them would leave the kernel's instruction set.
+#![allow(clippy::needless_range_loop)]
+
 mod convolution;
 mod direct;
 mod memory;

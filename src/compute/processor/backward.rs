@@ -5,16 +5,17 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{
-    Operation, Program, Stage, Weights,
+    Layer as Shape, Operation, Program,
     forward::{Normalised, Tape, to_blocks},
     packed::{Layer, in_blocks},
 };
 use crate::compute::{
     blocked::{
-        Affine, Buffer, Epilogue, Extent, Pooled, Purpose, Workers, affine, average_back, finish, gradient_sums,
-        pool_back, scale_by,
+        Affine, Buffer, Epilogue, Pooled, Purpose, Workers, affine, average_back, finish, gradient_sums, pool_back,
+        scale_by,
     },
     graph::{Graph, Value},
+    stages::Stage,
     vector::{Block, Instructions},
 };
 
@@ -117,22 +118,19 @@ impl Gathering {
     fn new(program: &Program) -> Self {
         Self {
             left: program.uses.clone(),
-            sums: program.extents.iter().map(|_| None).collect(),
+            sums: program.shapes.iter().map(|_| None).collect(),
         }
     }
 }
 
 /// A layer's weights and bias among the parameters; weights lie before all biases.
-fn split<'p>(
-    parameters: &'p mut [f32],
-    weights: &Weights,
-    count: usize,
-    output: Extent,
-) -> (&'p mut [f32], Option<&'p mut [f32]>) {
-    let end = weights.weight + count;
-    let (before, after) = parameters.split_at_mut(end);
-    let bias = weights.bias.map(|bias| &mut after[bias - end..][..output.channels]);
-    (&mut before[weights.weight..], bias)
+fn split<'p>(parameters: &'p mut [f32], layer: &Shape) -> (&'p mut [f32], Option<&'p mut [f32]>) {
+    let weights = layer.weights();
+    let (before, after) = parameters.split_at_mut(weights.end);
+    let bias = layer
+        .bias()
+        .map(|bias| &mut after[bias.start - weights.end..bias.end - weights.end]);
+    (&mut before[weights], bias)
 }
 
 struct Back<'a> {
@@ -150,7 +148,7 @@ struct Back<'a> {
 impl<'a> Back<'a> {
     /// The bits of these images alone.
     fn bits(&self, value: Value) -> Option<&'a [u16]> {
-        let of_image = self.program.extents[value].image();
+        let of_image = self.program.extent(value).image();
         let bits = self.tape.bits[value].as_ref()?;
         Some(&bits[self.first * of_image..][..self.count * of_image])
     }
@@ -166,7 +164,7 @@ impl<'a> Back<'a> {
             keep: if last { self.bits(value) } else { None },
             ..Epilogue::default()
         };
-        let mut target = Buffer::new(self.count * self.program.extents[value].image());
+        let mut target = Buffer::new(self.count * self.program.extent(value).image());
         make(self, &mut target, &epilogue);
         self.values.sums[value] = Some(Arc::new(target));
     }
@@ -179,7 +177,7 @@ impl<'a> Back<'a> {
             self.values.sums[value] = Some(gradient.clone());
             return;
         }
-        let extent = self.program.extents[value];
+        let extent = self.program.extent(value);
         self.contribute(value, |back, target, epilogue| {
             finish(extent, gradient, back.count, target, epilogue, back.workers);
         });
@@ -187,7 +185,7 @@ impl<'a> Back<'a> {
 
     fn run(&mut self, logits: &[f32]) {
         let output = self.program.output();
-        let extent = self.program.extents[output];
+        let extent = self.program.extent(output);
         let mut gradient = Buffer::zeros(self.count * extent.image());
         to_blocks(extent, logits, &mut gradient);
         self.values.sums[output] = Some(Arc::new(gradient));
@@ -204,12 +202,13 @@ impl<'a> Back<'a> {
 
     fn stage(&mut self, number: usize, stage: &Stage, gradient: &Arc<Buffer>) {
         let (tape, graph, program) = (self.tape, self.graph, self.program);
-        let from = program.extents[stage.input];
+        let from = program.extent(stage.input);
         match &stage.operation {
-            Operation::Stem(stem, weights) => {
+            Operation::Stem(layer) => {
+                let stem = layer.stem();
                 if let Some(parameters) = &mut self.parameters {
                     let operands = (tape.images.storage(), &gradient[..]);
-                    let targets = split(parameters, weights, stem.weights(), stem.output);
+                    let targets = split(parameters, layer);
                     stem.weight_gradient(operands, self.count, targets, self.workers);
                 }
                 if let Some(images) = &mut self.images {
@@ -221,10 +220,12 @@ impl<'a> Back<'a> {
                     }
                 }
             }
-            Operation::Convolution(convolution, weights) => {
+            Operation::Convolution(layer) => {
                 if let (Some(parameters), Some(input)) = (&mut self.parameters, &tape.kept[stage.input]) {
-                    let targets = split(parameters, weights, convolution.weights(), convolution.output);
-                    convolution.weight_gradient((input, gradient), self.count, targets, self.workers);
+                    let targets = split(parameters, layer);
+                    layer
+                        .convolution()
+                        .weight_gradient((input, gradient), self.count, targets, self.workers);
                 }
                 self.contribute(stage.input, |back, target, epilogue| {
                     let layer = tape
@@ -261,7 +262,7 @@ impl<'a> Back<'a> {
     /// Back through a BatchNorm: `γ/σ·(g − mean(g) − x̂·mean(g·x̂))` where the statistics were the batch's, `γ/σ·g` where they
     /// were given.
     fn normalised(&mut self, number: usize, stage: usize, value: Value, gradient: &Arc<Buffer>) {
-        let (tape, norm, extent) = (self.tape, self.graph.norms()[number], self.program.extents[value]);
+        let (tape, norm, extent) = (self.tape, self.graph.norms()[number], self.program.extent(value));
         let weights = &tape.layers.parameters()[norm.weight..][..norm.channels];
         let parts = &tape.norms[stage];
         let count = self.count / parts.len();

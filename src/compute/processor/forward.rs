@@ -6,7 +6,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    Cache, Operation, Program, Stage,
+    Cache, Operation, Program,
     packed::{Layer, Layers, affine, in_blocks},
 };
 use crate::compute::{
@@ -15,6 +15,7 @@ use crate::compute::{
         finish, pool, scale_by,
     },
     graph::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Graph, Value},
+    stages::Stage,
     vector::{Block, Instructions, LANES},
 };
 
@@ -119,9 +120,9 @@ impl Pass<'_> {
         let layers = self.cache.get(program, parameters, statistics, folded);
         let records = self.records_images || self.records_parameters;
         let noted = |stage: &Stage, value: Value, wanted: bool| {
-            (records && wanted).then(|| (stage.output, Bits::new(count * program.extents[value].image())))
+            (records && wanted).then(|| (stage.output, Bits::new(count * program.extent(value).image())))
         };
-        let mut bits: Vec<Option<Bits>> = program.extents.iter().map(|_| None).collect();
+        let mut bits: Vec<Option<Bits>> = program.shapes.iter().map(|_| None).collect();
         let mut winners: Vec<Option<Bits>> = Vec::new();
         for stage in &program.stages {
             if let Some((value, found)) = noted(stage, stage.output, stage.relu) {
@@ -135,7 +136,7 @@ impl Pass<'_> {
             layers: &layers,
             given: statistics.storage(),
             moved: self.batch_statistics.then(|| statistics.storage().to_vec()),
-            kept: program.extents.iter().map(|_| None).collect(),
+            kept: program.shapes.iter().map(|_| None).collect(),
             norms: program
                 .stages
                 .iter()
@@ -147,7 +148,7 @@ impl Pass<'_> {
                 .map(|stage| self.factors_of(stage, count))
                 .collect(),
         };
-        let classes = program.extents[program.output()].channels;
+        let classes = program.extent(program.output()).channels;
         let mut logits = Pooled::new(count * classes);
         {
             let notes = Notes {
@@ -242,7 +243,7 @@ impl Pass<'_> {
             return None;
         };
         let factors = self.factors.get(number).filter(|factors| !factors.is_empty())?;
-        let extent = self.program.extents[stage.output];
+        let extent = self.program.extent(stage.output);
         let mut buffer = Buffer::zeros(count * extent.image());
         to_blocks(extent, factors, &mut buffer);
         Some(buffer)
@@ -258,21 +259,6 @@ pub(super) fn to_blocks(extent: Extent, values: &[f32], target: &mut [Block]) {
         for (block, value) in target.iter_mut().zip(values) {
             block.0[channel % LANES] = *value;
         }
-    }
-}
-
-impl Program {
-    /// The last stage's value.
-    pub(super) fn output(&self) -> Value {
-        self.extents.len() - 1
-    }
-
-    /// Images that go through all stages together; `None` where all threads share each stage.
-    pub(super) fn chunk(&self, count: usize, threads: usize) -> Option<usize> {
-        let most = self.depth_first?;
-        // Fewer images than threads are shared stage by stage.
-        let chunks = count.div_ceil(most).next_multiple_of(threads);
-        (count >= 2 * threads).then(|| count.div_ceil(chunks).max(1))
     }
 }
 
@@ -305,13 +291,13 @@ impl<'a> Run<'a> {
 
     fn stages(&mut self, images: &Images, notes: &Notes, logits: &mut [f32]) {
         let (graph, program) = (self.pass.graph, self.pass.program);
-        let mut values: Vec<Option<Arc<Buffer>>> = program.extents.iter().map(|_| None).collect();
+        let mut values: Vec<Option<Arc<Buffer>>> = program.shapes.iter().map(|_| None).collect();
         let mut left = program.uses.clone();
         for (number, stage) in program.stages.iter().enumerate() {
             let input = values[stage.input].clone();
             let source: &[Block] = input.as_deref().map_or(&[], |buffer| buffer);
             let add = stage.add.and_then(|value| values[value].clone());
-            let (from, extent) = (program.extents[stage.input], program.extents[stage.output]);
+            let (from, extent) = (program.extent(stage.input), program.extent(stage.output));
             let epilogue = Epilogue {
                 bias: self.layers.bias(graph, program, number),
                 add: add.as_deref().map(|buffer| &buffer[..]),
@@ -321,7 +307,8 @@ impl<'a> Run<'a> {
             let mut target = Buffer::new(images.count * extent.image());
             let mut passed_on = None;
             match &stage.operation {
-                Operation::Stem(stem, _) => {
+                Operation::Stem(layer) => {
+                    let stem = layer.stem();
                     let layer = self
                         .layers
                         .layer(graph, program, number, Purpose::Forward, images.workers);
@@ -375,7 +362,7 @@ impl<'a> Run<'a> {
         let Some(last) = &values[program.output()] else {
             return;
         };
-        let extent = program.extents[program.output()];
+        let extent = program.extent(program.output());
         for (row, blocks) in logits.chunks_mut(extent.channels).zip(last.chunks(extent.blocks())) {
             for (values, block) in row.chunks_mut(LANES).zip(blocks) {
                 values.copy_from_slice(&block.0[..values.len()]);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::backend::flex::FlexTensor;
 
-use super::{Operation, Program, Weights};
+use super::{Layer as Shape, Operation, Program};
 use crate::compute::{
     blocked::{Packed, PackedStem, Purpose, Workers},
     graph::{BATCH_NORM_EPSILON, Graph, Norm},
@@ -117,23 +117,22 @@ impl Layers {
         self.folded
     }
 
-    fn folded(&self, graph: &Graph, weights: &Weights) -> Option<[Vec<f32>; 2]> {
-        let norm = &graph.norms()[weights.norm?];
+    fn folded(&self, graph: &Graph, shape: &Shape) -> Option<[Vec<f32>; 2]> {
+        let norm = &graph.norms()[shape.norm?];
         Some(affine(norm, self.parameters(), self.statistics.storage()))
     }
 
     /// The packed weights of a stage that has some.
     pub fn layer(&self, graph: &Graph, program: &Program, stage: usize, purpose: Purpose, workers: Workers) -> &Layer {
         let pack = || match &program.stages[stage].operation {
-            Operation::Stem(stem, weights) => {
-                let scale = self.folded(graph, weights).map(|[scale, _]| scale);
-                let values = &self.parameters()[weights.weight..][..stem.weights()];
-                Layer::Stem(stem.pack(values, scale.as_deref()))
+            Operation::Stem(shape) => {
+                let scale = self.folded(graph, shape).map(|[scale, _]| scale);
+                Layer::Stem(shape.stem().pack(&self.parameters()[shape.weights()], scale.as_deref()))
             }
-            Operation::Convolution(convolution, weights) => {
-                let scale = self.folded(graph, weights).map(|[scale, _]| scale);
-                let values = &self.parameters()[weights.weight..][..convolution.weights()];
-                Layer::Blocked(convolution.pack(purpose, values, scale.as_deref(), workers))
+            Operation::Convolution(shape) => {
+                let scale = self.folded(graph, shape).map(|[scale, _]| scale);
+                let values = &self.parameters()[shape.weights()];
+                Layer::Blocked(shape.convolution().pack(purpose, values, scale.as_deref(), workers))
             }
             _ => unreachable!("only convolutions have packed weights"),
         };
@@ -147,13 +146,11 @@ impl Layers {
     /// The bias of a stage, a block for each block of its channels; empty where there is none.
     pub fn bias(&self, graph: &Graph, program: &Program, stage: usize) -> &[Block] {
         self.biases[stage].get_or_init(|| {
-            let (Operation::Stem(_, weights) | Operation::Convolution(_, weights)) = &program.stages[stage].operation
-            else {
+            let (Operation::Stem(shape) | Operation::Convolution(shape)) = &program.stages[stage].operation else {
                 return Vec::new();
             };
-            let channels = program.extents[program.stages[stage].output].channels;
-            let bias = weights.bias.map(|bias| &self.parameters()[bias..][..channels]);
-            match (self.folded(graph, weights), bias) {
+            let bias = shape.bias().map(|places| &self.parameters()[places]);
+            match (self.folded(graph, shape), bias) {
                 (None, None) => Vec::new(),
                 (None, Some(bias)) => in_blocks(bias.iter().copied()),
                 (Some([_, shift]), None) => in_blocks(shift),

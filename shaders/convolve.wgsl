@@ -1,0 +1,215 @@
+// A convolution as a product of matrices: rows are positions, columns are output channels, and the terms are the taps of the
+// kernel times the input channels. The same kernel gives results and, with GRADIENT, the gradient of the input.
+//
+//     result[n, y, x, o] = sum over taps t and channels c of  source[n, y*stride + ty - padding, x*stride + tx - padding, c]
+//                          * weights[t, c, o]
+//
+// With GRADIENT the source is the results' gradient and each place of the input gathers the taps that reached it: places that
+// are a whole number of strides apart meet the same taps, so each of the stride*stride classes is a product of its own
+// (workgroup_id.z).
+//
+// Then, in this order: + bias[o], + other (flag ADD), max(0, .) (flag RELU), 0 where kept <= 0 (flag KEEP).
+//
+// Activations lie [N, H, W, C] in vec4 (C is a multiple of 4 in memory), weights [tap][C to a multiple of 16][O to a multiple of
+// 64] (compute::gpu::packed). A workgroup of ROWS*COLUMNS threads does 8*ROWS positions and 8*COLUMNS channels, 8 by 8 a thread.
+// Twin: compute::reference::network; launched by compute::gpu. ROWS, COLUMNS and GRADIENT stand before this text.
+//
+// Every tensor is bound read_write: see linf_ascend.wgsl.
+
+struct Parameters {
+    examples: u32,
+    source_height: u32,
+    source_width: u32,
+    source_channels: u32,
+    target_height: u32,
+    target_width: u32,
+    target_channels: u32,
+    kernel_height: u32,
+    kernel_width: u32,
+    stride: u32,
+    padding: u32,
+    flags: u32,
+}
+
+const ADD: u32 = 1u;
+const RELU: u32 = 2u;
+const KEEP: u32 = 4u;
+
+@group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> weights: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> other: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> kept: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> result: array<vec4<f32>>;
+@group(0) @binding(6) var<uniform> parameters: Parameters;
+
+const THREADS: u32 = ROWS * COLUMNS;
+const TILE_ROWS: u32 = 8u * ROWS;
+const TILE_COLUMNS: u32 = 8u * COLUMNS;
+// Terms that are loaded together.
+const DEPTH: u32 = 16u;
+// Threads that load a row together, and the vec4 that each loads.
+const SHARES: u32 = THREADS / TILE_ROWS;
+const SHARE: u32 = DEPTH / 4u / SHARES;
+
+// [term][row] and [term][column].
+var<workgroup> rows: array<vec4<f32>, DEPTH * TILE_ROWS / 4u>;
+var<workgroup> columns: array<vec4<f32>, DEPTH * TILE_COLUMNS / 4u>;
+
+fn put(sum_low: vec4<f32>, sum_high: vec4<f32>, row: u32, column: u32, grid: vec2<u32>, class_: vec2<u32>) {
+    let per_image = grid.x * grid.y;
+    if (row >= parameters.examples * per_image) {
+        return;
+    }
+    let inside = row % per_image;
+    var place = vec2<u32>(inside / grid.y, inside % grid.y);
+    if (GRADIENT) {
+        place = place * parameters.stride + class_;
+    }
+    if (place.x >= parameters.target_height || place.y >= parameters.target_width) {
+        return;
+    }
+    let position = ((row / per_image) * parameters.target_height + place.x) * parameters.target_width + place.y;
+    // The two halves of a thread's columns lie half a tile apart.
+    for (var half = 0u; half < 2u; half = half + 1u) {
+        let channel = column + half * TILE_COLUMNS / 2u;
+        if (channel >= parameters.target_channels) {
+            continue;
+        }
+        let index = (position * parameters.target_channels + channel) / 4u;
+        var value = select(sum_low, sum_high, half == 1u);
+        if (!GRADIENT) {
+            value = value + bias[channel / 4u];
+        }
+        if ((parameters.flags & ADD) != 0u) {
+            value = value + other[index];
+        }
+        if ((parameters.flags & RELU) != 0u) {
+            // max() may drop a NaN; this keeps it.
+            value = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
+        }
+        if ((parameters.flags & KEEP) != 0u) {
+            value = select(vec4<f32>(0.0), value, kept[index] > vec4<f32>(0.0));
+        }
+        result[index] = value;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    // Places and taps of this class: forward there is one.
+    var class_ = vec2<u32>(0u, 0u);
+    var grid = vec2<u32>(parameters.target_height, parameters.target_width);
+    var first_tap = vec2<u32>(0u, 0u);
+    var tap_step = 1u;
+    var start = vec2<i32>(-i32(parameters.padding));
+    var step = i32(parameters.stride);
+    var direction = 1;
+    if (GRADIENT) {
+        let s = parameters.stride;
+        class_ = vec2<u32>(group.z / s, group.z % s);
+        grid = (grid + vec2<u32>(s - 1u)) / s;
+        first_tap = (class_ + vec2<u32>(parameters.padding)) % s;
+        tap_step = s;
+        start = vec2<i32>((class_ + vec2<u32>(parameters.padding)) / s);
+        step = 1;
+        direction = -1;
+    }
+    let kernel = vec2<u32>(parameters.kernel_height, parameters.kernel_width);
+    var taps = vec2<u32>(0u, 0u);
+    if (first_tap.x < kernel.x) {
+        taps.x = (kernel.x - first_tap.x + tap_step - 1u) / tap_step;
+    }
+    if (first_tap.y < kernel.y) {
+        taps.y = (kernel.y - first_tap.y + tap_step - 1u) / tap_step;
+    }
+
+    let channels = parameters.source_channels;
+    let steps = (channels + DEPTH - 1u) / DEPTH;
+    let padded_columns = (parameters.target_channels + 63u) / 64u * 16u;
+    let first_column = group.y * TILE_COLUMNS / 4u;
+
+    // The row that this thread loads.
+    let own_row = lane % TILE_ROWS;
+    let share = lane / TILE_ROWS;
+    let position = group.x * TILE_ROWS + own_row;
+    let per_image = grid.x * grid.y;
+    let exists = position < parameters.examples * per_image;
+    let image = position / per_image;
+    let inside = position % per_image;
+    let corner = vec2<i32>(i32(inside / grid.y), i32(inside % grid.y)) * step + start;
+
+    let thread_row = lane / COLUMNS;
+    let thread_column = lane % COLUMNS;
+
+    var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
+    var a4 = vec4<f32>(); var a5 = vec4<f32>(); var a6 = vec4<f32>(); var a7 = vec4<f32>();
+    var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
+    var b4 = vec4<f32>(); var b5 = vec4<f32>(); var b6 = vec4<f32>(); var b7 = vec4<f32>();
+
+    for (var tap_y = 0u; tap_y < taps.x; tap_y = tap_y + 1u) {
+        for (var tap_x = 0u; tap_x < taps.y; tap_x = tap_x + 1u) {
+            let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * direction;
+            let reaches = exists && at.x >= 0 && at.x < i32(parameters.source_height)
+                && at.y >= 0 && at.y < i32(parameters.source_width);
+            let from_ = ((image * parameters.source_height + u32(at.x)) * parameters.source_width + u32(at.y)) * channels / 4u;
+            let tap = (first_tap.x + tap_y * tap_step) * kernel.y + first_tap.y + tap_x * tap_step;
+            for (var chunk = 0u; chunk < steps; chunk = chunk + 1u) {
+                for (var part = 0u; part < SHARE; part = part + 1u) {
+                    let quad = share * SHARE + part;
+                    let channel = chunk * DEPTH + 4u * quad;
+                    var value = vec4<f32>();
+                    if (reaches && channel < channels) {
+                        value = source[from_ + channel / 4u];
+                    }
+                    let target_ = quad * TILE_ROWS + own_row / 4u;
+                    rows[target_][own_row % 4u] = value.x;
+                    rows[target_ + TILE_ROWS / 4u][own_row % 4u] = value.y;
+                    rows[target_ + TILE_ROWS / 2u][own_row % 4u] = value.z;
+                    rows[target_ + TILE_ROWS / 4u * 3u][own_row % 4u] = value.w;
+                }
+                let weight_row = (tap * steps + chunk) * DEPTH;
+                for (var index = lane; index < DEPTH * TILE_COLUMNS / 4u; index = index + THREADS) {
+                    let term = index / (TILE_COLUMNS / 4u);
+                    let column = first_column + index % (TILE_COLUMNS / 4u);
+                    var value = vec4<f32>();
+                    if (column < padded_columns) {
+                        value = weights[(weight_row + term) * padded_columns + column];
+                    }
+                    columns[index] = value;
+                }
+                workgroupBarrier();
+                for (var term = 0u; term < DEPTH; term = term + 1u) {
+                    let u = rows[term * TILE_ROWS / 4u + thread_row];
+                    let v = rows[term * TILE_ROWS / 4u + TILE_ROWS / 8u + thread_row];
+                    let p = columns[term * TILE_COLUMNS / 4u + thread_column];
+                    let q = columns[term * TILE_COLUMNS / 4u + TILE_COLUMNS / 8u + thread_column];
+                    a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
+                    a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
+                    a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
+                    a3 = fma(vec4<f32>(u.w), p, a3); b3 = fma(vec4<f32>(u.w), q, b3);
+                    a4 = fma(vec4<f32>(v.x), p, a4); b4 = fma(vec4<f32>(v.x), q, b4);
+                    a5 = fma(vec4<f32>(v.y), p, a5); b5 = fma(vec4<f32>(v.y), q, b5);
+                    a6 = fma(vec4<f32>(v.z), p, a6); b6 = fma(vec4<f32>(v.z), q, b6);
+                    a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
+                }
+                workgroupBarrier();
+            }
+        }
+    }
+
+    let row = group.x * TILE_ROWS + 4u * thread_row;
+    let far = row + TILE_ROWS / 2u;
+    let column = group.y * TILE_COLUMNS + 4u * thread_column;
+    put(a0, b0, row, column, grid, class_);
+    put(a1, b1, row + 1u, column, grid, class_);
+    put(a2, b2, row + 2u, column, grid, class_);
+    put(a3, b3, row + 3u, column, grid, class_);
+    put(a4, b4, far, column, grid, class_);
+    put(a5, b5, far + 1u, column, grid, class_);
+    put(a6, b6, far + 2u, column, grid, class_);
+    put(a7, b7, far + 3u, column, grid, class_);
+}

@@ -1,0 +1,129 @@
+// The gradient of a convolution's weights as a product of matrices, summed over positions:
+//
+//     partial[z, t*C + c, o] = sum over the positions of part z of  source[position under tap t, c] * gradient[position, o]
+//
+// and, in one row more, the sum of the gradient itself: the bias's. compute::gpu adds the parts up (join_gradients.wgsl).
+//
+// Shapes: source [N, H, W, C] and gradient [N, H', W', O] in vec4; partial [parts][taps*C + 1 to a multiple of 4][O to a multiple
+// of 64]. A workgroup of 128 threads does 128 rows and 64 columns, 8 by 8 a thread.
+// Twin: compute::reference::network; launched by compute::gpu. Every tensor is bound read_write: see linf_ascend.wgsl.
+
+struct Parameters {
+    examples: u32,
+    source_height: u32,
+    source_width: u32,
+    source_channels: u32,
+    target_height: u32,
+    target_width: u32,
+    target_channels: u32,
+    kernel_height: u32,
+    kernel_width: u32,
+    stride: u32,
+    padding: u32,
+    parts: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> gradient: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> parameters: Parameters;
+
+const THREADS: u32 = 128u;
+const TILE_ROWS: u32 = 128u;
+const TILE_COLUMNS: u32 = 64u;
+// Positions that are loaded together.
+const DEPTH: u32 = 16u;
+
+// [position][row] and [position][column].
+var<workgroup> rows: array<vec4<f32>, 512>;
+var<workgroup> columns: array<vec4<f32>, 256>;
+
+@compute @workgroup_size(128)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let channels = parameters.source_channels;
+    let taps = parameters.kernel_height * parameters.kernel_width;
+    let terms = taps * channels;
+    let per_image = parameters.target_height * parameters.target_width;
+    let positions = parameters.examples * per_image;
+    let share = (positions + parameters.parts - 1u) / parameters.parts;
+    let begin = group.z * share;
+    let end = min(begin + share, positions);
+    let padded_columns = (parameters.target_channels + 63u) / 64u * 16u;
+    let rows_in_memory = (terms + 1u + 3u) / 4u * 4u;
+
+    // The four terms that this thread loads, at four positions in turn.
+    let term = group.x * TILE_ROWS + 4u * (lane % 32u);
+    let tap = min(term / channels, taps - 1u);
+    let channel = term - tap * channels;
+    let offset = vec2<i32>(i32(tap / parameters.kernel_width), i32(tap % parameters.kernel_width))
+        - vec2<i32>(i32(parameters.padding));
+    let thread_row = lane / 8u;
+    let thread_column = lane % 8u;
+
+    var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
+    var a4 = vec4<f32>(); var a5 = vec4<f32>(); var a6 = vec4<f32>(); var a7 = vec4<f32>();
+    var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
+    var b4 = vec4<f32>(); var b5 = vec4<f32>(); var b6 = vec4<f32>(); var b7 = vec4<f32>();
+
+    for (var first = begin; first < end; first = first + DEPTH) {
+        for (var part = 0u; part < 4u; part = part + 1u) {
+            let number = part * 4u + lane / 32u;
+            let position = first + number;
+            var value = vec4<f32>();
+            if (position < end) {
+                if (term < terms) {
+                    let inside = position % per_image;
+                    let place = vec2<i32>(i32(inside / parameters.target_width), i32(inside % parameters.target_width))
+                        * i32(parameters.stride) + offset;
+                    if (place.x >= 0 && place.x < i32(parameters.source_height)
+                        && place.y >= 0 && place.y < i32(parameters.source_width)) {
+                        let image = position / per_image;
+                        let row = (image * parameters.source_height + u32(place.x)) * parameters.source_width + u32(place.y);
+                        value = source[(row * channels + channel) / 4u];
+                    }
+                } else if (term == terms) {
+                    value.x = 1.0;
+                }
+            }
+            rows[number * (TILE_ROWS / 4u) + lane % 32u] = value;
+        }
+        for (var part = 0u; part < 2u; part = part + 1u) {
+            let index = part * THREADS + lane;
+            let position = first + index / 16u;
+            let column = group.y * TILE_COLUMNS + 4u * (index % 16u);
+            var value = vec4<f32>();
+            if (position < end && column < parameters.target_channels) {
+                value = gradient[(position * parameters.target_channels + column) / 4u];
+            }
+            columns[index] = value;
+        }
+        workgroupBarrier();
+        for (var number = 0u; number < DEPTH; number = number + 1u) {
+            let u = rows[number * (TILE_ROWS / 4u) + thread_row];
+            let v = rows[number * (TILE_ROWS / 4u) + TILE_ROWS / 8u + thread_row];
+            let p = columns[number * (TILE_COLUMNS / 4u) + thread_column];
+            let q = columns[number * (TILE_COLUMNS / 4u) + TILE_COLUMNS / 8u + thread_column];
+            a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
+            a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
+            a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
+            a3 = fma(vec4<f32>(u.w), p, a3); b3 = fma(vec4<f32>(u.w), q, b3);
+            a4 = fma(vec4<f32>(v.x), p, a4); b4 = fma(vec4<f32>(v.x), q, b4);
+            a5 = fma(vec4<f32>(v.y), p, a5); b5 = fma(vec4<f32>(v.y), q, b5);
+            a6 = fma(vec4<f32>(v.z), p, a6); b6 = fma(vec4<f32>(v.z), q, b6);
+            a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
+        }
+        workgroupBarrier();
+    }
+
+    var sums = array<vec4<f32>, 16>(a0, b0, a1, b1, a2, b2, a3, b3, a4, b4, a5, b5, a6, b6, a7, b7);
+    for (var number = 0u; number < 16u; number = number + 1u) {
+        let row = group.x * TILE_ROWS + 4u * thread_row + (number / 2u) % 4u + (number / 8u) * TILE_ROWS / 2u;
+        let column = group.y * TILE_COLUMNS / 4u + thread_column + (number % 2u) * TILE_COLUMNS / 8u;
+        if (row < rows_in_memory && column < padded_columns) {
+            partial[(group.z * rows_in_memory + row) * padded_columns + column] = sums[number];
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! A network's passes on a GPU: the stages of a [`Program`] as kernels of `shaders/` in burn's own stream.
+
+pub(super) mod kernels;
+pub(super) mod launch;
+mod pass;
+
+pub use pass::{Cache, Pass, Tape};
+
+use super::stages::Program;
+
+/// Whether this build's compiler takes WGSL, and its tensors have buffers to launch over.
+pub const IS_BUILT: bool = cfg!(not(any(feature = "spirv", feature = "fusion")));
