@@ -33,6 +33,7 @@ mod vector;
 
 pub use adapters::{devices, open};
 pub use execute::{Network, Run, execute};
+pub use gpu::launch::counting as counting_launches;
 pub use logits::{Loss, divergence, loss};
 
 /// What kind of thing computes.

@@ -164,7 +164,9 @@ impl Bench {
             }
         }
         let examples = self.batch.len();
-        terminal::say("| network | images | form | Martlet | PyTorch | PyTorch / Martlet |\n|---|---|---|---|---|---|");
+        terminal::say(
+            "| network | images | form | Martlet | PyTorch | PyTorch / Martlet | launches |\n|---|---|---|---|---|---|---|",
+        );
         let mut rows = Vec::new();
         for ((form, ours), theirs) in FORMS.into_iter().zip(ours).zip(theirs) {
             let (Some(ours), theirs) = (median(ours), median(theirs)) else {
@@ -174,8 +176,10 @@ impl Bench {
                 (format!("{theirs:.1} ms"), format!("{:.2}", theirs / ours))
             });
             let name = self.architecture;
+            let launches = self.launches(form)?;
+            let counted = launches.map_or_else(String::new, |launches| launches.to_string());
             terminal::say(format!(
-                "| {name} | {examples} | {form} | {ours:.1} ms | {shown} | {ratio} |"
+                "| {name} | {examples} | {form} | {ours:.1} ms | {shown} | {ratio} | {counted} |"
             ));
             rows.push(json!({
                 "network": name.to_string(),
@@ -183,7 +187,7 @@ impl Bench {
                 "form": form,
                 "martlet_ms": ours,
                 "pytorch_ms": theirs,
-                "launches": Value::Null,
+                "launches": launches,
             }));
         }
         terminal::say("");
@@ -194,6 +198,21 @@ impl Bench {
     fn time(&mut self, form: &str) -> anyhow::Result<f64> {
         self.device.sync()?;
         let begun = Instant::now();
+        self.once(form)?;
+        self.device.sync()?;
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// Kernels that one run of `form` launches; `None` on the processor, which has none.
+    fn launches(&mut self, form: &str) -> anyhow::Result<Option<usize>> {
+        if self.device.is_cpu() {
+            return Ok(None);
+        }
+        let (done, launches) = compute::counting_launches(|| self.once(form));
+        done.map(|()| Some(launches))
+    }
+
+    fn once(&mut self, form: &str) -> anyhow::Result<()> {
         match form {
             "forward" => drop(read(self.model.forward(self.batch.images.clone(), Mode::Eval))?),
             "attack" => self.attack()?,
@@ -201,8 +220,7 @@ impl Bench {
             "mart" => self.mart(STEPS)?,
             _ => self.evaluate()?,
         }
-        self.device.sync()?;
-        Ok(begun.elapsed().as_secs_f64() * 1e3)
+        Ok(())
     }
 
     fn pgd(&self, steps: usize) -> Pgd {

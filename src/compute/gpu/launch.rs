@@ -4,12 +4,19 @@
 //! nothing is flushed, and burn's tensors are what it works on. Texts are not checked for bounds by the driver; every kernel
 //! looks at its own.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use cubecl::{
     CubeKernel, PrecompiledSource,
     client::Client,
     ir::{UIntKind, metadata::Info},
+    logging::{LaunchObservation, LaunchObserver},
     prelude::*,
     server::{Handle, KernelArguments, MetadataBindingInfo},
 };
@@ -128,4 +135,20 @@ impl Launch<'_> {
             .with_info(MetadataBindingInfo::custom(data));
         client.launch(Box::new(kernel), CubeCount::Static(x, y, z), arguments);
     }
+}
+
+/// What `work` gives, and how many kernels were launched on GPUs meanwhile, ours and burn's, by any thread.
+pub fn counting<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+    impl LaunchObserver for Count {
+        fn launched(&self, _: &'static str) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let count = Arc::new(Count::default());
+    let watching = LaunchObservation::new(count.clone());
+    let result = work();
+    drop(watching);
+    (result, count.0.load(Ordering::Relaxed))
 }
