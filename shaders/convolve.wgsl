@@ -51,10 +51,21 @@ const DEPTH: u32 = 16u;
 // Threads that load a row together, and the vec4 that each loads.
 const SHARES: u32 = THREADS / TILE_ROWS;
 const SHARE: u32 = DEPTH / 4u / SHARES;
+// vec4 of a row of weights, and how many of them each thread loads: two or four.
+const WIDE: u32 = TILE_COLUMNS / 4u;
+const LOADS: u32 = DEPTH * WIDE / THREADS;
 
 // [term][row] and [term][column].
 var<workgroup> rows: array<vec4<f32>, DEPTH * TILE_ROWS / 4u>;
 var<workgroup> columns: array<vec4<f32>, DEPTH * TILE_COLUMNS / 4u>;
+
+// Four terms of a row.
+fn place(at: u32, row: u32, value: vec4<f32>) {
+    rows[at][row] = value.x;
+    rows[at + TILE_ROWS / 4u][row] = value.y;
+    rows[at + TILE_ROWS / 2u][row] = value.z;
+    rows[at + TILE_ROWS / 4u * 3u][row] = value.w;
+}
 
 fn put(sum_low: vec4<f32>, sum_high: vec4<f32>, row: u32, column: u32, grid: vec2<u32>, class_: vec2<u32>) {
     let per_image = grid.x * grid.y;
@@ -150,53 +161,79 @@ fn main(
     var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
     var b4 = vec4<f32>(); var b5 = vec4<f32>(); var b6 = vec4<f32>(); var b7 = vec4<f32>();
 
-    for (var tap_y = 0u; tap_y < taps.x; tap_y = tap_y + 1u) {
-        for (var tap_x = 0u; tap_x < taps.y; tap_x = tap_x + 1u) {
+    // What the next turn of the loop needs is on its way from memory while this turn's products are summed.
+    let turns = taps.x * taps.y * steps;
+    var tap_y = 0u;
+    var tap_x = 0u;
+    var chunk = 0u;
+    var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
+    var w0 = vec4<f32>(); var w1 = vec4<f32>(); var w2 = vec4<f32>(); var w3 = vec4<f32>();
+    let target_ = share * SHARE * TILE_ROWS + own_row / 4u;
+    let lane_row = own_row % 4u;
+    let weight_lane = lane / WIDE;
+    let weight_column = first_column + lane % WIDE;
+    let weight_exists = weight_column < padded_columns;
+
+    for (var turn = 0u; turn <= turns; turn = turn + 1u) {
+        if (turn > 0u) {
+            workgroupBarrier();
+            place(target_, lane_row, s0);
+            if (SHARE > 1u) { place(target_ + TILE_ROWS, lane_row, s1); }
+            if (SHARE > 2u) { place(target_ + 2u * TILE_ROWS, lane_row, s2); place(target_ + 3u * TILE_ROWS, lane_row, s3); }
+            columns[lane] = w0;
+            columns[lane + THREADS] = w1;
+            if (LOADS > 2u) { columns[lane + 2u * THREADS] = w2; columns[lane + 3u * THREADS] = w3; }
+            workgroupBarrier();
+        }
+        if (turn < turns) {
             let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * direction;
             let reaches = exists && at.x >= 0 && at.x < i32(parameters.source_height)
                 && at.y >= 0 && at.y < i32(parameters.source_width);
-            let from_ = ((image * parameters.source_height + u32(at.x)) * parameters.source_width + u32(at.y)) * channels / 4u;
+            let quad = chunk * (DEPTH / 4u) + share * SHARE;
+            let quads = channels / 4u;
+            let from_ = ((image * parameters.source_height + u32(at.x)) * parameters.source_width + u32(at.y)) * quads + quad;
+            s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
+            if (reaches) {
+                if (quad < quads) { s0 = source[from_]; }
+                if (SHARE > 1u && quad + 1u < quads) { s1 = source[from_ + 1u]; }
+                if (SHARE > 2u && quad + 2u < quads) { s2 = source[from_ + 2u]; }
+                if (SHARE > 3u && quad + 3u < quads) { s3 = source[from_ + 3u]; }
+            }
             let tap = (first_tap.x + tap_y * tap_step) * kernel.y + first_tap.y + tap_x * tap_step;
-            for (var chunk = 0u; chunk < steps; chunk = chunk + 1u) {
-                for (var part = 0u; part < SHARE; part = part + 1u) {
-                    let quad = share * SHARE + part;
-                    let channel = chunk * DEPTH + 4u * quad;
-                    var value = vec4<f32>();
-                    if (reaches && channel < channels) {
-                        value = source[from_ + channel / 4u];
-                    }
-                    let target_ = quad * TILE_ROWS + own_row / 4u;
-                    rows[target_][own_row % 4u] = value.x;
-                    rows[target_ + TILE_ROWS / 4u][own_row % 4u] = value.y;
-                    rows[target_ + TILE_ROWS / 2u][own_row % 4u] = value.z;
-                    rows[target_ + TILE_ROWS / 4u * 3u][own_row % 4u] = value.w;
+            let weight = ((tap * steps + chunk) * DEPTH + weight_lane) * padded_columns + weight_column;
+            w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
+            if (weight_exists) {
+                w0 = weights[weight];
+                w1 = weights[weight + padded_columns * (THREADS / WIDE)];
+                if (LOADS > 2u) {
+                    w2 = weights[weight + padded_columns * (THREADS / WIDE * 2u)];
+                    w3 = weights[weight + padded_columns * (THREADS / WIDE * 3u)];
                 }
-                let weight_row = (tap * steps + chunk) * DEPTH;
-                for (var index = lane; index < DEPTH * TILE_COLUMNS / 4u; index = index + THREADS) {
-                    let term = index / (TILE_COLUMNS / 4u);
-                    let column = first_column + index % (TILE_COLUMNS / 4u);
-                    var value = vec4<f32>();
-                    if (column < padded_columns) {
-                        value = weights[(weight_row + term) * padded_columns + column];
-                    }
-                    columns[index] = value;
+            }
+            chunk = chunk + 1u;
+            if (chunk == steps) {
+                chunk = 0u;
+                tap_x = tap_x + 1u;
+                if (tap_x == taps.y) {
+                    tap_x = 0u;
+                    tap_y = tap_y + 1u;
                 }
-                workgroupBarrier();
-                for (var term = 0u; term < DEPTH; term = term + 1u) {
-                    let u = rows[term * TILE_ROWS / 4u + thread_row];
-                    let v = rows[term * TILE_ROWS / 4u + TILE_ROWS / 8u + thread_row];
-                    let p = columns[term * TILE_COLUMNS / 4u + thread_column];
-                    let q = columns[term * TILE_COLUMNS / 4u + TILE_COLUMNS / 8u + thread_column];
-                    a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
-                    a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
-                    a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
-                    a3 = fma(vec4<f32>(u.w), p, a3); b3 = fma(vec4<f32>(u.w), q, b3);
-                    a4 = fma(vec4<f32>(v.x), p, a4); b4 = fma(vec4<f32>(v.x), q, b4);
-                    a5 = fma(vec4<f32>(v.y), p, a5); b5 = fma(vec4<f32>(v.y), q, b5);
-                    a6 = fma(vec4<f32>(v.z), p, a6); b6 = fma(vec4<f32>(v.z), q, b6);
-                    a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
-                }
-                workgroupBarrier();
+            }
+        }
+        if (turn > 0u) {
+            for (var term = 0u; term < DEPTH; term = term + 1u) {
+                let u = rows[term * TILE_ROWS / 4u + thread_row];
+                let v = rows[term * TILE_ROWS / 4u + TILE_ROWS / 8u + thread_row];
+                let p = columns[term * WIDE + thread_column];
+                let q = columns[term * WIDE + WIDE / 2u + thread_column];
+                a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
+                a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
+                a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
+                a3 = fma(vec4<f32>(u.w), p, a3); b3 = fma(vec4<f32>(u.w), q, b3);
+                a4 = fma(vec4<f32>(v.x), p, a4); b4 = fma(vec4<f32>(v.x), q, b4);
+                a5 = fma(vec4<f32>(v.y), p, a5); b5 = fma(vec4<f32>(v.y), q, b5);
+                a6 = fma(vec4<f32>(v.z), p, a6); b6 = fma(vec4<f32>(v.z), q, b6);
+                a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
             }
         }
     }

@@ -38,6 +38,28 @@ const DEPTH: u32 = 16u;
 var<workgroup> rows: array<vec4<f32>, 512>;
 var<workgroup> columns: array<vec4<f32>, 256>;
 
+// Four terms at a position: what the tap reads there, or the one that sums the gradient itself.
+fn under(position: u32, end: u32, term: u32, terms: u32, offset: vec2<i32>, channel: u32) -> vec4<f32> {
+    var value = vec4<f32>();
+    if (position >= end || term > terms) {
+        return value;
+    }
+    if (term == terms) {
+        value.x = 1.0;
+        return value;
+    }
+    let per_image = parameters.target_height * parameters.target_width;
+    let inside = position % per_image;
+    let place = vec2<i32>(i32(inside / parameters.target_width), i32(inside % parameters.target_width))
+        * i32(parameters.stride) + offset;
+    if (place.x >= 0 && place.x < i32(parameters.source_height) && place.y >= 0 && place.y < i32(parameters.source_width)) {
+        let image = position / per_image;
+        let row = (image * parameters.source_height + u32(place.x)) * parameters.source_width + u32(place.y);
+        value = source[(row * parameters.source_channels + channel) / 4u];
+    }
+    return value;
+}
+
 @compute @workgroup_size(128)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -68,54 +90,54 @@ fn main(
     var b0 = vec4<f32>(); var b1 = vec4<f32>(); var b2 = vec4<f32>(); var b3 = vec4<f32>();
     var b4 = vec4<f32>(); var b5 = vec4<f32>(); var b6 = vec4<f32>(); var b7 = vec4<f32>();
 
-    for (var first = begin; first < end; first = first + DEPTH) {
-        for (var part = 0u; part < 4u; part = part + 1u) {
-            let number = part * 4u + lane / 32u;
-            let position = first + number;
-            var value = vec4<f32>();
-            if (position < end) {
-                if (term < terms) {
-                    let inside = position % per_image;
-                    let place = vec2<i32>(i32(inside / parameters.target_width), i32(inside % parameters.target_width))
-                        * i32(parameters.stride) + offset;
-                    if (place.x >= 0 && place.x < i32(parameters.source_height)
-                        && place.y >= 0 && place.y < i32(parameters.source_width)) {
-                        let image = position / per_image;
-                        let row = (image * parameters.source_height + u32(place.x)) * parameters.source_width + u32(place.y);
-                        value = source[(row * channels + channel) / 4u];
-                    }
-                } else if (term == terms) {
-                    value.x = 1.0;
-                }
+    // What the next turn of the loop needs is on its way from memory while this turn's products are summed.
+    var held = array<vec4<f32>, 4>();
+    var taken = array<vec4<f32>, 2>();
+    let turns = (max(end, begin) - begin + DEPTH - 1u) / DEPTH;
+    for (var turn = 0u; turn <= turns; turn = turn + 1u) {
+        if (turn > 0u) {
+            workgroupBarrier();
+            let own = (lane / 32u) * (TILE_ROWS / 4u) + lane % 32u;
+            rows[own] = held[0];
+            rows[own + TILE_ROWS] = held[1];
+            rows[own + 2u * TILE_ROWS] = held[2];
+            rows[own + 3u * TILE_ROWS] = held[3];
+            columns[lane] = taken[0];
+            columns[lane + THREADS] = taken[1];
+            workgroupBarrier();
+        }
+        if (turn < turns) {
+            let first = begin + turn * DEPTH;
+            held[0] = under(first + lane / 32u, end, term, terms, offset, channel);
+            held[1] = under(first + 4u + lane / 32u, end, term, terms, offset, channel);
+            held[2] = under(first + 8u + lane / 32u, end, term, terms, offset, channel);
+            held[3] = under(first + 12u + lane / 32u, end, term, terms, offset, channel);
+            let column = group.y * TILE_COLUMNS + 4u * (lane % 16u);
+            let position = first + lane / 16u;
+            taken[0] = vec4<f32>();
+            taken[1] = vec4<f32>();
+            if (column < parameters.target_channels) {
+                let at = (position * parameters.target_channels + column) / 4u;
+                if (position < end) { taken[0] = gradient[at]; }
+                if (position + 8u < end) { taken[1] = gradient[at + 2u * parameters.target_channels]; }
             }
-            rows[number * (TILE_ROWS / 4u) + lane % 32u] = value;
         }
-        for (var part = 0u; part < 2u; part = part + 1u) {
-            let index = part * THREADS + lane;
-            let position = first + index / 16u;
-            let column = group.y * TILE_COLUMNS + 4u * (index % 16u);
-            var value = vec4<f32>();
-            if (position < end && column < parameters.target_channels) {
-                value = gradient[(position * parameters.target_channels + column) / 4u];
+        if (turn > 0u) {
+            for (var number = 0u; number < DEPTH; number = number + 1u) {
+                let u = rows[number * (TILE_ROWS / 4u) + thread_row];
+                let v = rows[number * (TILE_ROWS / 4u) + TILE_ROWS / 8u + thread_row];
+                let p = columns[number * (TILE_COLUMNS / 4u) + thread_column];
+                let q = columns[number * (TILE_COLUMNS / 4u) + TILE_COLUMNS / 8u + thread_column];
+                a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
+                a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
+                a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
+                a3 = fma(vec4<f32>(u.w), p, a3); b3 = fma(vec4<f32>(u.w), q, b3);
+                a4 = fma(vec4<f32>(v.x), p, a4); b4 = fma(vec4<f32>(v.x), q, b4);
+                a5 = fma(vec4<f32>(v.y), p, a5); b5 = fma(vec4<f32>(v.y), q, b5);
+                a6 = fma(vec4<f32>(v.z), p, a6); b6 = fma(vec4<f32>(v.z), q, b6);
+                a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
             }
-            columns[index] = value;
         }
-        workgroupBarrier();
-        for (var number = 0u; number < DEPTH; number = number + 1u) {
-            let u = rows[number * (TILE_ROWS / 4u) + thread_row];
-            let v = rows[number * (TILE_ROWS / 4u) + TILE_ROWS / 8u + thread_row];
-            let p = columns[number * (TILE_COLUMNS / 4u) + thread_column];
-            let q = columns[number * (TILE_COLUMNS / 4u) + TILE_COLUMNS / 8u + thread_column];
-            a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
-            a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
-            a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
-            a3 = fma(vec4<f32>(u.w), p, a3); b3 = fma(vec4<f32>(u.w), q, b3);
-            a4 = fma(vec4<f32>(v.x), p, a4); b4 = fma(vec4<f32>(v.x), q, b4);
-            a5 = fma(vec4<f32>(v.y), p, a5); b5 = fma(vec4<f32>(v.y), q, b5);
-            a6 = fma(vec4<f32>(v.z), p, a6); b6 = fma(vec4<f32>(v.z), q, b6);
-            a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
-        }
-        workgroupBarrier();
     }
 
     var sums = array<vec4<f32>, 16>(a0, b0, a1, b1, a2, b2, a3, b3, a4, b4, a5, b5, a6, b6, a7, b7);

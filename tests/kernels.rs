@@ -6,7 +6,7 @@ mod support;
 
 use burn::tensor::{Tensor, TensorData};
 use martlet::{
-    compute::{self, Device, Placement, host, kernels, reference},
+    compute::{self, Device, Placement, host, kernels, profile, read, reference},
     random::Rng,
     shapes::{ImageShape, Images},
 };
@@ -145,7 +145,7 @@ fn every_shader_is_valid() {
         );
         shaders += 1;
     }
-    assert_eq!(shaders, 19);
+    assert_eq!(shaders, 20);
 }
 
 /// The form for this device: the kernel on a GPU, the fused loop on the processor. Never silently the composed twin.
@@ -470,4 +470,19 @@ fn five_hundred_launches_do_not_grow_memory() {
         let grown = used[4].saturating_sub(used[0]);
         assert!(grown < 8 << 20, "{used:?}");
     }
+}
+
+#[test]
+fn the_peak_is_measured_on_sums_that_were_made() {
+    let Some(device) = support::vulkan() else { return };
+    let expected = reference::peak(100) as f32;
+    let sums = read(profile::chains(&device, 2, 100).unwrap()).unwrap();
+    assert_eq!(sums.len(), 512);
+    assert!(
+        sums.iter().all(|sum| (sum - expected).abs() < 1e-4),
+        "{} for {expected}",
+        sums[0]
+    );
+    assert!(profile::peak(&device).unwrap().is_some_and(|rate| rate > 1e6));
+    assert!(profile::chains(&Device::cpu(), 2, 100).is_none());
 }

@@ -30,9 +30,26 @@ use super::{
     graph::Graph,
     pooled::tensor,
     processor::{Cache, Pass, Tape},
-    stages::Program,
+    stages::{Operation, Program},
 };
-use crate::shapes::{Images, Logits};
+use crate::shapes::{ImageShape, Images, Logits};
+
+/// A convolution or a linear layer, which is one whose kernel is its whole image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    /// Its stage in the network's program.
+    pub stage: usize,
+    /// What it reads.
+    pub input: ImageShape,
+    /// What it gives.
+    pub output: ImageShape,
+    /// Rows and columns of its kernel.
+    pub kernel: [usize; 2],
+    /// Its stride.
+    pub stride: usize,
+    /// Products and sums for one image and one direction.
+    pub operations: usize,
+}
 
 /// A network with what devices have prepared for it.
 #[derive(Debug)]
@@ -65,6 +82,26 @@ impl Network {
             .programs
             .get_or_init(|| [false, true].map(|folded| Program::compile(&self.graph, folded)));
         programs[usize::from(folded)].as_ref()
+    }
+
+    /// The convolutions and linear layers of its program, as a profile's stages count.
+    pub fn convolutions(&self) -> Vec<Convolution> {
+        let stages = self.program(false).map_or(&[][..], |program| &program.stages);
+        let found = stages
+            .iter()
+            .enumerate()
+            .filter_map(|(stage, made)| match made.operation {
+                Operation::Stem(layer) | Operation::Convolution(layer) => Some(Convolution {
+                    stage,
+                    input: layer.input,
+                    output: layer.output,
+                    kernel: layer.kernel,
+                    stride: layer.stride,
+                    operations: 2 * layer.weights().len() * layer.output.height * layer.output.width,
+                }),
+                _ => None,
+            });
+        found.collect()
     }
 
     /// Whether the processor has a program of its own for it.

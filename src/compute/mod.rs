@@ -26,13 +26,14 @@ pub mod kernels;
 mod logits;
 mod pooled;
 mod processor;
+pub mod profile;
 pub mod reference;
 pub mod self_check;
 mod stages;
 mod vector;
 
 pub use adapters::{devices, open};
-pub use execute::{Network, Run, execute};
+pub use execute::{Convolution, Network, Run, execute};
 pub use gpu::launch::counting as counting_launches;
 pub use logits::{Loss, divergence, loss};
 

@@ -380,6 +380,11 @@ impl Model {
         copy
     }
 
+    /// Its convolutions and linear layers, in the order in which it goes through them.
+    pub fn convolutions(&self) -> Vec<compute::Convolution> {
+        self.network.convolutions()
+    }
+
     /// Whether the processor has a program of its own for the network.
     #[doc(hidden)]
     pub fn has_program(&self) -> bool {

@@ -1,5 +1,6 @@
 //! `martlet bench`: what a device can do, and what Martlet makes of it.
 
+mod conv;
 mod peer;
 mod steps;
 
@@ -12,7 +13,7 @@ use super::{DeviceOption, UiBench, Window, WrongUse, open_device, terminal};
 /// Arguments of `martlet bench`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet bench steps --network small-cnn --batch 128\n  martlet bench steps --network resnet-18 --form mart --json steps.json\n  martlet bench device --device gpu:0\n  martlet bench ui --data mnist:DIR --view Misclassified"
+    after_help = "Examples:\n  martlet bench steps --network small-cnn --batch 128\n  martlet bench steps --network resnet-18 --form mart --json steps.json\n  martlet bench conv --network resnet-18 --batch 32\n  martlet bench device --device gpu:0\n  martlet bench ui --data mnist:DIR --view Misclassified"
 )]
 pub struct BenchArguments {
     #[command(subcommand)]
@@ -25,6 +26,8 @@ enum What {
     Device(OnDevice),
     /// Passes and training steps of a network, beside PyTorch's where `python3` has torch.
     Steps(steps::StepsArguments),
+    /// The convolutions of a network, forth and back: milliseconds, GFLOP/s and the share of what the device does at most.
+    Conv(conv::ConvArguments),
     /// Frame times idle and while training, and training with the window and without; needs a display.
     Ui(UiArguments),
 }
@@ -55,6 +58,7 @@ pub fn run(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<
             Ok(())
         }
         What::Steps(arguments) => steps::run(arguments),
+        What::Conv(arguments) => conv::run(&arguments),
         What::Ui(arguments) => {
             let window = window.ok_or_else(|| WrongUse("this program was built without the window".to_string()))?;
             let report = (window.measure)(UiBench {

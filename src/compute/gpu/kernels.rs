@@ -325,7 +325,7 @@ pub fn weight_gradient(
     is_stem: bool,
 ) {
     /// Workgroups that keep a wide device busy.
-    const BUSY: usize = 528;
+    const BUSY: usize = 1056;
     let seen = Seen::of(layer);
     let terms = layer.taps() * stored(layer.input.channels);
     let (rows, columns) = ((terms + 1).next_multiple_of(4), seen.output[2].next_multiple_of(64));

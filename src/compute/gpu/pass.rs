@@ -20,6 +20,7 @@ use super::{
 };
 use crate::compute::{
     graph::{Graph, Value},
+    profile::{self, Direction},
     stages::{Layer, Operation, Stage},
 };
 
@@ -158,7 +159,7 @@ impl Pass<'_> {
             let target = client.empty(bytes(shape, count));
             let activations = (&source, from, count);
             let mut passed_on = None;
-            match &stage.operation {
+            profile::part(number, Direction::Forward, || match &stage.operation {
                 Operation::Stem(layer) => {
                     let packed = layers.packed(&client, self.graph, number, layer);
                     kernels::stem(&client, layer, packed, (&source, count), &target, &epilogue);
@@ -195,7 +196,7 @@ impl Pass<'_> {
                     None => passed_on = Some(source.clone()),
                 },
                 Operation::Identity => kernels::pointwise(&client, Pointwise::Same, activations, &target, &epilogue),
-            }
+            });
             values[stage.output] = Some(passed_on.unwrap_or(target));
             if !recorded {
                 for value in [Some(stage.input), stage.add].into_iter().flatten() {
@@ -365,7 +366,9 @@ impl Back<'_> {
             if let Some(add) = stage.add {
                 self.pass_on(add, &gradient);
             }
-            self.stage(number, stage, &gradient, images);
+            profile::part(number, Direction::Input, || {
+                self.stage(number, stage, &gradient, images)
+            });
         }
     }
 
@@ -376,7 +379,9 @@ impl Back<'_> {
         match &stage.operation {
             Operation::Stem(layer) => {
                 if let Some(parameters) = &self.parameters {
-                    kernels::weight_gradient(&self.client, layer, (input, gradient, count), parameters, true);
+                    profile::part(number, Direction::Weights, || {
+                        kernels::weight_gradient(&self.client, layer, (input, gradient, count), parameters, true);
+                    });
                 }
                 if let Some(images) = images {
                     let packed = tape.layers.packed(&self.client, graph, number, layer);
@@ -385,7 +390,9 @@ impl Back<'_> {
             }
             Operation::Convolution(layer) => {
                 if let Some(parameters) = &self.parameters {
-                    kernels::weight_gradient(&self.client, layer, (input, gradient, count), parameters, false);
+                    profile::part(number, Direction::Weights, || {
+                        kernels::weight_gradient(&self.client, layer, (input, gradient, count), parameters, false);
+                    });
                 }
                 self.contribute(value, |back, target, epilogue| {
                     let packed = tape.layers.packed(&back.client, graph, number, layer);

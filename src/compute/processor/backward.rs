@@ -15,6 +15,7 @@ use crate::compute::{
         scale_by,
     },
     graph::{Graph, Value},
+    profile::{self, Direction},
     stages::Stage,
     vector::{Block, Instructions},
 };
@@ -196,7 +197,7 @@ impl<'a> Back<'a> {
             if let Some(add) = stage.add {
                 self.pass_on(add, &gradient);
             }
-            self.stage(number, stage, &gradient);
+            profile::part(number, Direction::Input, || self.stage(number, stage, &gradient));
         }
     }
 
@@ -209,7 +210,9 @@ impl<'a> Back<'a> {
                 if let Some(parameters) = &mut self.parameters {
                     let operands = (tape.images.storage(), &gradient[..]);
                     let targets = split(parameters, layer);
-                    stem.weight_gradient(operands, self.count, targets, self.workers);
+                    profile::part(number, Direction::Weights, || {
+                        stem.weight_gradient(operands, self.count, targets, self.workers);
+                    });
                 }
                 if let Some(images) = &mut self.images {
                     let layer = tape
@@ -223,9 +226,10 @@ impl<'a> Back<'a> {
             Operation::Convolution(layer) => {
                 if let (Some(parameters), Some(input)) = (&mut self.parameters, &tape.kept[stage.input]) {
                     let targets = split(parameters, layer);
-                    layer
-                        .convolution()
-                        .weight_gradient((input, gradient), self.count, targets, self.workers);
+                    profile::part(number, Direction::Weights, || {
+                        let convolution = layer.convolution();
+                        convolution.weight_gradient((input, gradient), self.count, targets, self.workers);
+                    });
                 }
                 self.contribute(stage.input, |back, target, epilogue| {
                     let layer = tape

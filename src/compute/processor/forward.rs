@@ -15,6 +15,7 @@ use crate::compute::{
         finish, pool, scale_by,
     },
     graph::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Graph, Value},
+    profile::{self, Direction},
     stages::Stage,
     vector::{Block, Instructions, LANES},
 };
@@ -306,7 +307,7 @@ impl<'a> Run<'a> {
             };
             let mut target = Buffer::new(images.count * extent.image());
             let mut passed_on = None;
-            match &stage.operation {
+            profile::part(number, Direction::Forward, || match &stage.operation {
                 Operation::Stem(layer) => {
                     let stem = layer.stem();
                     let layer = self
@@ -347,7 +348,7 @@ impl<'a> Run<'a> {
                     _ => passed_on = input.clone(),
                 },
                 Operation::Identity => finish(extent, source, images.count, &mut target, &epilogue, images.workers),
-            }
+            });
             if self.keeps(stage) {
                 self.kept[stage.input].clone_from(&input);
             }

@@ -130,3 +130,10 @@ pub fn sgd_step(
 pub fn length(values: Tensor<1>) -> Tensor<1> {
     values.powi_scalar(2).sum().sqrt()
 }
+
+/// Twin of `shaders/peak.wgsl`: the sum of a thread's 32 chains after so many turns.
+pub fn peak(turns: usize) -> f64 {
+    let [factor, term] = super::profile::STEP.map(f64::from);
+    let chain = |number: usize| (0..turns).fold(number as f64 / 32.0, |x, _| x * factor + term);
+    (0..32).map(chain).sum()
+}
