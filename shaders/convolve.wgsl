@@ -11,8 +11,9 @@
 // Then, in this order: + bias[o], + other (flag ADD), max(0, .) (flag RELU), 0 where kept <= 0 (flag KEEP).
 //
 // Activations lie [N, H, W, C] in vec4 (C is a multiple of 4 in memory), weights [tap][C to a multiple of 16][O to a multiple of
-// 64] (compute::gpu::packed). A workgroup of ROWS*COLUMNS threads does 8*ROWS positions and 8*COLUMNS channels, 8 by 8 a thread.
-// Twin: compute::reference::network; launched by compute::gpu. ROWS, COLUMNS and GRADIENT stand before this text.
+// 64] (compute::gpu::packed). ROWS*COLUMNS threads do 8*ROWS positions and 8*COLUMNS channels, 8 by 8 a thread. Where there are few
+// such tiles, a workgroup has two TEAMS of threads for each, which take turns at the terms and add up what they have.
+// Twin: compute::reference::network; launched by compute::gpu. ROWS, COLUMNS, TEAMS and GRADIENT stand before this text.
 //
 // Every tensor is bound read_write: see linf_ascend.wgsl.
 
@@ -56,8 +57,8 @@ const WIDE: u32 = TILE_COLUMNS / 4u;
 const LOADS: u32 = DEPTH * WIDE / THREADS;
 
 // [term][row] and [term][column].
-var<workgroup> rows: array<vec4<f32>, DEPTH * TILE_ROWS / 4u>;
-var<workgroup> columns: array<vec4<f32>, DEPTH * TILE_COLUMNS / 4u>;
+var<workgroup> rows: array<vec4<f32>, TEAMS * DEPTH * TILE_ROWS / 4u>;
+var<workgroup> columns: array<vec4<f32>, TEAMS * DEPTH * TILE_COLUMNS / 4u>;
 
 // Four terms of a row.
 fn place(at: u32, row: u32, value: vec4<f32>) {
@@ -106,11 +107,13 @@ fn put(sum_low: vec4<f32>, sum_high: vec4<f32>, row: u32, column: u32, grid: vec
     }
 }
 
-@compute @workgroup_size(THREADS)
+@compute @workgroup_size(TEAMS * THREADS)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) thread: u32,
 ) {
+    let lane = thread % THREADS;
+    let team = thread / THREADS;
     // Places and taps of this class: forward there is one.
     var class_ = vec2<u32>(0u, 0u);
     var grid = vec2<u32>(parameters.target_height, parameters.target_width);
@@ -168,48 +171,28 @@ fn main(
     var chunk = 0u;
     var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
     var w0 = vec4<f32>(); var w1 = vec4<f32>(); var w2 = vec4<f32>(); var w3 = vec4<f32>();
-    let target_ = share * SHARE * TILE_ROWS + own_row / 4u;
+    let first_row_at = team * DEPTH * TILE_ROWS / 4u;
+    let first_column_at = team * DEPTH * WIDE;
+    let target_ = first_row_at + share * SHARE * TILE_ROWS + own_row / 4u;
     let lane_row = own_row % 4u;
     let weight_lane = lane / WIDE;
     let weight_column = first_column + lane % WIDE;
     let weight_exists = weight_column < padded_columns;
 
-    for (var turn = 0u; turn <= turns; turn = turn + 1u) {
-        if (turn > 0u) {
+    let rounds = (turns + TEAMS - 1u) / TEAMS;
+    var left = team;
+    for (var round = 0u; round <= rounds; round = round + 1u) {
+        if (round > 0u) {
             workgroupBarrier();
             place(target_, lane_row, s0);
             if (SHARE > 1u) { place(target_ + TILE_ROWS, lane_row, s1); }
             if (SHARE > 2u) { place(target_ + 2u * TILE_ROWS, lane_row, s2); place(target_ + 3u * TILE_ROWS, lane_row, s3); }
-            columns[lane] = w0;
-            columns[lane + THREADS] = w1;
-            if (LOADS > 2u) { columns[lane + 2u * THREADS] = w2; columns[lane + 3u * THREADS] = w3; }
+            columns[first_column_at + lane] = w0;
+            columns[first_column_at + lane + THREADS] = w1;
+            if (LOADS > 2u) { columns[first_column_at + lane + 2u * THREADS] = w2; columns[first_column_at + lane + 3u * THREADS] = w3; }
             workgroupBarrier();
         }
-        if (turn < turns) {
-            let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * direction;
-            let reaches = exists && at.x >= 0 && at.x < i32(parameters.source_height)
-                && at.y >= 0 && at.y < i32(parameters.source_width);
-            let quad = chunk * (DEPTH / 4u) + share * SHARE;
-            let quads = channels / 4u;
-            let from_ = ((image * parameters.source_height + u32(at.x)) * parameters.source_width + u32(at.y)) * quads + quad;
-            s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
-            if (reaches) {
-                if (quad < quads) { s0 = source[from_]; }
-                if (SHARE > 1u && quad + 1u < quads) { s1 = source[from_ + 1u]; }
-                if (SHARE > 2u && quad + 2u < quads) { s2 = source[from_ + 2u]; }
-                if (SHARE > 3u && quad + 3u < quads) { s3 = source[from_ + 3u]; }
-            }
-            let tap = (first_tap.x + tap_y * tap_step) * kernel.y + first_tap.y + tap_x * tap_step;
-            let weight = ((tap * steps + chunk) * DEPTH + weight_lane) * padded_columns + weight_column;
-            w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
-            if (weight_exists) {
-                w0 = weights[weight];
-                w1 = weights[weight + padded_columns * (THREADS / WIDE)];
-                if (LOADS > 2u) {
-                    w2 = weights[weight + padded_columns * (THREADS / WIDE * 2u)];
-                    w3 = weights[weight + padded_columns * (THREADS / WIDE * 3u)];
-                }
-            }
+        for (; left > 0u; left = left - 1u) {
             chunk = chunk + 1u;
             if (chunk == steps) {
                 chunk = 0u;
@@ -220,12 +203,39 @@ fn main(
                 }
             }
         }
-        if (turn > 0u) {
+        left = TEAMS;
+        s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
+        w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
+        if (round * TEAMS + team < turns) {
+            let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * direction;
+            let reaches = exists && at.x >= 0 && at.x < i32(parameters.source_height)
+                && at.y >= 0 && at.y < i32(parameters.source_width);
+            let quad = chunk * (DEPTH / 4u) + share * SHARE;
+            let quads = channels / 4u;
+            let from_ = ((image * parameters.source_height + u32(at.x)) * parameters.source_width + u32(at.y)) * quads + quad;
+            if (reaches) {
+                if (quad < quads) { s0 = source[from_]; }
+                if (SHARE > 1u && quad + 1u < quads) { s1 = source[from_ + 1u]; }
+                if (SHARE > 2u && quad + 2u < quads) { s2 = source[from_ + 2u]; }
+                if (SHARE > 3u && quad + 3u < quads) { s3 = source[from_ + 3u]; }
+            }
+            let tap = (first_tap.x + tap_y * tap_step) * kernel.y + first_tap.y + tap_x * tap_step;
+            let weight = ((tap * steps + chunk) * DEPTH + weight_lane) * padded_columns + weight_column;
+            if (weight_exists) {
+                w0 = weights[weight];
+                w1 = weights[weight + padded_columns * (THREADS / WIDE)];
+                if (LOADS > 2u) {
+                    w2 = weights[weight + padded_columns * (THREADS / WIDE * 2u)];
+                    w3 = weights[weight + padded_columns * (THREADS / WIDE * 3u)];
+                }
+            }
+        }
+        if (round > 0u) {
             for (var term = 0u; term < DEPTH; term = term + 1u) {
-                let u = rows[term * TILE_ROWS / 4u + thread_row];
-                let v = rows[term * TILE_ROWS / 4u + TILE_ROWS / 8u + thread_row];
-                let p = columns[term * WIDE + thread_column];
-                let q = columns[term * WIDE + WIDE / 2u + thread_column];
+                let u = rows[first_row_at + term * TILE_ROWS / 4u + thread_row];
+                let v = rows[first_row_at + term * TILE_ROWS / 4u + TILE_ROWS / 8u + thread_row];
+                let p = columns[first_column_at + term * WIDE + thread_column];
+                let q = columns[first_column_at + term * WIDE + WIDE / 2u + thread_column];
                 a0 = fma(vec4<f32>(u.x), p, a0); b0 = fma(vec4<f32>(u.x), q, b0);
                 a1 = fma(vec4<f32>(u.y), p, a1); b1 = fma(vec4<f32>(u.y), q, b1);
                 a2 = fma(vec4<f32>(u.z), p, a2); b2 = fma(vec4<f32>(u.z), q, b2);
@@ -236,6 +246,32 @@ fn main(
                 a7 = fma(vec4<f32>(v.w), p, a7); b7 = fma(vec4<f32>(v.w), q, b7);
             }
         }
+    }
+
+    if (TEAMS == 2u) {
+        // A tile of 8 by 8 threads has as much room as its sums.
+        workgroupBarrier();
+        if (team == 1u) {
+            rows[lane] = a0; rows[lane + THREADS] = a1; rows[lane + 2u * THREADS] = a2; rows[lane + 3u * THREADS] = a3;
+            rows[lane + 4u * THREADS] = a4; rows[lane + 5u * THREADS] = a5;
+            rows[lane + 6u * THREADS] = a6; rows[lane + 7u * THREADS] = a7;
+            columns[lane] = b0; columns[lane + THREADS] = b1;
+            columns[lane + 2u * THREADS] = b2; columns[lane + 3u * THREADS] = b3;
+            columns[lane + 4u * THREADS] = b4; columns[lane + 5u * THREADS] = b5;
+            columns[lane + 6u * THREADS] = b6; columns[lane + 7u * THREADS] = b7;
+        }
+        workgroupBarrier();
+        if (team == 1u) {
+            return;
+        }
+        a0 = a0 + rows[lane]; a1 = a1 + rows[lane + THREADS];
+        a2 = a2 + rows[lane + 2u * THREADS]; a3 = a3 + rows[lane + 3u * THREADS];
+        a4 = a4 + rows[lane + 4u * THREADS]; a5 = a5 + rows[lane + 5u * THREADS];
+        a6 = a6 + rows[lane + 6u * THREADS]; a7 = a7 + rows[lane + 7u * THREADS];
+        b0 = b0 + columns[lane]; b1 = b1 + columns[lane + THREADS];
+        b2 = b2 + columns[lane + 2u * THREADS]; b3 = b3 + columns[lane + 3u * THREADS];
+        b4 = b4 + columns[lane + 4u * THREADS]; b5 = b5 + columns[lane + 5u * THREADS];
+        b6 = b6 + columns[lane + 6u * THREADS]; b7 = b7 + columns[lane + 7u * THREADS];
     }
 
     let row = group.x * TILE_ROWS + 4u * thread_row;

@@ -38,23 +38,41 @@ const DEPTH: u32 = 16u;
 var<workgroup> rows: array<vec4<f32>, 512>;
 var<workgroup> columns: array<vec4<f32>, 256>;
 
-// Four terms at a position: what the tap reads there, or the one that sums the gradient itself.
-fn under(position: u32, end: u32, term: u32, terms: u32, offset: vec2<i32>, channel: u32) -> vec4<f32> {
+// A place of the results.
+struct Place {
+    position: u32,
+    image: u32,
+    y: u32,
+    x: u32,
+}
+
+fn next(place: Place) -> Place {
+    var after = Place(place.position + 1u, place.image, place.y, place.x + 1u);
+    if (after.x == parameters.target_width) {
+        after.x = 0u;
+        after.y = after.y + 1u;
+        if (after.y == parameters.target_height) {
+            after.y = 0u;
+            after.image = after.image + 1u;
+        }
+    }
+    return after;
+}
+
+// Four terms at a place: what the tap reads there, or the one that sums the gradient itself.
+fn under(place: Place, end: u32, term: u32, terms: u32, offset: vec2<i32>, channel: u32) -> vec4<f32> {
     var value = vec4<f32>();
-    if (position >= end || term > terms) {
+    if (place.position >= end || term > terms) {
         return value;
     }
     if (term == terms) {
         value.x = 1.0;
         return value;
     }
-    let per_image = parameters.target_height * parameters.target_width;
-    let inside = position % per_image;
-    let place = vec2<i32>(i32(inside / parameters.target_width), i32(inside % parameters.target_width))
-        * i32(parameters.stride) + offset;
-    if (place.x >= 0 && place.x < i32(parameters.source_height) && place.y >= 0 && place.y < i32(parameters.source_width)) {
-        let image = position / per_image;
-        let row = (image * parameters.source_height + u32(place.x)) * parameters.source_width + u32(place.y);
+    let y = i32(place.y * parameters.stride) + offset.x;
+    let x = i32(place.x * parameters.stride) + offset.y;
+    if (y >= 0 && y < i32(parameters.source_height) && x >= 0 && x < i32(parameters.source_width)) {
+        let row = (place.image * parameters.source_height + u32(y)) * parameters.source_width + u32(x);
         value = source[(row * parameters.source_channels + channel) / 4u];
     }
     return value;
@@ -76,7 +94,7 @@ fn main(
     let padded_columns = (parameters.target_channels + 63u) / 64u * 16u;
     let rows_in_memory = (terms + 1u + 3u) / 4u * 4u;
 
-    // The four terms that this thread loads, at four positions in turn.
+    // The four terms that this thread loads, at four positions.
     let term = group.x * TILE_ROWS + 4u * (lane % 32u);
     let tap = min(term / channels, taps - 1u);
     let channel = term - tap * channels;
@@ -91,35 +109,63 @@ fn main(
     var b4 = vec4<f32>(); var b5 = vec4<f32>(); var b6 = vec4<f32>(); var b7 = vec4<f32>();
 
     // What the next turn of the loop needs is on its way from memory while this turn's products are summed.
-    var held = array<vec4<f32>, 4>();
-    var taken = array<vec4<f32>, 2>();
+    var held0 = vec4<f32>(); var held1 = vec4<f32>(); var held2 = vec4<f32>(); var held3 = vec4<f32>();
+    var taken0 = vec4<f32>(); var taken1 = vec4<f32>();
+    let own = (lane / 32u) * TILE_ROWS + lane % 32u;
+    let start = begin + lane / 32u * 4u;
+    var place = Place(
+        start,
+        start / per_image,
+        start % per_image / parameters.target_width,
+        start % parameters.target_width,
+    );
+    // A turn further, in places.
+    let over = Place(
+        DEPTH,
+        DEPTH / per_image,
+        DEPTH % per_image / parameters.target_width,
+        DEPTH % parameters.target_width,
+    );
     let turns = (max(end, begin) - begin + DEPTH - 1u) / DEPTH;
     for (var turn = 0u; turn <= turns; turn = turn + 1u) {
         if (turn > 0u) {
             workgroupBarrier();
-            let own = (lane / 32u) * (TILE_ROWS / 4u) + lane % 32u;
-            rows[own] = held[0];
-            rows[own + TILE_ROWS] = held[1];
-            rows[own + 2u * TILE_ROWS] = held[2];
-            rows[own + 3u * TILE_ROWS] = held[3];
-            columns[lane] = taken[0];
-            columns[lane + THREADS] = taken[1];
+            rows[own] = held0;
+            rows[own + TILE_ROWS / 4u] = held1;
+            rows[own + TILE_ROWS / 2u] = held2;
+            rows[own + TILE_ROWS / 4u * 3u] = held3;
+            columns[lane] = taken0;
+            columns[lane + THREADS] = taken1;
             workgroupBarrier();
         }
         if (turn < turns) {
             let first = begin + turn * DEPTH;
-            held[0] = under(first + lane / 32u, end, term, terms, offset, channel);
-            held[1] = under(first + 4u + lane / 32u, end, term, terms, offset, channel);
-            held[2] = under(first + 8u + lane / 32u, end, term, terms, offset, channel);
-            held[3] = under(first + 12u + lane / 32u, end, term, terms, offset, channel);
+            let second = next(place);
+            let third = next(second);
+            held0 = under(place, end, term, terms, offset, channel);
+            held1 = under(second, end, term, terms, offset, channel);
+            held2 = under(third, end, term, terms, offset, channel);
+            held3 = under(next(third), end, term, terms, offset, channel);
+            place.position = place.position + DEPTH;
+            place.x = place.x + over.x;
+            if (place.x >= parameters.target_width) {
+                place.x = place.x - parameters.target_width;
+                place.y = place.y + 1u;
+            }
+            place.y = place.y + over.y;
+            place.image = place.image + over.image;
+            if (place.y >= parameters.target_height) {
+                place.y = place.y - parameters.target_height;
+                place.image = place.image + 1u;
+            }
             let column = group.y * TILE_COLUMNS + 4u * (lane % 16u);
             let position = first + lane / 16u;
-            taken[0] = vec4<f32>();
-            taken[1] = vec4<f32>();
+            taken0 = vec4<f32>();
+            taken1 = vec4<f32>();
             if (column < parameters.target_channels) {
                 let at = (position * parameters.target_channels + column) / 4u;
-                if (position < end) { taken[0] = gradient[at]; }
-                if (position + 8u < end) { taken[1] = gradient[at + 2u * parameters.target_channels]; }
+                if (position < end) { taken0 = gradient[at]; }
+                if (position + 8u < end) { taken1 = gradient[at + 2u * parameters.target_channels]; }
             }
         }
         if (turn > 0u) {

@@ -116,7 +116,7 @@ fn every_shader_is_valid() {
         let path = entry.unwrap().path();
         // Constants that the program writes before a text.
         let constants = if path.ends_with("convolve.wgsl") {
-            "const ROWS: u32 = 16u;\nconst COLUMNS: u32 = 8u;\nconst GRADIENT: bool = true;\n"
+            "const ROWS: u32 = 16u;\nconst COLUMNS: u32 = 8u;\nconst TEAMS: u32 = 1u;\nconst GRADIENT: bool = true;\n"
         } else {
             ""
         };

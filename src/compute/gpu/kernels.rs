@@ -192,17 +192,17 @@ pub fn pack(client: &Client, layer: &Layer, norm: Option<&Norm>, parameters: &Ha
     }
 }
 
-/// Rows and columns of threads of a workgroup of convolve.wgsl: large tiles use what they load more often, small ones keep a
-/// wide device busy where there are few positions.
-fn tile(rows: usize, columns: usize) -> [usize; 2] {
+/// Rows and columns of threads of a tile of convolve.wgsl, and the teams that share one: large tiles use what they load more
+/// often, small ones and two teams keep a wide device busy where there are few positions.
+fn tile(rows: usize, columns: usize) -> [usize; 3] {
     /// Workgroups that keep the widest of today's devices busy.
     const BUSY: usize = 264;
     let groups = |[down, across]: [usize; 2]| rows.div_ceil(8 * down) * columns.div_ceil(8 * across);
-    let tiles = [[16, 16], [16, 8], [8, 8]];
+    let tiles = [[16, 16], [16, 8]];
     tiles
         .into_iter()
         .find(|tile| columns >= 8 * tile[1] && groups(*tile) >= BUSY)
-        .unwrap_or([8, 8])
+        .map_or([8, 8, 2], |[down, across]| [down, across, 1])
 }
 
 fn convolve(
@@ -221,12 +221,12 @@ fn convolve(
     };
     let stride = if gradient { seen.stride } else { 1 };
     let positions = examples * to[0].div_ceil(stride) * to[1].div_ceil(stride);
-    let [down, across] = tile(positions * stride * stride, to[2]);
+    let [down, across, teams] = tile(positions * stride * stride, to[2]);
     let words = seen.words(examples, from, to, epilogue.flags());
     let launch = Launch {
         shader: &CONVOLVE,
         constants: format!(
-            "const ROWS: u32 = {down}u;\nconst COLUMNS: u32 = {across}u;\nconst GRADIENT: bool = {gradient};\n"
+            "const ROWS: u32 = {down}u;\nconst COLUMNS: u32 = {across}u;\nconst TEAMS: u32 = {teams}u;\nconst GRADIENT: bool = {gradient};\n"
         ),
         groups: [
             positions.div_ceil(8 * down) as u32,
@@ -310,7 +310,7 @@ pub fn stem_gradient(
     let launch = Launch {
         shader: &STEM_GRADIENT,
         constants: String::new(),
-        groups: in_rows((examples * layer.input.len()).div_ceil(64)),
+        groups: in_rows((examples * layer.input.height * layer.input.width).div_ceil(64)),
         words: &words,
     };
     launch.over(client, &[gradient, &packed.backward, target]);
@@ -385,7 +385,7 @@ pub struct Map {
 
 /// The parts of a BatchNorm's sums, and positions of one.
 fn norm_parts(positions: usize) -> [usize; 2] {
-    let share = positions.div_ceil(64).max(64);
+    let share = positions.div_ceil(128).max(64);
     [positions.div_ceil(share), share]
 }
 
