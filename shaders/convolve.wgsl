@@ -168,7 +168,7 @@ fn main(
     let turns = taps.x * taps.y * steps;
     var tap_y = 0u;
     var tap_x = 0u;
-    var chunk = 0u;
+    var chunk = team;
     var s0 = vec4<f32>(); var s1 = vec4<f32>(); var s2 = vec4<f32>(); var s3 = vec4<f32>();
     var w0 = vec4<f32>(); var w1 = vec4<f32>(); var w2 = vec4<f32>(); var w3 = vec4<f32>();
     let first_row_at = team * DEPTH * TILE_ROWS / 4u;
@@ -180,7 +180,6 @@ fn main(
     let weight_exists = weight_column < padded_columns;
 
     let rounds = (turns + TEAMS - 1u) / TEAMS;
-    var left = team;
     for (var round = 0u; round <= rounds; round = round + 1u) {
         if (round > 0u) {
             workgroupBarrier();
@@ -192,27 +191,21 @@ fn main(
             if (LOADS > 2u) { columns[first_column_at + lane + 2u * THREADS] = w2; columns[first_column_at + lane + 3u * THREADS] = w3; }
             workgroupBarrier();
         }
-        for (; left > 0u; left = left - 1u) {
-            chunk = chunk + 1u;
-            if (chunk == steps) {
-                chunk = 0u;
+        if (round * TEAMS + team < turns) {
+            for (; chunk >= steps; chunk = chunk - steps) {
                 tap_x = tap_x + 1u;
                 if (tap_x == taps.y) {
                     tap_x = 0u;
                     tap_y = tap_y + 1u;
                 }
             }
-        }
-        left = TEAMS;
-        s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
-        w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
-        if (round * TEAMS + team < turns) {
             let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * direction;
             let reaches = exists && at.x >= 0 && at.x < i32(parameters.source_height)
                 && at.y >= 0 && at.y < i32(parameters.source_width);
             let quad = chunk * (DEPTH / 4u) + share * SHARE;
             let quads = channels / 4u;
             let from_ = ((image * parameters.source_height + u32(at.x)) * parameters.source_width + u32(at.y)) * quads + quad;
+            s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
             if (reaches) {
                 if (quad < quads) { s0 = source[from_]; }
                 if (SHARE > 1u && quad + 1u < quads) { s1 = source[from_ + 1u]; }
@@ -221,6 +214,7 @@ fn main(
             }
             let tap = (first_tap.x + tap_y * tap_step) * kernel.y + first_tap.y + tap_x * tap_step;
             let weight = ((tap * steps + chunk) * DEPTH + weight_lane) * padded_columns + weight_column;
+            w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
             if (weight_exists) {
                 w0 = weights[weight];
                 w1 = weights[weight + padded_columns * (THREADS / WIDE)];
@@ -229,6 +223,10 @@ fn main(
                     w3 = weights[weight + padded_columns * (THREADS / WIDE * 3u)];
                 }
             }
+            chunk = chunk + TEAMS;
+        } else if (TEAMS > 1u) {
+            s0 = vec4<f32>(); s1 = vec4<f32>(); s2 = vec4<f32>(); s3 = vec4<f32>();
+            w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
         }
         if (round > 0u) {
             for (var term = 0u; term < DEPTH; term = term + 1u) {

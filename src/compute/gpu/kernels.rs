@@ -198,7 +198,7 @@ fn tile(rows: usize, columns: usize) -> [usize; 3] {
     /// Workgroups that keep the widest of today's devices busy.
     const BUSY: usize = 264;
     let groups = |[down, across]: [usize; 2]| rows.div_ceil(8 * down) * columns.div_ceil(8 * across);
-    let tiles = [[16, 16], [16, 8]];
+    let tiles = [[16, 16], [16, 8], [8, 8]];
     tiles
         .into_iter()
         .find(|tile| columns >= 8 * tile[1] && groups(*tile) >= BUSY)
@@ -463,7 +463,7 @@ impl Normed<'_> {
         let launch = Launch {
             shader: &NORM_MAP,
             constants: String::new(),
-            groups: [channels.div_ceil(64) as u32, 1, 1],
+            groups: [channels.div_ceil(16) as u32, 1, 1],
             words: &words,
         };
         launch.over(client, &[partial, parameters, statistics, forward, &handle, gradient]);
