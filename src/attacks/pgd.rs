@@ -226,12 +226,12 @@ pub fn value_and_gradient(
 ) -> Result<(PerExample, Images), AttackError> {
     let image = images.clone().autodiff().require_grad();
     let value = objective(image.clone());
-    let total = value.clone().sum();
     // burn panics on a backward pass through nothing; that is the same fault as a missing gradient.
-    if !total.is_autodiff() || !total.is_tracked() {
+    if !value.is_autodiff() || !value.is_tracked() {
         return Err(AttackError::MissingGradient);
     }
-    let mut gradients = total.backward();
+    // The way back begins with ones: it is that of the sum.
+    let mut gradients = value.backward();
     let gradient = image.grad_remove(&mut gradients).ok_or(AttackError::MissingGradient)?;
     Ok((value.inner(), gradient))
 }

@@ -1,6 +1,10 @@
 //! `martlet bench conv`: how near each convolution of a network comes to what the device can do.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use burn::tensor::{Tensor, TensorData};
 use serde_json::{Value, json};
@@ -9,7 +13,7 @@ use super::{load, median, write_json};
 use crate::{
     cli::{DeviceOption, terminal},
     compute::{
-        self, Convolution,
+        self, Convolution, Device,
         profile::{self, Direction, Spent},
         read,
     },
@@ -36,6 +40,17 @@ pub struct ConvArguments {
     json: Option<PathBuf>,
 }
 
+/// Passes for a while: kernels are compiled, and a device that saves power takes its time to run at full speed.
+fn warm_up(device: &Device, pass: &impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (begun, enough) = (Instant::now(), Duration::from_secs(2));
+    loop {
+        pass()?;
+        if begun.elapsed() >= enough || device.is_cpu() {
+            return Ok(());
+        }
+    }
+}
+
 /// What a convolution is asked for in a training pass.
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Input, Direction::Weights];
 
@@ -55,8 +70,6 @@ pub fn run(arguments: &ConvArguments) -> anyhow::Result<()> {
     let pixels: Vec<f32> = (0..examples * shape.len()).map(|_| rng.uniform(0.0, 1.0)).collect();
     let pixels = TensorData::new(pixels, [examples, channels, side, side]);
     let images = Tensor::<4>::from_data(pixels, device.tensors());
-    let before = load();
-    let peak = profile::peak(&device)?;
     let pass = || -> anyhow::Result<()> {
         let tracked = model.tracked();
         let images = images.clone().autodiff().require_grad();
@@ -67,7 +80,9 @@ pub fn run(arguments: &ConvArguments) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    pass()?;
+    let before = load();
+    warm_up(&device, &pass)?;
+    let peak = profile::peak(&device)?;
     let mut rounds = Vec::new();
     for _ in 0..arguments.rounds.max(1) {
         let (done, spent) = profile::profiled(&device, pass);

@@ -44,7 +44,7 @@ const KEPT: usize = 2;
 
 /// Whether two handles are the same memory. An entry of the cache holds its own, so that nobody else can have it.
 fn same(one: &Handle, other: &Handle) -> bool {
-    let id = |handle: &Handle| (handle.clone().binding().memory.id(), handle.offset_start);
+    let id = |handle: &Handle| (handle.clone().binding().memory.id(), handle.offset_start.unwrap_or(0));
     id(one) == id(other)
 }
 
@@ -314,7 +314,7 @@ fn filled_up(logits: CubeTensor, program: &Program) -> Handle {
     let classes = program.shapes[program.output()].channels;
     let strides = logits.meta.strides();
     let [rows, columns] = [strides[0], strides[1]];
-    if rows == stored(classes) && columns == 1 && logits.handle.offset_start.is_none() {
+    if rows == stored(classes) && columns == 1 && logits.handle.offset_start.unwrap_or(0) == 0 {
         return logits.handle;
     }
     let missing = stored(classes) - classes;
