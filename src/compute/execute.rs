@@ -55,7 +55,7 @@ pub struct Convolution {
 #[derive(Debug)]
 pub struct Network {
     graph: Graph,
-    /// The processor's program as it stands, and with BatchNorm folded.
+    /// The program as it stands, and with BatchNorm folded and no dropout.
     programs: OnceLock<[Option<Program>; 2]>,
     packed: Cache,
     on_gpu: gpu::Cache,
@@ -121,6 +121,13 @@ pub struct Run {
     pub parts: usize,
     /// The factors of each dropout, `[N, values]`; empty where nothing is dropped.
     pub factors: Arc<Vec<Vec<f32>>>,
+}
+
+impl Run {
+    /// Whether the folded program will do: neither weights nor statistics are looked at, and nothing is dropped.
+    fn folds(&self, records_parameters: bool) -> bool {
+        !self.batch_statistics && !records_parameters && self.factors.is_empty()
+    }
 }
 
 /// Carries a network out: its logits, and the running statistics as they are afterwards.
@@ -223,12 +230,14 @@ impl Record for Cube {
         run: &Run,
         records: [bool; 2],
     ) -> (CubeTensor, CubeTensor, Option<gpu::Tape>) {
-        let Some(program) = run.network.program(!run.batch_statistics && !records[1]) else {
+        let folded = run.folds(records[1]);
+        let Some(program) = run.network.program(folded) else {
             unreachable!("networks without a program go another way");
         };
         let pass = gpu::Pass {
             graph: &run.network.graph,
             program,
+            folded,
             cache: &run.network.on_gpu,
             batch_statistics: run.batch_statistics,
             halves: run.parts,
@@ -258,13 +267,14 @@ impl Record for Flex {
         [records_images, records_parameters]: [bool; 2],
     ) -> (FlexTensor, FlexTensor, Option<Tape>) {
         let [images, parameters, statistics] = [images, parameters, statistics].map(|tensor| tensor.to_contiguous());
-        let folded = !run.batch_statistics && !records_parameters;
+        let folded = run.folds(records_parameters);
         let Some(program) = run.network.program(folded) else {
             unreachable!("networks without a program go another way");
         };
         let pass = Pass {
             graph: &run.network.graph,
             program,
+            folded,
             cache: &run.network.packed,
             batch_statistics: run.batch_statistics,
             parts: run.parts,

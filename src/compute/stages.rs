@@ -81,7 +81,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Joins the steps of a network, BatchNorm into the convolutions before it or not; `None` where it does not begin with a
+    /// Joins the steps of a network; `folded`: BatchNorm into the convolutions before it, and without dropout; `None` where it does not begin with a
     /// convolution of the images.
     pub fn compile(graph: &Graph, folded: bool) -> Option<Self> {
         let shapes: Vec<ImageShape> = (0..=graph.output()).map(|value| graph.shape(value)).collect();
@@ -97,6 +97,8 @@ impl Program {
             };
             let joined = match *step {
                 Step::BatchNorm { x, number } if folded => open(x, &stages).filter(|stage| stages[*stage].fold(number)),
+                // The stage before it gives what it passes on.
+                Step::Dropout { x, .. } if folded => made[x].filter(|_| uses[x] == 1),
                 Step::Relu { x } => open(x, &stages).inspect(|stage| stages[*stage].relu = true),
                 Step::Add { x, y } => {
                     let (first, last) = if made[x] < made[y] { (x, y) } else { (y, x) };

@@ -89,8 +89,10 @@ impl Layers {
 pub struct Pass<'a> {
     /// The network.
     pub graph: &'a Graph,
-    /// Its program: the folded one where weights take no gradient and statistics are the running ones.
+    /// Its program.
     pub program: &'a Program,
+    /// Whether that is the folded one.
+    pub folded: bool,
     /// Weights that are packed already.
     pub cache: &'a Cache,
     /// BatchNorm takes its statistics from the batch.
@@ -132,7 +134,7 @@ impl Pass<'_> {
         let [images, parameters, mut statistics] = [images, parameters, statistics].map(into_contiguous);
         let (client, program) = (images.client.clone(), self.program);
         let count = images.meta.shape()[0];
-        let folded = !self.batch_statistics && !self.records[1];
+        let folded = self.folded;
         let layers = self.cache.get(program, &parameters.handle, &statistics.handle, folded);
         if self.batch_statistics {
             // They move in place, so that nobody else may hold them.

@@ -25,8 +25,10 @@ use crate::compute::{
 pub struct Pass<'a> {
     /// The network.
     pub graph: &'a Graph,
-    /// Its program: the folded one where weights take no gradient and statistics are the running ones.
+    /// Its program.
     pub program: &'a Program,
+    /// Whether that is the folded one.
+    pub folded: bool,
     /// Weights that are packed already.
     pub cache: &'a Cache,
     /// BatchNorm takes its statistics from the batch.
@@ -117,7 +119,7 @@ impl Pass<'_> {
             instructions: Instructions::of_this_machine(),
             together: true,
         };
-        let folded = !self.batch_statistics && !self.records_parameters;
+        let folded = self.folded;
         let layers = self.cache.get(program, parameters, statistics, folded);
         let records = self.records_images || self.records_parameters;
         let noted = |stage: &Stage, value: Value, wanted: bool| {
@@ -163,9 +165,7 @@ impl Pass<'_> {
                     .collect(),
             };
             let values: &[f32] = images.storage();
-            let chunk = program
-                .chunk(count, workers.threads())
-                .filter(|_| folded && self.factors.is_empty());
+            let chunk = program.chunk(count, workers.threads()).filter(|_| folded);
             if let Some(chunk) = chunk {
                 let of_image = values.len() / count.max(1);
                 logits
