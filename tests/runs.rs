@@ -349,6 +349,7 @@ fn only_one_writes_a_run() {
         runs::delete(&path).unwrap_err(),
     ] {
         assert!(matches!(error, RunError::Locked { .. }), "{error}");
+        assert!(error.to_string().contains("got one that this very process is writing"), "{error}");
     }
     first.append(&event(1)).unwrap();
     assert_eq!(second.metrics().unwrap().len(), 1, "reading needs no lock");
@@ -510,10 +511,17 @@ fn what_a_kill_leaves_is_cleaned_and_what_is_in_use_is_not() {
     fs::create_dir(folder.path().join(".trash-b")).unwrap();
     fs::create_dir(folder.path().join(".tmp-1-c")).unwrap();
     let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
-    fs::File::open(folder.path().join(".tmp-1-c"))
-        .unwrap()
-        .set_modified(long_ago)
-        .unwrap();
+    let mut options = fs::OpenOptions::new();
+    #[cfg(windows)]
+    {
+        // A folder opens only with this flag (FILE_FLAG_BACKUP_SEMANTICS), and its times change only with that right.
+        use std::os::windows::fs::OpenOptionsExt;
+        options.access_mode(0x100).custom_flags(0x0200_0000);
+    }
+    #[cfg(not(windows))]
+    options.read(true);
+    let left = options.open(folder.path().join(".tmp-1-c")).unwrap();
+    left.set_modified(long_ago).unwrap();
     fs::create_dir(folder.path().join(".tmp-2-d")).unwrap();
     drop(run_in(&folder, "e"));
     let mut names: Vec<String> = fs::read_dir(folder.path())

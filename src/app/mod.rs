@@ -7,6 +7,7 @@ mod atlas;
 mod background;
 mod bench;
 mod command;
+mod console;
 mod dialog;
 mod examples;
 mod job;
@@ -55,6 +56,7 @@ pub struct App {
 /// Where there is no display, which is found out before anything else is done, or nothing to draw with.
 pub fn run() -> Result<(), eframe::Error> {
     open(true, |creation| {
+        console::leave();
         let settings = creation
             .storage
             .and_then(|storage| serde_json::from_str(&storage.get_string(SETTINGS)?).ok())

@@ -137,7 +137,7 @@ fn recipe_of(run: &Run, options: &RecipeOptions) -> Result<Recipe> {
         let asked = options.resolve()?;
         recipe.data.source.clone_from(&asked.data.source);
         if asked != recipe {
-            let differing = differing_lines(&recipe.to_toml(), &asked.to_toml());
+            let differing = recipe.differences(&asked).join("; ");
             return Err(WrongUse(format!(
                 "the run {} was begun with another recipe ({differing}); leave the flags out to resume it, or take a new --name",
                 run.name()
@@ -146,14 +146,6 @@ fn recipe_of(run: &Run, options: &RecipeOptions) -> Result<Recipe> {
         }
     }
     Ok(recipe)
-}
-
-fn differing_lines(run: &str, asked: &str) -> String {
-    let pairs = run.lines().zip(asked.lines()).filter(|(a, b)| a != b);
-    pairs
-        .map(|(a, b)| format!("{a}, not {b}"))
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 fn default_name(options: &RecipeOptions, recipe: &Recipe) -> String {

@@ -7,7 +7,7 @@ use std::{
 
 use burn_wgpu::WgpuSetup;
 
-use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded};
+use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded, hardware};
 
 /// Graphics interfaces in the order in which the same card is preferred.
 const INTERFACES: [(wgpu::Backend, &str); 4] = [
@@ -94,7 +94,7 @@ fn describe(adapter: &wgpu::Adapter, told: &wgpu::AdapterInfo, api: &str, index:
         } else {
             driver.join(", ")
         },
-        memory_bytes: local_memory(adapter).or_else(|| shares_memory.then(machine_memory).flatten()),
+        memory_bytes: hardware::adapter_memory(adapter, shares_memory),
     }
 }
 
@@ -120,60 +120,23 @@ fn class_of(device_type: wgpu::DeviceType, name: &str) -> DeviceClass {
     }
 }
 
-/// The memory that a Vulkan driver calls local to the device: a card's own, or the shared one of an integrated GPU.
-#[cfg(any(target_os = "linux", target_os = "windows"))]
-fn local_memory(adapter: &wgpu::Adapter) -> Option<u64> {
-    const DEVICE_LOCAL: u32 = 1;
-    // SAFETY: the handle is only used for the query below and not kept; nothing of wgpu's is destroyed or changed.
-    let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
-    // SAFETY: the physical device belongs to this very instance, which the adapter keeps alive.
-    let memory = unsafe {
-        let instance = vulkan.shared_instance().raw_instance();
-        instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
-    };
-    let heaps = memory.memory_heaps.iter().take(memory.memory_heap_count as usize);
-    let bytes = heaps
-        .filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0)
-        .map(|heap| heap.size)
-        .sum();
-    (bytes > 0).then_some(bytes)
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "windows")))]
-fn local_memory(_adapter: &wgpu::Adapter) -> Option<u64> {
-    None
-}
-
-/// The machine's memory, where `/proc` tells.
-fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
 /// What is known of the processor.
 pub(super) fn processor() -> DeviceInfo {
     static PROCESSOR: OnceLock<DeviceInfo> = OnceLock::new();
     PROCESSOR
         .get_or_init(|| {
-            let brand = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-                let line = text.lines().find(|line| line.starts_with("model name"))?;
-                Some(line.split_once(':')?.1.trim().to_string())
-            });
-            let brand = brand.or_else(|| std::env::var("PROCESSOR_IDENTIFIER").ok());
             let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
             DeviceInfo {
                 selector: "cpu".to_string(),
                 name: format!(
                     "{}, {threads} {}",
-                    brand.unwrap_or_else(|| "Processor".to_string()),
+                    hardware::processor().unwrap_or("Processor"),
                     if threads == 1 { "thread" } else { "threads" }
                 ),
                 api: "CPU".to_string(),
                 kind: DeviceClass::Cpu,
                 driver: "burn-flex 0.22.1".to_string(),
-                memory_bytes: machine_memory(),
+                memory_bytes: hardware::memory(),
             }
         })
         .clone()

@@ -21,6 +21,7 @@ mod blocked;
 mod execute;
 mod gpu;
 pub mod graph;
+mod hardware;
 pub mod host;
 pub mod kernels;
 mod logits;

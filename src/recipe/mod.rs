@@ -1,5 +1,6 @@
 //! Everything that a run depends on: parsed, validated, and written back whole beside its results.
 
+mod fields;
 mod presets;
 mod schedule;
 

@@ -3,7 +3,7 @@
 use super::RunError;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
@@ -14,6 +14,8 @@ use std::{
 /// What the name of everything unfinished begins with.
 pub(super) const TEMPORARY: &str = ".tmp-";
 const LOCK_FILE: &str = ".lock";
+/// Who has the lock, for people and error messages only. A file of its own, because Windows lets nobody read a locked one.
+const HOLDER_FILE: &str = ".holder";
 
 /// Writes a file so that a reader, or a kill at any instant, sees the old content or the new, never a part.
 ///
@@ -114,7 +116,7 @@ pub(super) fn names_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
 /// [`RunError::Locked`] if somebody else has it.
 pub(super) fn lock(folder: &Path) -> Result<File, RunError> {
     let path = folder.join(LOCK_FILE);
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -125,9 +127,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, RunError> {
     for _ in 0..20 {
         match file.try_lock() {
             Ok(()) => {
-                // For people and error messages only: the lock itself is the system's.
-                let _ = file.set_len(0).and_then(|()| file.rewind());
-                let _ = write!(file, "{}", process::id());
+                let _ = fs::write(folder.join(HOLDER_FILE), process::id().to_string());
                 return Ok(file);
             }
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
@@ -140,8 +140,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, RunError> {
             }
         }
     }
-    let mut holder = String::new();
-    let _ = file.read_to_string(&mut holder);
+    let holder = fs::read_to_string(folder.join(HOLDER_FILE)).unwrap_or_default();
     let holder = match holder.trim().parse::<u32>() {
         Ok(id) if id == process::id() => "this very process".to_string(),
         Ok(id) => format!("process {id}"),

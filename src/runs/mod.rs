@@ -32,6 +32,7 @@
 //! [`Slot::Last`] where both are due.
 //!
 //! **One writer.** The operating system's lock on `.lock` lets one process write a run; it goes with the process.
+//! `.holder` says which, for the message of whoever comes second.
 //! Reading takes no lock and works while another process writes.
 
 mod atomic;
