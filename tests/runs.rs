@@ -349,7 +349,10 @@ fn only_one_writes_a_run() {
         runs::delete(&path).unwrap_err(),
     ] {
         assert!(matches!(error, RunError::Locked { .. }), "{error}");
-        assert!(error.to_string().contains("got one that this very process is writing"), "{error}");
+        assert!(
+            error.to_string().contains("got one that this very process is writing"),
+            "{error}"
+        );
     }
     first.append(&event(1)).unwrap();
     assert_eq!(second.metrics().unwrap().len(), 1, "reading needs no lock");

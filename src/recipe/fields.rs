@@ -18,7 +18,8 @@ impl Recipe {
     pub fn differences(&self, other: &Recipe) -> Vec<String> {
         let (own, others) = (self.fields(), other.fields());
         let names: std::collections::BTreeSet<&String> = own.keys().chain(others.keys()).collect();
-        let of = |fields: &BTreeMap<String, String>, name| fields.get(name).map_or("nothing".to_string(), String::clone);
+        let of =
+            |fields: &BTreeMap<String, String>, name| fields.get(name).map_or("nothing".to_string(), String::clone);
         names
             .into_iter()
             .map(|name| (name, of(&own, name), of(&others, name)))
