@@ -16,12 +16,9 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    compute::{
-        self, Device,
-        self_check::{self, Verdict},
-    },
+    compute::{self, Device, self_check::Verdict},
     control::Control,
-    engine::{Adjustment, Event, Examples, Observer, TrainingData, session},
+    engine::{Adjustment, Event, Examples, Observer, TrainingData, device_check, session},
     nn::Model,
     recipe::Recipe,
     runs::{self, Run},
@@ -51,7 +48,7 @@ pub fn open(choice: &str) -> Result<Opened> {
     {
         return Ok(found.clone());
     }
-    let verdict = self_check::cached_or_check(&device)?;
+    let verdict = device_check::cached_or_check(&device)?;
     let found = Opened { device, verdict };
     opened.insert(choice.to_string(), found.clone());
     Ok(found)

@@ -15,6 +15,7 @@ use crate::{
     attacks::{Aim, Attack},
     compute::{read, read_int},
     data::{NpzValues, write_npz},
+    engine::device_check::{self, Subject},
     nn::Mode,
     random::Rng,
     report::pictures,
@@ -67,6 +68,7 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     arguments.model.limit.get_or_insert(DEFAULT_LIMIT);
     let (device, _) = open_device(&arguments.device.device, false)?;
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
+    device_check::ensure_network(&Subject::of(&loaded.model, loaded.dataset.len().min(128)), &device)?;
     let (dataset, threat) = (&loaded.dataset, &loaded.threat);
     if let Some(target) = arguments.target {
         if target >= dataset.classes() {

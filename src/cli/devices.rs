@@ -3,11 +3,17 @@
 use anyhow::Result;
 
 use super::terminal::{say, table};
-use crate::compute::{self, self_check};
+use crate::{
+    compute,
+    engine::device_check::{self, Subject},
+    nn::Architecture,
+};
 
 /// Arguments of `martlet devices`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  martlet devices\n  martlet devices --json\n  martlet devices --check gpu:0")]
+#[command(
+    after_help = "Examples:\n  martlet devices\n  martlet devices --json\n  martlet devices --check gpu:0\n  martlet devices --check gpu:0 --network resnet-18"
+)]
 pub struct DevicesArguments {
     /// Print the list as JSON.
     #[arg(long)]
@@ -15,11 +21,18 @@ pub struct DevicesArguments {
     /// Compare a device with the CPU, even if it was compared before.
     #[arg(long, value_name = "DEVICE")]
     check: Option<String>,
+    /// Compare it on this network, with the images and the minibatch that it usually has.
+    #[arg(long, value_name = "NAME", requires = "check")]
+    network: Option<Architecture>,
 }
 
 pub(super) fn run(arguments: DevicesArguments) -> Result<()> {
     if let Some(choice) = &arguments.check {
-        let verdict = self_check::check(&compute::open(choice)?)?;
+        let device = compute::open(choice)?;
+        let verdict = match arguments.network {
+            Some(network) => device_check::check_network(&Subject::usual(network), &device)?,
+            None => device_check::check(&device)?,
+        };
         if arguments.json {
             say(serde_json::to_string_pretty(&verdict)?);
         } else {

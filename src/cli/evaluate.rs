@@ -17,6 +17,7 @@ use super::{
 use crate::{
     attacks::{AttackSpec, Objective},
     control::Control,
+    engine::device_check::{self, Subject},
     evaluation::{CurveEvent, CurvePoint, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite, Warning},
     runs::write_atomic,
     threat::{Magnitude, ThreatModel},
@@ -125,6 +126,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     let (device, _) = open_device(&arguments.device.device, false)?;
     let runs_dir = &arguments.runs_dir.runs_dir;
     let loaded = arguments.model.load(runs_dir, &device)?;
+    device_check::ensure_network(&Subject::of(&loaded.model, arguments.batch_size), &device)?;
     let surrogate = arguments.surrogate.as_ref().map(|path| {
         let network = arguments.surrogate_network.as_ref();
         let other = arguments

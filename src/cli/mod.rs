@@ -170,7 +170,7 @@ pub struct WrongUse(pub String);
 
 /// Opens a device, says which one, and makes sure that it computes as the CPU does.
 pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute::Device, serde_json::Value)> {
-    use crate::compute::{self, self_check};
+    use crate::{compute, engine::device_check};
     let device = compute::open(choice)?;
     let info = device.info();
     if !quiet {
@@ -179,7 +179,7 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
             terminal::note("no GPU was found, so the CPU does the work; `martlet devices` lists what there is");
         }
     }
-    let verdict = self_check::cached_or_check(&device)?;
+    let verdict = device_check::cached_or_check(&device)?;
     if !verdict.passed {
         terminal::note(format!(
             "warning: this device does not compute what the CPU computes; its results are not to be trusted\n{verdict}"

@@ -1,5 +1,6 @@
 //! The training loop: [`train`] is the page to read.
 
+pub mod device_check;
 mod event;
 pub mod labelling;
 mod observer;
@@ -26,6 +27,7 @@ pub use event::{Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, St
 pub use observer::{Adjustment, Examples, LOOKING_SHARE, Observer};
 pub use sgd::Sgd;
 
+use device_check::CheckError;
 use trainer::Trainer;
 
 /// Streams of the one seed, so that each purpose draws the same numbers whatever the others do.
@@ -65,6 +67,9 @@ pub enum TrainError {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The device does not compute the network as the processor does.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// The run's folder could not be read or written.
     #[error(transparent)]
     Run(#[from] RunError),

@@ -4,7 +4,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Observer, TrainError, TrainingData, train};
+use super::{
+    Observer, TrainError, TrainingData,
+    device_check::{self, Subject},
+    train,
+};
 use crate::{
     compute::{Device, self_check::Verdict},
     control::Control,
@@ -92,6 +96,16 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Model, TrainError> {
     run.lock()?;
+    let subject = Subject {
+        network: recipe.network,
+        input: data.train.shape(),
+        classes: data.train.classes(),
+        batch: recipe.batch_size,
+    };
+    let mut identity = identity;
+    if let Some(verdict) = device_check::ensure_network(&subject, device)? {
+        identity["network_check"] = json!(verdict);
+    }
     run.begin_session(identity)?;
     train(recipe, data, run, device, control, observer).inspect_err(|error| {
         // The cause matters more than whether it could be written down: a full disk fails here again.

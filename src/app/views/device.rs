@@ -3,13 +3,13 @@
 use egui::{Grid, RichText, ScrollArea, Ui};
 
 use super::View;
-use crate::engine::speed::{self, Speed};
+use crate::engine::{
+    device_check,
+    speed::{self, Speed},
+};
 use crate::{
     app::{background::Background, job, state::State, theme},
-    compute::{
-        self, DeviceInfo,
-        self_check::{self, Verdict},
-    },
+    compute::{self, DeviceInfo, self_check::Verdict},
 };
 
 /// The view of devices.
@@ -72,7 +72,7 @@ impl View for Device {
                     .on_hover_text("Loss, gradients of weights and images, and each hand-written kernel, on both");
                 if check.clicked() {
                     self.begin(state, "checking; a GPU compiles its kernels first", |choice| {
-                        Ok(Said::Verdict(self_check::check(&job::open(choice)?.device)?))
+                        Ok(Said::Verdict(device_check::check(&job::open(choice)?.device)?))
                     });
                 }
                 let bench = ui

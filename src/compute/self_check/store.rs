@@ -1,0 +1,119 @@
+//! Where verdicts are kept between two starts of the program.
+
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{Device, Verdict};
+
+/// Where the verdict on a device is kept: in the user's cache folder, named by everything that it depends on.
+fn place(device: &Device, subject: &str) -> Option<PathBuf> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let cache = variable("XDG_CACHE_HOME").or_else(|| {
+        if cfg!(target_os = "windows") {
+            variable("LOCALAPPDATA")
+        } else if cfg!(target_os = "macos") {
+            variable("HOME").map(|home| home.join("Library/Caches"))
+        } else {
+            variable("HOME").map(|home| home.join(".cache"))
+        }
+    })?;
+    let info = device.info();
+    let compiler = if cfg!(feature = "spirv") { "spirv" } else { "wgsl" };
+    let fusion = if cfg!(feature = "fusion") { "fusion" } else { "plain" };
+    let parts = [info.api.as_str(), &info.name, &info.driver, compiler, fusion, subject];
+    Some(
+        cache
+            .join("martlet/self-check")
+            .join(format!("{}.json", file_name(&parts.join(" ")))),
+    )
+}
+
+/// Letters, digits and dots of `text` in lower case, everything else as single hyphens, at most 200 bytes.
+fn file_name(text: &str) -> String {
+    let mut name = String::new();
+    for character in text.chars() {
+        if character.is_ascii_alphanumeric() || character == '.' {
+            name.push(character.to_ascii_lowercase());
+        } else if !name.ends_with('-') {
+            name.push('-');
+        }
+    }
+    let from = name.len().saturating_sub(200);
+    name[from..].trim_matches(['-', '.']).to_string()
+}
+
+/// The verdict that this build kept on the device with its driver and on `subject`.
+pub fn recall(device: &Device, subject: &str) -> Option<Verdict> {
+    let verdict: Verdict = serde_json::from_slice(&std::fs::read(place(device, subject)?).ok()?).ok()?;
+    (verdict.device == device.info().name && verdict.build == build()).then_some(verdict)
+}
+
+/// Which build of the program runs: the size and time of its file, which a new version or another compiler changes.
+pub(super) fn build() -> String {
+    let file = std::env::current_exe().and_then(std::fs::metadata);
+    let described = file.and_then(|file| Ok((file.len(), file.modified()?)));
+    let (length, time) = described.unwrap_or((0, UNIX_EPOCH));
+    format!("{} {length} {}", env!("CARGO_PKG_VERSION"), utc(time))
+}
+
+pub(super) fn remember(device: &Device, subject: &str, verdict: &Verdict) {
+    let Some(place) = place(device, subject) else { return };
+    let Some(folder) = place.parent() else { return };
+    let Ok(text) = serde_json::to_vec_pretty(verdict) else {
+        return;
+    };
+    let written = std::fs::create_dir_all(folder).and_then(|()| {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, &text)?;
+        file.persist(&place).map_err(|error| error.error)
+    });
+    drop(written);
+}
+
+/// The date and time of day in UTC (Howard Hinnant's civil calendar from a count of days).
+pub(super) fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let day_of_era_0 = days + 719_468;
+    let (era, day_of_era) = (day_of_era_0 / 146_097, day_of_era_0 % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_file_names_are_readable() {
+        let at = |seconds| utc(UNIX_EPOCH + std::time::Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59Z");
+        assert_eq!(
+            file_name("Vulkan AMD Radeon(TM) 780M, Mesa 25.0/1"),
+            "vulkan-amd-radeon-tm-780m-mesa-25.0-1"
+        );
+        assert!(!file_name("../../etc").contains('/'));
+    }
+}
