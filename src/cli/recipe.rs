@@ -172,6 +172,7 @@ impl RecipeOptions {
             let source = self.dataset.as_deref().unwrap_or("glyphs");
             let family = match source.split(':').next().unwrap_or_default() {
                 "glyphs" => "glyphs",
+                "fashion" => "fashion",
                 "mnist" | "fashion-mnist" => "mnist",
                 _ => "cifar10",
             };
@@ -319,7 +320,7 @@ impl RecipeOptions {
 
 /// Whether a source names a data set whose files must be somewhere, without saying where.
 fn needs_a_place(source: &str) -> bool {
-    source != "glyphs" && !source.contains(':')
+    !["glyphs", "fashion"].contains(&source) && !source.contains(':')
 }
 
 /// Sets fields by their dotted names; a value that is no TOML value is taken as text.

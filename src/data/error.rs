@@ -28,7 +28,7 @@ impl std::fmt::Display for Place {
 pub enum DataError {
     /// No kind of data set has this name.
     #[error(
-        "no data set is called {given:?}; expected glyphs, glyphs:SEED, mnist:FOLDER, fashion-mnist:FOLDER, \
+        "no data set is called {given:?}; expected glyphs, glyphs:SEED, fashion, mnist:FOLDER, fashion-mnist:FOLDER, \
          cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE"
     )]
     UnknownSource {

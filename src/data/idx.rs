@@ -21,7 +21,7 @@ pub struct Family {
     pub source: &'static str,
     /// Where torchvision keeps the files under its root.
     nested: &'static str,
-    class_names: [&'static str; 10],
+    pub(super) class_names: [&'static str; 10],
     train: Originals,
     test: Originals,
 }

@@ -6,6 +6,7 @@ mod augment;
 mod cifar;
 pub mod download;
 mod error;
+mod fashion;
 mod files;
 mod folder;
 pub mod glyphs;
@@ -39,7 +40,7 @@ pub enum Split {
 
 /// Reads a data set.
 ///
-/// `source` is `glyphs`, `glyphs:SEED`, `mnist:FOLDER`, `fashion-mnist:FOLDER`, `cifar10:PATH`, `cifar100:PATH`,
+/// `source` is `glyphs`, `glyphs:SEED`, `fashion`, `mnist:FOLDER`, `fashion-mnist:FOLDER`, `cifar10:PATH`, `cifar100:PATH`,
 /// `folder:PATH` (a folder of images or a .zip of one), `npz:FILE`, or `pseudo-labelled:FILE` (a pickle of images that a
 /// model labelled).
 ///
@@ -59,6 +60,7 @@ pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
             None => Ok(glyphs::generate(glyphs::DEFAULT_SEED, split)),
             Some(seed) => Ok(glyphs::generate(seed.parse().map_err(|_| unknown())?, split)),
         },
+        "fashion" if rest.is_none() => fashion::load(split),
         "mnist" => idx::load(&idx::MNIST, path?, split),
         "fashion-mnist" => idx::load(&idx::FASHION_MNIST, path?, split),
         "cifar10" => cifar::load(&cifar::CIFAR10, path?, split),

@@ -23,6 +23,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
             pairs(&[
                 ("s-plus-not-perturbed", "s-minus-not-perturbed"),
                 ("standard", "s-minus-not-perturbed"),
+                ("standard", "s-minus-fgsm"),
                 ("s-minus-fgsm", "s-plus-fgsm"),
                 ("s-minus-regularised", "standard"),
                 ("s-minus-regularised", "s-plus-regularised"),

@@ -104,7 +104,7 @@ impl Measure {
 /// What a person may choose about an experiment.
 #[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
-    /// The data; the built-in characters at the quick budget where none are named.
+    /// The data; built-in ones at the quick budget where none are named.
     pub source: Option<&'a str>,
     /// Unlabelled images, for Table 5.
     pub unlabelled: Option<&'a str>,
@@ -123,7 +123,9 @@ impl Experiment {
     pub fn plan(&'static self, budget: Budget, request: &Request) -> Result<Plan, ExperimentError> {
         let source = match (request.source, budget) {
             (Some(source), _) => source.to_string(),
-            (None, Budget::Quick) => "glyphs".to_string(),
+            // The unlabelled images are characters too, from another seed.
+            (None, Budget::Quick) if self.setting.is_semi_supervised() => "glyphs".to_string(),
+            (None, Budget::Quick) => "fashion".to_string(),
             (None, _) => return Err(self.needs(budget, self.setting.data(), "--dataset", self.setting.example())),
         };
         let base = base(self.setting, budget, &source, request.seed)?;
@@ -337,8 +339,8 @@ mod quick {
     pub const EPOCHS: usize = 10;
     pub const LEARNING_RATE: f64 = 0.06;
     pub const STEPS: usize = 5;
-    pub const TEST: usize = 300;
-    pub const BEYOND: usize = 60;
+    pub const TEST: usize = 3_000;
+    pub const BEYOND: usize = 100;
     /// With unlabelled images a part of the labelled ones stands for the few that there are.
     pub const LABELLED: usize = 800;
     pub const UNLABELLED: usize = 1_600;
@@ -353,7 +355,11 @@ mod short {
 /// The setting's recipe at a budget, before a defence is chosen.
 fn base(setting: Setting, budget: Budget, source: &str, seed: u64) -> Result<Recipe, RecipeError> {
     let mut recipe = if budget == Budget::Quick {
-        preset("glyphs-standard")?
+        preset(if source == "fashion" {
+            "fashion-standard"
+        } else {
+            "glyphs-standard"
+        })?
     } else {
         preset(setting.preset())?
     };
@@ -362,6 +368,8 @@ fn base(setting: Setting, budget: Budget, source: &str, seed: u64) -> Result<Rec
     recipe.data.source = source.to_string();
     recipe.seed = seed;
     match budget {
+        // Its preset is a quick one.
+        Budget::Quick if source == "fashion" => {}
         Budget::Quick => make_quick(&mut recipe, setting),
         Budget::Short | Budget::Full => {
             match setting {
