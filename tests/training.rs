@@ -15,7 +15,7 @@ use martlet::{
     data::Dataset,
     defences::{DefenceSpec, Members, Treatment, WeightPerturbation},
     engine::{
-        self, Event, TrainError, TrainingData,
+        self, Event, TrainError, TrainingData, session,
         subsets::{self, SplitError},
     },
     evaluation::EvaluateError,
@@ -172,6 +172,42 @@ fn a_stopped_run_resumes_to_the_bit() {
         metrics(&folder.path().join("whole")),
         metrics(&folder.path().join("stopped"))
     );
+}
+
+#[test]
+fn a_branch_ends_where_training_from_the_start_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(GREY, 32);
+    let mut recipe = quick();
+    (recipe.epochs, recipe.warm_up.standard_epochs) = (3, 2);
+    let mut whole = new_run(folder.path(), "whole", &recipe);
+    train(&recipe, &data, &mut whole, &Control::new(), &mut |_| {}).unwrap();
+
+    let warm = Recipe {
+        defence: DefenceSpec::Standard,
+        ..recipe.clone()
+    };
+    let mut first = new_run(folder.path(), "first", &warm);
+    let control = Control::new();
+    train(&warm, &data, &mut first, &control, &mut |event| {
+        if matches!(event, Event::Epoch(report) if report.epoch == 2) {
+            control.stop();
+        }
+    })
+    .unwrap();
+    let mut branch = new_run(folder.path(), "branch", &recipe);
+    session::branch(&first, &mut branch).unwrap();
+    train(&recipe, &data, &mut branch, &Control::new(), &mut |_| {}).unwrap();
+
+    let weights = |run: &Run| run.load(Slot::Last).unwrap().unwrap().weights;
+    assert_eq!(weights(&branch), weights(&whole));
+    let epochs = |run: &str| {
+        let lines = metrics(&folder.path().join(run)).into_iter();
+        lines
+            .filter(|line| line.contains("\"event\":\"epoch\""))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(epochs("branch"), epochs("whole"));
 }
 
 /// Everything that remembers something between minibatches, and every defence with its usual numbers.

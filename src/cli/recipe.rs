@@ -101,6 +101,9 @@ pub struct RecipeOptions {
     /// Epochs of natural training before the defence sets in.
     #[arg(long, value_name = "EPOCHS")]
     pub natural_warm_up: Option<usize>,
+    /// Epochs of Standard after them, before the defence sets in.
+    #[arg(long, value_name = "EPOCHS")]
+    pub standard_warm_up: Option<usize>,
     /// The share of each target that the cross-entropy gives to all classes evenly.
     #[arg(long, value_name = "SHARE")]
     pub label_smoothing: Option<f32>,
@@ -298,6 +301,7 @@ impl RecipeOptions {
         put(&mut recipe.optimiser.weight_decay, &self.weight_decay);
         put(&mut recipe.warm_up.epsilon_epochs, &self.epsilon_warm_up);
         put(&mut recipe.warm_up.natural_epochs, &self.natural_warm_up);
+        put(&mut recipe.warm_up.standard_epochs, &self.standard_warm_up);
         put(&mut recipe.label_smoothing, &self.label_smoothing);
         if let Some(gamma) = self.awp {
             recipe.weight_perturbation = Some(WeightPerturbation { gamma, from_epoch: 0 });

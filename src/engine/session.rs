@@ -82,6 +82,26 @@ pub fn check_data(run: &Run, data: &TrainingData) -> Result<(), OtherData> {
     })
 }
 
+/// Begins a new run where the last checkpoint of another one stands, with the epochs until there: for recipes that are the same
+/// so far, such as those of two defences with one warm-up. The result is that of training the new run from its first epoch.
+///
+/// # Errors
+/// When a run cannot be read or written.
+pub fn branch(from: &Run, run: &mut Run) -> Result<(), TrainError> {
+    let checkpoint = from
+        .load(Slot::Last)?
+        .ok_or_else(|| TrainError::Progress("there is none yet".to_string()))?;
+    run.lock()?;
+    for line in from.metrics()?.iter().filter(|line| line["event"] == "epoch") {
+        run.append(line)?;
+    }
+    if let Some(best) = from.load(Slot::Best)? {
+        run.save(Slot::Best, &best)?;
+    }
+    run.save(Slot::Last, &checkpoint)?;
+    Ok(())
+}
+
 /// Trains in an open run; what interrupts it is told in the run too.
 ///
 /// # Errors

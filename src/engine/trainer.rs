@@ -35,18 +35,28 @@ struct Told {
 
 /// The recipe's defence, and what stands in its place at the beginning.
 struct Defences {
-    /// Natural training in the first so many epochs.
-    warm_up: (usize, Box<dyn Defence>),
+    /// Each until its epoch, in their order.
+    warm_up: [(usize, Box<dyn Defence>); 2],
     defence: Box<dyn Defence>,
 }
 
 impl Defences {
+    fn new(recipe: &Recipe, labelled: usize) -> Self {
+        let natural = recipe.warm_up.natural_epochs;
+        Self {
+            warm_up: [
+                (natural, DefenceSpec::Natural.build()),
+                (natural + recipe.warm_up.standard_epochs, DefenceSpec::Standard.build()),
+            ],
+            defence: recipe.build_defence(labelled),
+        }
+    }
+
     fn at(&mut self, epoch: usize) -> &mut dyn Defence {
-        let (epochs, natural) = &mut self.warm_up;
-        if epoch < *epochs {
-            &mut **natural
-        } else {
-            &mut *self.defence
+        let warming = self.warm_up.iter_mut().find(|(until, _)| epoch < *until);
+        match warming {
+            Some((_, defence)) => &mut **defence,
+            None => &mut *self.defence,
         }
     }
 }
@@ -97,10 +107,7 @@ impl<'a> Trainer<'a> {
         )?;
         let mut average = recipe.average.as_ref().map(|_| model.clone());
         let mut sgd = Sgd::default();
-        let mut defences = Defences {
-            warm_up: (recipe.warm_up.natural_epochs, DefenceSpec::Natural.build()),
-            defence: recipe.build_defence(data.train.labelled()),
-        };
+        let mut defences = Defences::new(recipe, data.train.labelled());
         let checkpoint = run.resume()?;
         let progress = match &checkpoint {
             None => Progress::new(Rng::stream(recipe.seed, stream::STEPS)),

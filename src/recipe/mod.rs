@@ -201,9 +201,17 @@ pub struct WarmUp {
     /// Epochs over which epsilon and the step grow linearly to their full size.
     #[serde(default)]
     pub epsilon_epochs: f64,
-    /// Epochs of natural training before the defence sets in.
+    /// Epochs of natural training before everything else.
     #[serde(default)]
     pub natural_epochs: usize,
+    /// Epochs of Standard after them, before the defence sets in: a start that several defences can share, since a regulariser
+    /// holds a network back that has learnt nothing yet.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub standard_epochs: usize,
+}
+
+fn is_zero(epochs: &usize) -> bool {
+    *epochs == 0
 }
 
 /// An exponential moving average of weights and running statistics: `w̄ ← d·w̄ + (1 − d)·w` after each minibatch.

@@ -318,6 +318,7 @@ fn mnist(defence: DefenceSpec) -> Recipe {
         warm_up: WarmUp {
             epsilon_epochs: 1.5,
             natural_epochs: 0,
+            standard_epochs: 0,
         },
         label_smoothing: 0.0,
         weight_perturbation: None,

@@ -142,6 +142,12 @@ fn warm_up(recipe: &Recipe) -> String {
             counted(warm.natural_epochs, "epoch", "epochs")
         ));
     }
+    if warm.standard_epochs > 0 {
+        parts.push(format!(
+            "{} of Standard",
+            counted(warm.standard_epochs, "epoch", "epochs")
+        ));
+    }
     if warm.epsilon_epochs > 0.0 {
         parts.push(format!(
             "ε rises over {} {}",

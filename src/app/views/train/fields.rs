@@ -103,6 +103,12 @@ fn start_ui(ui: &mut Ui, recipe: &mut Recipe) {
     );
     number(
         ui,
+        "Standard epochs",
+        "Epochs of Standard after them, before the defence sets in",
+        DragValue::new(&mut recipe.warm_up.standard_epochs).range(0..=1_000),
+    );
+    number(
+        ui,
         "ε warm-up",
         "Epochs over which ε grows to its full size",
         DragValue::new(&mut recipe.warm_up.epsilon_epochs)
