@@ -29,7 +29,7 @@ pub use reporter::Reporter;
     name = "martlet",
     version,
     about,
-    after_help = "Without a command Martlet opens its window. Where there is no display it shows what it does: it trains two defences on its built-in data and compares them.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
+    after_help = "Without a command Martlet opens its window. Where there is no display it shows what it does: it shows in two minutes what misclassified examples are worth.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train two defences on the built-in data and compare them.
+    /// Show in two minutes what misclassified examples are worth, on the built-in data.
     Demo(demo::DemoArguments),
     /// Train a network; Ctrl-C checkpoints, --resume goes on.
     Train(Box<train::TrainArguments>),
