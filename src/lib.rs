@@ -15,7 +15,7 @@
 //! 9. [`runs`]: a run's folder
 //! 10. [`engine`]: the training loop
 //! 11. [`report`]: pictures, charts and pages
-//! 12. [`experiments`]: the paper's tables and figures
+//! 12. [`experiments`]: the paper's tables and figures · [`demo_models`]: the two trained networks that come along
 //! 13. [`cli`]: the terminal · `app`: the window (feature `app`)
 
 // Outside tests nothing that input, device, disk or a person can make fail may panic, and only the terminal prints.
@@ -51,6 +51,7 @@ pub mod engine;
 
 pub mod report;
 
+pub mod demo_models;
 pub mod experiments;
 
 pub mod cli;

@@ -14,7 +14,7 @@ const LINES: [&[&str]; 13] = [
     &["runs"],
     &["engine"],
     &["report"],
-    &["experiments"],
+    &["experiments", "demo_models"],
     &["cli", "app"],
 ];
 

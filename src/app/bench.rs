@@ -143,6 +143,7 @@ impl Bench {
         let mut settings = Settings {
             runs_dir,
             device,
+            beside: None,
             ..Settings::default()
         };
         settings.recipe.epochs = 1_000;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use egui::{Key, KeyboardShortcut, Modifiers, ThemePreference};
 
-use super::{theme::Fate, views::Lower};
-use crate::engine::Adjustment;
+use super::{duel::Move, theme::Fate, views::Lower};
+use crate::{defences::DefenceSpec, engine::Adjustment, recipe::Recipe};
 
 /// Something that a person asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,13 @@ pub enum Command {
     Step,
     /// End training with a checkpoint; the best one is kept.
     Stop,
+    /// Put a recipe into the form, and the defence that trains beside it.
+    Plan {
+        /// The recipe.
+        recipe: Box<Recipe>,
+        /// The second defence.
+        beside: Option<DefenceSpec>,
+    },
     /// Change the course of training.
     Adjust(Adjustment),
     /// Go on with an interrupted run.
@@ -42,6 +49,10 @@ pub enum Command {
     Lesson(usize),
     /// Set something inside a view.
     Order(Order),
+    /// Do something to the duel.
+    Duel(Move),
+    /// Write the duel as a picture, a moving picture and a file that opens it again.
+    ShareDuel,
     /// Look at a training example of the selected run in the perturbation view.
     Inspect(usize),
     /// Look at a picture from a file.
@@ -54,6 +65,8 @@ pub enum Command {
     Theme(ThemePreference),
     /// Let the desktop tell how a training ended, or not.
     ToggleNotifications,
+    /// Large type and nothing but the duel, for a wall; or back.
+    Projector,
     /// Put all views back where they were at first.
     ResetLayout,
     /// Close the window; asks where work would be lost.
@@ -98,7 +111,7 @@ const fn ctrl(key: Key) -> Option<KeyboardShortcut> {
 
 /// The commands that need nothing but to be given; `views` are the views' names in order, `lessons` the lessons' titles.
 pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static str>) -> Vec<Entry> {
-    const NUMBERS: [Key; 9] = [
+    const NUMBERS: [Key; 10] = [
         Key::Num1,
         Key::Num2,
         Key::Num3,
@@ -108,6 +121,7 @@ pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static st
         Key::Num7,
         Key::Num8,
         Key::Num9,
+        Key::Num0,
     ];
     let entry = |command, label, shortcut| Entry {
         command,
@@ -124,6 +138,12 @@ pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static st
         entry(Command::Theme(ThemePreference::Light), "Light theme", None),
         entry(Command::Theme(ThemePreference::System), "The system's theme", None),
         entry(Command::ToggleNotifications, "Desktop notifications on or off", None),
+        entry(Command::ShareDuel, "Share the duel", None),
+        entry(
+            Command::Projector,
+            "Projector: large type, the duel alone",
+            Some(KeyboardShortcut::new(Modifiers::NONE, Key::F11)),
+        ),
         entry(Command::ResetLayout, "Reset the layout", None),
         entry(Command::Quit, "Quit", ctrl(Key::Q)),
     ];

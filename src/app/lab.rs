@@ -61,6 +61,16 @@ impl Subject {
         }
     }
 
+    /// The network and its device.
+    pub fn network(&self) -> (&Model, &Device) {
+        (&self.model, &self.device)
+    }
+
+    /// The images that it takes.
+    pub fn input(&self) -> ImageShape {
+        self.model.input()
+    }
+
     /// With the data to look at where nothing is looked at yet.
     pub fn with_data(mut self, data: Arc<Dataset>, recipe: &Recipe) -> Self {
         self.data = Some((data, recipe.threat.clone()));
@@ -315,37 +325,8 @@ impl Lab {
         let Some(data) = &self.data else {
             return Err("open a run first: its network says how large a picture must be".to_string());
         };
-        let shape = data.shape();
-        let picture = image::open(path).map_err(|error| {
-            format!(
-                "expected a picture in PNG or JPEG, got something else ({error}): {}",
-                path.display()
-            )
-        })?;
-        let picture = picture.resize_to_fill(
-            shape.width as u32,
-            shape.height as u32,
-            image::imageops::FilterType::CatmullRom,
-        );
-        let pixels: Vec<f32> = if shape.channels == 1 {
-            picture
-                .to_luma8()
-                .into_raw()
-                .iter()
-                .map(|value| f32::from(*value) / 255.0)
-                .collect()
-        } else {
-            let rgb = picture.to_rgb8();
-            let plane = |channel: usize| rgb.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
-            (0..3).flat_map(plane).collect()
-        };
-        self.specimen = Some(Arc::new(Specimen {
-            title: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            pixels,
-            shape,
-            label: None,
-            classes: data.class_names().to_vec(),
-        }));
+        let specimen = own_picture(path, data.shape(), data.class_names().to_vec())?;
+        self.specimen = Some(Arc::new(specimen));
         self.finding = None;
         self.ask();
         Ok(())
@@ -390,8 +371,45 @@ impl Lab {
     }
 }
 
+/// A picture from a file, scaled to what a network takes.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn own_picture(path: &Path, shape: ImageShape, classes: Vec<String>) -> Result<Specimen, String> {
+    let picture = image::open(path).map_err(|error| {
+        format!(
+            "expected a picture in PNG or JPEG, got something else ({error}): {}",
+            path.display()
+        )
+    })?;
+    let picture = picture.resize_to_fill(
+        shape.width as u32,
+        shape.height as u32,
+        image::imageops::FilterType::CatmullRom,
+    );
+    let pixels: Vec<f32> = if shape.channels == 1 {
+        picture
+            .to_luma8()
+            .into_raw()
+            .iter()
+            .map(|value| f32::from(*value) / 255.0)
+            .collect()
+    } else {
+        let rgb = picture.to_rgb8();
+        let plane = |channel: usize| rgb.pixels().map(move |pixel| f32::from(pixel.0[channel]) / 255.0);
+        (0..3).flat_map(plane).collect()
+    };
+    Ok(Specimen {
+        title: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        pixels,
+        shape,
+        label: None,
+        classes,
+    })
+}
+
 /// An example of a data set as something to look at.
-fn specimen(data: &Dataset, position: usize) -> Specimen {
+pub fn specimen(data: &Dataset, position: usize) -> Specimen {
     let label = data.label(position);
     Specimen {
         title: format!("{}, example {}", data.name(), data.index(position)),
@@ -457,7 +475,12 @@ fn find(request: &Request) -> anyhow::Result<Finding> {
     })
 }
 
-fn trace(
+/// Attacks one picture of a network and keeps every step; where the picture bears no label, the network's own answer is
+/// what the attack drives away from.
+///
+/// # Errors
+/// Where the picture does not fit the network, or the attack or the device fails.
+pub fn trace(
     subject: &Subject,
     specimen: &Specimen,
     attack: &AttackSpec,

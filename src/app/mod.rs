@@ -9,6 +9,7 @@ mod bench;
 mod command;
 mod console;
 mod dialog;
+mod duel;
 mod examples;
 mod job;
 mod lab;
@@ -30,6 +31,7 @@ use eframe::egui_wgpu;
 use egui::{Context, Ui};
 
 pub use command::Command;
+pub use duel::{Corner, Sharing};
 pub use settings::Settings;
 pub use state::State;
 
@@ -39,6 +41,9 @@ use views::View;
 /// What the window's memory is kept under.
 const SETTINGS: &str = "settings";
 const LAYOUT: &str = "layout";
+
+/// How much larger everything is on a wall.
+const PROJECTED: f32 = 1.5;
 
 /// The window.
 pub struct App {
@@ -149,6 +154,7 @@ impl App {
 
     /// Takes in what the working threads say; costs no more than the messages do.
     pub fn drain(&mut self) {
+        self.make_room();
         self.state.drain();
         for view in &mut self.views {
             view.logic(&mut self.state);
@@ -168,6 +174,10 @@ impl App {
             Command::TogglePause => self.state.toggle_pause(),
             Command::Step => self.state.step(),
             Command::Stop => self.state.stop(),
+            Command::Plan { recipe, beside } => {
+                self.state.settings.recipe = *recipe;
+                self.state.settings.beside = beside;
+            }
             Command::Adjust(adjustment) => self.state.adjust(adjustment),
             Command::Resume(folder) => self.state.resume(folder),
             Command::ToggleRun(folder) => self.state.toggle_run(&folder),
@@ -199,6 +209,8 @@ impl App {
                 self.state.open_image(&path);
                 self.show("Perturbation");
             }
+            Command::ShareDuel => self.state.share_duel(),
+            Command::Duel(wanted) => self.state.duel.apply(wanted),
             Command::Open(path) => self.open(path),
             Command::Palette => self.palette.toggle(),
             Command::Theme(theme) => {
@@ -206,6 +218,11 @@ impl App {
                 self.state.ctx.set_theme(theme);
             }
             Command::ToggleNotifications => self.state.toggle_notifications(),
+            Command::Projector => {
+                self.state.projector = !self.state.projector;
+                let zoom = if self.state.projector { PROJECTED } else { 1.0 };
+                self.state.ctx.set_zoom_factor(zoom);
+            }
             Command::ResetLayout => {
                 let names: Vec<&'static str> = self.views.iter().map(|view| view.name()).collect();
                 self.tree = views::first_layout(&names);
@@ -215,8 +232,27 @@ impl App {
     }
 
     fn show(&mut self, name: &str) {
-        self.tree
-            .make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(pane) if pane == name));
+        views::bring_to_front(&mut self.tree, name);
+        // What stands on the left makes room for the duel: another view comes to the front for its sake.
+        let hides = views::left(&self.tree).is_some_and(|left| views::stands_in(&self.tree, left, name));
+        if hides && self.shows_duel() {
+            views::bring_to_front(&mut self.tree, "Curves");
+        }
+        self.make_room();
+    }
+
+    fn shows_duel(&self) -> bool {
+        let seen = self.tree.active_tiles();
+        seen.iter().any(|tile| views::stands_in(&self.tree, *tile, "Duel"))
+    }
+
+    /// Gives the duel the whole window: it has its own buttons and its own recipe.
+    fn make_room(&mut self) {
+        let duel = self.shows_duel();
+        self.state.duel.watch(duel || self.state.projector);
+        if let Some(left) = views::left(&self.tree) {
+            self.tree.set_visible(left, !duel);
+        }
     }
 
     /// What a person dropped on the window: a run, a recipe, a picture, or data.
@@ -226,10 +262,18 @@ impl App {
             .map(|extension| extension.to_string_lossy().to_lowercase())
             .unwrap_or_default();
         match extension.as_str() {
+            "png" | "jpg" | "jpeg" if self.state.duel.watched => self.state.duel.apply(duel::Move::Own(path)),
             "png" | "jpg" | "jpeg" => self.apply(Command::OpenImage(path)),
-            "toml" => {
-                self.state.open_recipe(&path);
-            }
+            "toml" => match duel::read_file(&path) {
+                Some(Ok(file)) => {
+                    self.state.open_duel(file);
+                    self.show("Duel");
+                }
+                Some(Err(error)) => self.state.complain(format!("{error:#}: {}", path.display())),
+                None => {
+                    self.state.open_recipe(&path);
+                }
+            },
             "npz" => self.state.choose_data(format!("npz:{}", path.display())),
             _ if path.join("run.json").exists() => self.state.open_run(&path),
             _ if path.is_dir() => self.state.choose_folder(&path),
@@ -243,6 +287,10 @@ impl App {
     /// Draws everything.
     pub fn window_ui(&mut self, ui: &mut Ui) {
         self.shortcuts(ui.ctx());
+        if self.state.projector {
+            self.projected_ui(ui);
+            return;
+        }
         status::bar_ui(ui, &self.state);
         let entries = &self.entries;
         egui::CentralPanel::no_frame().show(ui, |ui| {
@@ -253,6 +301,26 @@ impl App {
             };
             self.tree.ui(&mut behaviour, ui);
         });
+        self.over_ui(ui);
+    }
+
+    /// The duel alone.
+    fn projected_ui(&mut self, ui: &mut Ui) {
+        if let Some(view) = self.views.iter_mut().find(|view| view.name() == "Duel") {
+            egui::CentralPanel::no_frame().show(ui, |ui| {
+                egui::Frame::new()
+                    .inner_margin(12)
+                    .show(ui, |ui| view.ui(ui, &mut self.state));
+            });
+        }
+        if ui.input(|input| input.key_pressed(egui::Key::Escape) && input.modifiers.is_none()) {
+            self.state.commands.push(Command::Projector);
+        }
+        self.over_ui(ui);
+    }
+
+    /// What lies over the views, and what was asked for in all of it.
+    fn over_ui(&mut self, ui: &mut Ui) {
         if let Some(command) = self.palette.ui(ui.ctx(), &self.entries) {
             self.state.commands.push(command);
         }

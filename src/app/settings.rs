@@ -6,7 +6,7 @@ use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
 
 use super::lessons::Progress;
-use crate::{defences::DefenceSpec, engine::LOOKING_SHARE, experiments::Budget, recipe::Recipe};
+use crate::{defences::DefenceSpec, demo_models, engine::LOOKING_SHARE, experiments::Budget, recipe::Recipe};
 
 /// What a person chose, kept when the window closes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl Default for Settings {
             runs_dir: "runs".into(),
             device: "auto".into(),
             recipe: first_recipe(),
-            beside: None,
+            beside: Some(DefenceSpec::Natural),
             smoothing: 0.6,
             logarithmic: [false, false],
             suite: "natural,fgsm,pgd-20,cw-20".to_string(),
@@ -84,23 +84,13 @@ impl Default for Settings {
     }
 }
 
-/// What Start trains where nothing was chosen: small enough to move at once on two processor cores, long enough to show
-/// MART leaving its start.
+/// What Start trains where nothing was chosen: what trained the network that comes with the program, so that it is seen to
+/// come about again.
 fn first_recipe() -> Recipe {
-    // The preset is a constant of this program; its test makes sure that it is there.
-    let mut recipe = crate::recipe::PRESETS[0].recipe();
-    recipe.data.limit_train = Some(4_000);
-    recipe.data.held_out = 300;
-    recipe.epochs = 12;
-    if let Ok(epsilon) = "0.1".parse() {
-        recipe.threat.epsilon = epsilon;
-        recipe.attack.step_size = recipe.threat.epsilon.divided_by(4);
-    }
-    recipe.attack.steps = 5;
-    recipe.warm_up.natural_epochs = 1;
-    recipe.warm_up.epsilon_epochs = 1.0;
-    recipe.evaluation.attacks = vec!["natural".into(), "fgsm".into(), "pgd-10".into()];
-    recipe.evaluation.limit = Some(200);
+    // A test holds that the recipe that ships is one; the preset is a constant of this program.
+    let mut recipe = demo_models::MART
+        .recipe()
+        .unwrap_or_else(|_| crate::recipe::PRESETS[0].recipe());
     // Every minibatch makes a point: the window shows what happens while it happens.
     recipe.log_every = 1;
     recipe

@@ -1,5 +1,9 @@
 //! How the window looks: every colour and measure that a view uses stands here.
 
+mod tokens;
+
+pub use tokens::{FONTS, defence, defence_name, defence_title, display, font, palette, size, space, stroke};
+
 use egui::{Color32, Context, CornerRadius, FontFamily, FontId, Stroke, StrokeKind, TextStyle, Theme, Ui, Visuals};
 use egui_plot::{Plot, PlotResponse};
 
@@ -78,6 +82,7 @@ pub fn error(dark: bool) -> Color32 {
 
 /// Sets both themes; egui chooses between them as the person wants.
 pub fn install(ctx: &Context) {
+    tokens::install_fonts(ctx);
     for theme in [Theme::Light, Theme::Dark] {
         let mut visuals = theme.default_visuals();
         colours(&mut visuals, theme == Theme::Dark);
@@ -132,18 +137,17 @@ fn colours(visuals: &mut Visuals, dark: bool) {
             Color32::from_rgb(0, 50, 90)
         },
     );
+    let tokens = palette(dark);
+    visuals.panel_fill = tokens.ground;
+    visuals.override_text_color = Some(tokens.text);
     if dark {
-        visuals.panel_fill = Color32::from_rgb(25, 27, 31);
         visuals.window_fill = Color32::from_rgb(31, 34, 39);
         visuals.extreme_bg_color = Color32::from_rgb(17, 18, 21);
         visuals.faint_bg_color = Color32::from_rgb(33, 36, 41);
-        visuals.override_text_color = Some(Color32::from_rgb(222, 224, 228));
     } else {
-        visuals.panel_fill = Color32::from_rgb(250, 250, 251);
         visuals.window_fill = Color32::WHITE;
         visuals.extreme_bg_color = Color32::WHITE;
         visuals.faint_bg_color = Color32::from_rgb(242, 243, 245);
-        visuals.override_text_color = Some(Color32::from_rgb(28, 30, 34));
     }
 }
 

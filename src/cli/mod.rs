@@ -4,6 +4,7 @@ mod attack;
 mod bench;
 mod data;
 pub mod demo;
+mod demo_models;
 mod devices;
 mod evaluate;
 mod experiment;
@@ -40,6 +41,8 @@ struct Arguments {
 enum Command {
     /// Show in two minutes what misclassified examples are worth, on the built-in data.
     Demo(demo::DemoArguments),
+    /// List or write out the two trained networks that come with Martlet.
+    DemoModels(demo_models::DemoModelsArguments),
     /// Train a network; Ctrl-C checkpoints, --resume goes on.
     Train(Box<train::TrainArguments>),
     /// Measure how a trained network stands up to attacks.
@@ -117,6 +120,7 @@ pub fn main(window: Option<Window>) -> ExitCode {
         None => open_or_demo(window),
         Some(Command::Bench(arguments)) => bench::run(arguments, window),
         Some(Command::Demo(arguments)) => demo::run(arguments),
+        Some(Command::DemoModels(arguments)) => demo_models::run(arguments),
         Some(Command::Train(arguments)) => train::run(*arguments),
         Some(Command::Evaluate(arguments)) => evaluate::run(arguments),
         Some(Command::Attack(arguments)) => attack::run(arguments),

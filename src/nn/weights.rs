@@ -392,7 +392,11 @@ pub fn load(path: &Path, model: &mut Model) -> Result<LoadReport, WeightsError> 
     })
 }
 
-fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<StateEntry>, WeightsError> {
+/// Reads a state dict from the bytes of a safetensors file; `path` is what an error calls it.
+///
+/// # Errors
+/// When the bytes are damaged.
+pub fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<StateEntry>, WeightsError> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Format {
         expected: "a safetensors file",
         reason: match error {

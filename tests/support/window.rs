@@ -6,7 +6,7 @@ use std::{
 };
 
 use egui_kittest::Harness;
-use martlet::app::{App, Settings};
+use martlet::app::{App, Command, Settings};
 
 /// The window; the program in it is made by the first frame.
 pub type Window = Harness<'static, Option<App>>;
@@ -17,6 +17,7 @@ pub fn settings(runs_dir: &Path) -> Settings {
         runs_dir: runs_dir.to_path_buf(),
         device: "cpu".to_string(),
         smoothing: 0.0,
+        beside: None,
         ..Settings::default()
     };
     let recipe = &mut settings.recipe;
@@ -31,8 +32,13 @@ pub fn settings(runs_dir: &Path) -> Settings {
     settings
 }
 
-/// Opens the window.
+/// Opens the window on the views that train and show curves.
 pub fn window(settings: Settings, theme: egui::Theme) -> Window {
+    window_on("Curves", settings, theme)
+}
+
+/// Opens the window on a view.
+pub fn window_on(view: &'static str, settings: Settings, theme: egui::Theme) -> Window {
     let mut settings = settings;
     settings.theme = theme.into();
     Harness::builder()
@@ -42,7 +48,11 @@ pub fn window(settings: Settings, theme: egui::Theme) -> Window {
         .wgpu()
         .build_ui_state(
             move |ui, app: &mut Option<App>| {
-                let app = app.get_or_insert_with(|| App::new(ui.ctx(), settings.clone(), None));
+                let app = app.get_or_insert_with(|| {
+                    let mut app = App::new(ui.ctx(), settings.clone(), None);
+                    app.apply(Command::Show(view));
+                    app
+                });
                 app.drain();
                 // A real window is cleared to this.
                 let ground = ui.visuals().panel_fill;

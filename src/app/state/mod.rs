@@ -1,5 +1,6 @@
 //! What the views look at, and how commands change it.
 
+mod duel;
 mod messages;
 mod runs;
 mod subjects;
@@ -19,6 +20,7 @@ use crate::{
         FIRST_FORMAT,
         background::Background,
         command::Command,
+        duel::{Duel, Fighter},
         examples::Book,
         job::{Job, Opened},
         lab::{Lab, Subject},
@@ -60,6 +62,7 @@ enum Answer {
     Book(PathBuf, Box<Book>),
     Data(String),
     Unnotified(String),
+    Fighter(usize, Box<Fighter>),
 }
 
 /// Everything that the views look at.
@@ -84,6 +87,10 @@ pub struct State {
     pub runs: Result<Vec<Summary>, String>,
     /// The perturbation view's workshop.
     pub lab: Lab,
+    /// Two networks on one picture.
+    pub duel: Duel,
+    /// Whether the duel stands alone, in large type.
+    pub projector: bool,
     /// The format that the window draws in.
     pub target_format: eframe::egui_wgpu::wgpu::TextureFormat,
     answers: Vec<Background<Answer>>,
@@ -113,6 +120,8 @@ impl State {
             doing: Vec::new(),
             runs: Ok(Vec::new()),
             lab: Lab::new(ctx),
+            duel: Duel::new(ctx),
+            projector: false,
             target_format: FIRST_FORMAT,
             answers: Vec::new(),
             keeping: Vec::new(),
@@ -164,6 +173,8 @@ impl State {
         }
         self.trainings.append(&mut trainings);
         self.lab.drain();
+        self.duel.drain();
+        self.follow_in_duel();
         let mut answers = std::mem::take(&mut self.answers);
         let mut keeping = std::mem::take(&mut self.keeping);
         for work in answers.iter_mut().chain(&mut keeping) {
@@ -181,6 +192,11 @@ impl State {
                     }
                     Answer::Data(source) => self.choose_data(source),
                     Answer::Unnotified(why) => self.unnotified = Some(why),
+                    Answer::Fighter(corner, fighter) => {
+                        let recipe = fighter.recipe.clone();
+                        self.duel.seat(corner, *fighter);
+                        self.duel.measure(corner, &recipe);
+                    }
                     Answer::Said(Ok(text)) => self.say(text),
                     Answer::Subject(side, subject) => self.lab.take(side, *subject),
                     Answer::NoSubject(error) => self.lab.error = Some(error),

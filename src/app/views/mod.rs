@@ -2,6 +2,7 @@
 
 mod curves;
 mod device;
+mod duel;
 mod experiments;
 mod lessons;
 mod misclassified;
@@ -56,6 +57,7 @@ pub trait View {
 /// Every view, in the order of its tab and its key.
 pub fn all() -> Vec<Box<dyn View>> {
     vec![
+        Box::new(duel::DuelView::default()),
         Box::new(train::Train::default()),
         Box::new(curves::Curves::default()),
         Box::new(misclassified::Misclassified::default()),
@@ -89,6 +91,27 @@ pub fn first_layout(names: &[&'static str]) -> Tree<String> {
     root.shares.set_share(right, 0.72);
     let root = tiles.insert_container(Container::Linear(root));
     Tree::new(egui::Id::unique("views"), root, tiles)
+}
+
+/// Brings a view to the front of its tabs.
+pub fn bring_to_front(tree: &mut Tree<String>, name: &str) {
+    tree.make_active(|_, tile| matches!(tile, Tile::Pane(pane) if pane == name));
+}
+
+/// The container of what stands on the left, where the duel is not in it too and it is not all there is.
+pub fn left(tree: &Tree<String>) -> Option<TileId> {
+    let train = tree.tiles.find_pane(&LEFT[0].to_string())?;
+    let left = tree.tiles.parent_of(train)?;
+    (tree.root() != Some(left) && !stands_in(tree, left, "Duel")).then_some(left)
+}
+
+/// Whether a tile is the view called `name`, or a container of it.
+pub fn stands_in(tree: &Tree<String>, tile: TileId, name: &str) -> bool {
+    match tree.tiles.get(tile) {
+        Some(Tile::Pane(pane)) => pane == name,
+        Some(Tile::Container(container)) => container.children().any(|child| stands_in(tree, *child, name)),
+        None => false,
+    }
 }
 
 /// Whether a remembered layout holds every view once, no more and no less.
