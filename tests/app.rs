@@ -234,7 +234,7 @@ fn commands_are_found_by_name_and_given_by_key() {
         window.query_by_label_contains("No run chosen").is_some(),
         "the palette does not bring the view to the front"
     );
-    window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::Num6);
+    window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::Num7);
     window.run_steps(3);
     assert!(
         window.query_by_label_contains("Another folder").is_some(),

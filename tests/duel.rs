@@ -115,7 +115,7 @@ fn a_digit_drawn_with_the_mouse_is_answered() {
         picture.is_some_and(|picture| picture.title == "drawn by hand") && both_answer(app)
     });
     window.run_steps(2);
-    assert!(window.query_by_label_contains("drawn by hand").is_some());
+    assert_eq!(window.query_all_by_label_contains("drawn by hand").count(), 2);
     window.get_by_label("Clear the canvas").click();
     window.run_steps(2);
     assert!(app(&mut window).state().duel.chosen.is_some());
