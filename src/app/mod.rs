@@ -242,8 +242,8 @@ impl App {
     }
 
     fn shows_duel(&self) -> bool {
-        let seen = self.tree.active_tiles();
-        seen.iter().any(|tile| views::stands_in(&self.tree, *tile, "Duel"))
+        let duel = self.tree.tiles.find_pane(&"Duel".to_string());
+        duel.is_some_and(|duel| self.tree.active_tiles().contains(&duel))
     }
 
     /// Gives the duel the whole window: it has its own buttons and its own recipe.
