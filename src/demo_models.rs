@@ -243,17 +243,28 @@ mod tests {
             );
             let measured = measured.unwrap().accuracy.get("natural").unwrap();
             let told = figures.curve.points[0].accuracy.get("natural").unwrap();
-            assert!((measured - told).abs() <= 2.0 / n as f64, "{}: {measured} {told}", shipped.name);
+            assert!(
+                (measured - told).abs() <= 2.0 / n as f64,
+                "{}: {measured} {told}",
+                shipped.name
+            );
         }
     }
 
     #[test]
     fn both_come_from_one_seed_and_mart_holds_where_natural_falls() {
         let (natural, mart) = (NATURAL.recipe().unwrap(), MART.recipe().unwrap());
-        assert_eq!((natural.seed, natural.network, &natural.data), (mart.seed, mart.network, &mart.data));
+        assert_eq!(
+            (natural.seed, natural.network, &natural.data),
+            (mart.seed, mart.network, &mart.data)
+        );
         let robust = |shipped: &DemoModel| {
             let figures = shipped.figures().unwrap();
-            let trained = figures.curve.points.iter().find(|point| point.epsilon == mart.threat.epsilon);
+            let trained = figures
+                .curve
+                .points
+                .iter()
+                .find(|point| point.epsilon == mart.threat.epsilon);
             trained.unwrap().accuracy.get(ATTACK).unwrap()
         };
         assert!(robust(&MART) > robust(&NATURAL) + 0.3);

@@ -52,8 +52,14 @@ fn it_is_the_first_thing_one_sees_and_the_networks_answer_at_once() {
     // At the radius that MART was trained for, natural training is fooled on the first picture and MART is not.
     let says = |window: &Window, text: &str| window.query_by_label_contains(text).is_some();
     window.run_steps(2);
-    assert!(says(&window, "fooled, "), "natural training holds on the picture that shows first");
-    assert!(says(&window, "7 holds, "), "MART does not hold on the picture that shows first");
+    assert!(
+        says(&window, "fooled, "),
+        "natural training holds on the picture that shows first"
+    );
+    assert!(
+        says(&window, "7 holds, "),
+        "MART does not hold on the picture that shows first"
+    );
     // The views that train make room for it, and come back with another view.
     assert!(window.query_by_label("Built-in ones").is_none());
     app(&mut window).apply(Command::Show("Train"));
@@ -81,14 +87,22 @@ fn keys_alone_move_the_radius_and_the_answers_follow() {
     window.key_press(egui::Key::Home);
     window.run_steps(3);
     assert_eq!(value(&window), 0.0);
-    assert_eq!(window.query_all_by_label_contains("7 holds, ").count(), 2, "without an attack both are right");
+    assert_eq!(
+        window.query_all_by_label_contains("7 holds, ").count(),
+        2,
+        "without an attack both are right"
+    );
     window.key_press(egui::Key::End);
     window.run_steps(3);
     assert!(value(&window) > 2.9 * trained);
     // What falls first is marked first.
     let state = app(&mut window).state();
     let picture = state.duel.picture.clone().unwrap();
-    let falls = |corner: usize| state.duel.corners[corner].falls(&picture).map_or(usize::MAX, |(place, _)| place);
+    let falls = |corner: usize| {
+        state.duel.corners[corner]
+            .falls(&picture)
+            .map_or(usize::MAX, |(place, _)| place)
+    };
     assert!(falls(0) < falls(1), "{} {}", falls(0), falls(1));
 }
 
@@ -137,10 +151,16 @@ fn the_sentences_words_change_the_recipe() {
     window.run_steps(3);
     let recipe = app(&mut window).state().settings.recipe.clone();
     assert_eq!(recipe.threat.epsilon.value(), 0.2);
-    assert!((recipe.attack.step_size.value() - 0.05).abs() < 1e-6, "the step does not follow ε");
+    assert!(
+        (recipe.attack.step_size.value() - 0.05).abs() < 1e-6,
+        "the step does not follow ε"
+    );
     window.get_by_label("The whole recipe").click();
     window.run_steps(3);
-    assert!(window.query_by_label("Show every field").is_some(), "the form does not fold out");
+    assert!(
+        window.query_by_label("Show every field").is_some(),
+        "the form does not fold out"
+    );
 }
 
 #[test]
@@ -155,7 +175,10 @@ fn start_trains_both_on_stage_and_the_duel_follows() {
     until(&mut window, "both corners hold what was trained, at its end", |app| {
         let corners = &app.state().duel.corners;
         let is_new = |corner: &martlet::app::Corner| {
-            corner.fighter.as_ref().is_some_and(|own| own.run.is_some() && own.steps.is_none())
+            corner
+                .fighter
+                .as_ref()
+                .is_some_and(|own| own.run.is_some() && own.steps.is_none())
         };
         corners.iter().all(is_new) && both_answer(app)
     });
@@ -188,7 +211,11 @@ fn what_is_shared_opens_the_same_duel_again() {
     let shown = |window: &mut Window| {
         let duel = &app(window).state().duel;
         let picture = duel.picture.clone().unwrap();
-        let bytes: Vec<u8> = picture.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
+        let bytes: Vec<u8> = picture
+            .pixels
+            .iter()
+            .map(|value| (value * 255.0).round() as u8)
+            .collect();
         (duel.place, picture.title.clone(), picture.label, bytes)
     };
     assert_eq!(shown(&mut second), shown(&mut first));

@@ -81,9 +81,17 @@ pub(super) fn run(arguments: DemoModelsArguments) -> Result<()> {
 
 fn list() -> Result<()> {
     let mut rows = vec![
-        ["name", "network", "defence", "threat", "natural", demo_models::ATTACK, "on"]
-            .map(String::from)
-            .to_vec(),
+        [
+            "name",
+            "network",
+            "defence",
+            "threat",
+            "natural",
+            demo_models::ATTACK,
+            "on",
+        ]
+        .map(String::from)
+        .to_vec(),
     ];
     for shipped in demo_models::ALL {
         let (recipe, figures) = (shipped.recipe()?, shipped.figures()?);

@@ -105,7 +105,8 @@ fn work(slot: &Slot, sender: &Sender<Result<Attacked, String>>, ctx: &Context) {
             waiting = slot.1.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         if let Some(newer) = waiting.take() {
-            let same = |wish: &Wish| (wish.picture, &wish.grid, &wish.attack) == (newer.picture, &newer.grid, &newer.attack);
+            let same =
+                |wish: &Wish| (wish.picture, &wish.grid, &wish.attack) == (newer.picture, &newer.grid, &newer.attack);
             if !wish.as_ref().is_some_and(same) {
                 done.clear();
             }
@@ -147,7 +148,8 @@ fn work(slot: &Slot, sender: &Sender<Result<Attacked, String>>, ctx: &Context) {
 /// The corner and the radius to attack next: the one that is looked at in both corners before any other.
 fn next(wish: &Wish, done: &Done) -> Option<(usize, usize)> {
     let corners = || (0..wish.subjects.len()).filter_map(|corner| Some((corner, wish.subjects[corner].as_ref()?.0)));
-    let is_done = |corner: usize, fighter: u64, place: usize| done.get(&(corner, place)).is_some_and(|own| own.0 == fighter);
+    let is_done =
+        |corner: usize, fighter: u64, place: usize| done.get(&(corner, place)).is_some_and(|own| own.0 == fighter);
     if let Some((corner, _)) = corners().find(|(corner, fighter)| !is_done(*corner, *fighter, wish.place)) {
         return Some((corner, wish.place));
     }

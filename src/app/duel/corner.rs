@@ -66,7 +66,10 @@ impl Robustness {
     pub fn of_epoch(epoch: Option<&EpochReport>, trained: f32) -> Option<Self> {
         let epoch = epoch?;
         let natural = *epoch.accuracy.get("natural")?;
-        let attacks = epoch.accuracy.iter().filter(|(name, _)| *name != "natural" && *name != "worst-case");
+        let attacks = epoch
+            .accuracy
+            .iter()
+            .filter(|(name, _)| *name != "natural" && *name != "worst-case");
         let (attack, robust) = attacks.min_by(|a, b| a.1.total_cmp(b.1))?;
         Some(Self {
             points: vec![[0.0, natural], [trained.into(), *robust]],
@@ -181,7 +184,9 @@ impl Corner {
         let newest = || self.bouts().filter(|bout| bout.fighter == self.serial);
         let cost = seconds * newest().count() as f64;
         let known = newest().any(|bout| bout.place == place);
-        let since = self.seated.map_or(f64::INFINITY, |seated| seated.elapsed().as_secs_f64());
+        let since = self
+            .seated
+            .map_or(f64::INFINITY, |seated| seated.elapsed().as_secs_f64());
         since > 0.2 && (known && cost <= share * since || self.fighter.is_none())
     }
 }

@@ -36,10 +36,17 @@ fn fitted(strokes: &[Stroke]) -> Vec<Stroke> {
     }
     let extent = (high[0] - low[0]).max(high[1] - low[1]);
     // A dot stays a dot.
-    let scale = if extent > 0.02 { (SIZE - 2.0 * PEN) / extent } else { 1.0 };
+    let scale = if extent > 0.02 {
+        (SIZE - 2.0 * PEN) / extent
+    } else {
+        1.0
+    };
     let middle = [0, 1].map(|axis| (low[axis] + high[axis]) / 2.0);
     let moved = |point: &[f32; 2]| [0, 1].map(|axis| 0.5 + (point[axis] - middle[axis]) * scale);
-    strokes.iter().map(|stroke| stroke.iter().map(moved).collect()).collect()
+    strokes
+        .iter()
+        .map(|stroke| stroke.iter().map(moved).collect())
+        .collect()
 }
 
 /// One colour plane: each pixel as dark as the pen covers it, with a soft edge one pixel wide.
@@ -52,7 +59,10 @@ fn draw(strokes: &[Stroke], shape: ImageShape) -> Vec<f32> {
                 (column as f32 + 0.5) / shape.width as f32,
                 (row as f32 + 0.5) / shape.height as f32,
             ];
-            let nearest = strokes.iter().map(|stroke| distance(stroke, at)).fold(f32::INFINITY, f32::min);
+            let nearest = strokes
+                .iter()
+                .map(|stroke| distance(stroke, at))
+                .fold(f32::INFINITY, f32::min);
             let cover = ((PEN - nearest) * side + 0.5).clamp(0.0, 1.0);
             plane[row * shape.width + column] = cover * INK;
         }
@@ -94,7 +104,8 @@ mod tests {
         let places: Vec<usize> = (0..SHAPE.len()).filter(inked).collect();
         let rows = places.iter().map(|place| place / 28);
         let columns = places.iter().map(|place| place % 28);
-        let range = |values: Vec<usize>| values.iter().min().copied().unwrap_or(0)..=values.iter().max().copied().unwrap_or(0);
+        let range =
+            |values: Vec<usize>| values.iter().min().copied().unwrap_or(0)..=values.iter().max().copied().unwrap_or(0);
         [range(rows.collect()), range(columns.collect())]
     }
 
@@ -106,7 +117,10 @@ mod tests {
         assert_eq!(rows, 5..=22, "19 pixels high, in the middle");
         assert!(*columns.start() >= 12 && *columns.end() <= 15, "{columns:?}");
         let large = specimen(&[vec![[0.5, 0.0], [0.5, 1.0]]], SHAPE, Vec::new());
-        assert_eq!(picture.pixels, large.pixels, "size or place on the canvas changes the picture");
+        assert_eq!(
+            picture.pixels, large.pixels,
+            "size or place on the canvas changes the picture"
+        );
     }
 
     #[test]

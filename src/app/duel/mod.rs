@@ -112,7 +112,9 @@ impl Duel {
     /// A duel whose fighters are not read yet.
     pub fn new(ctx: &Context) -> Self {
         // The attack is a constant, and a test opens the duel with it.
-        let attack = demo_models::ATTACK.parse().unwrap_or_else(|error| unreachable!("{error}"));
+        let attack = demo_models::ATTACK
+            .parse()
+            .unwrap_or_else(|error| unreachable!("{error}"));
         Self {
             corners: [Corner::default(), Corner::default()],
             shipped: [None, None],
@@ -191,7 +193,9 @@ impl Duel {
 
     /// The images that both fighters take.
     pub fn shape(&self) -> Option<crate::shapes::ImageShape> {
-        self.corners.iter().find_map(|corner| Some(corner.fighter.as_ref()?.input()))
+        self.corners
+            .iter()
+            .find_map(|corner| Some(corner.fighter.as_ref()?.input()))
     }
 
     fn classes(&self) -> Vec<String> {
@@ -223,12 +227,16 @@ impl Duel {
             return;
         };
         let (subject, recipe, attack) = (fighter.subject.clone(), recipe.clone(), self.attack.clone());
-        self.loading
-            .push(Background::start("duel curve", ctx, Said::Failed, move |control, teller| {
+        self.loading.push(Background::start(
+            "duel curve",
+            ctx,
+            Said::Failed,
+            move |control, teller| {
                 measure::measure(&subject, &recipe, &attack, control, &mut |robustness| {
                     teller.tell(Said::Measured(corner, serial, robustness));
                 })
-            }));
+            },
+        ));
     }
 
     /// Takes in what the threads say.

@@ -58,7 +58,10 @@ pub fn own(path: &Path, shape: ImageShape, classes: Vec<String>) -> anyhow::Resu
             let (row, column) = (place / shape.width, place % shape.width);
             row == 0 || column == 0 || row + 1 == shape.height || column + 1 == shape.width
         };
-        let rim: Vec<f32> = (0..shape.len()).filter(is_rim).map(|place| specimen.pixels[place]).collect();
+        let rim: Vec<f32> = (0..shape.len())
+            .filter(is_rim)
+            .map(|place| specimen.pixels[place])
+            .collect();
         if rim.iter().sum::<f32>() > 0.5 * rim.len() as f32 {
             for value in &mut specimen.pixels {
                 *value = 1.0 - *value;
@@ -72,5 +75,7 @@ pub fn own(path: &Path, shape: ImageShape, classes: Vec<String>) -> anyhow::Resu
 /// The first pictures of a data set.
 fn some(data: &Dataset) -> Vec<Arc<Specimen>> {
     let positions = 0..COUNT.min(data.len());
-    positions.map(|position| Arc::new(lab::specimen(data, position))).collect()
+    positions
+        .map(|position| Arc::new(lab::specimen(data, position)))
+        .collect()
 }

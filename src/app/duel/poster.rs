@@ -58,7 +58,11 @@ pub fn poster(scene: &Scene, scale: f32) -> RgbImage {
     for (number, side) in scene.sides.iter().enumerate() {
         let is_left = number == 0;
         let colour = theme::defence(side.defence, scene.dark);
-        let left = if is_left { WIDTH / 2.0 - 12.0 - PICTURE } else { WIDTH / 2.0 + 12.0 };
+        let left = if is_left {
+            WIDTH / 2.0 - 12.0 - PICTURE
+        } else {
+            WIDTH / 2.0 + 12.0
+        };
         let anchor = if is_left { 1.0 } else { 0.0 };
         let edge = if is_left { left + PICTURE } else { left };
         paper.text([edge, top - 12.0], 24.0, Weight::Bold, colour, &side.name, anchor);
@@ -69,16 +73,38 @@ pub fn poster(scene: &Scene, scale: f32) -> RgbImage {
             Verdict::Fooled => tokens.fooled,
             Verdict::Wrong => tokens.wrong,
         };
-        paper.fill([left - 5.0, top - 5.0], [PICTURE + 10.0, PICTURE + 10.0], verdict_colour);
+        paper.fill(
+            [left - 5.0, top - 5.0],
+            [PICTURE + 10.0, PICTURE + 10.0],
+            verdict_colour,
+        );
         paper.picture([left, top], PICTURE, &side.trace.images[last], scene.specimen);
         // What is said stands outside, away from the other side.
-        let (text, anchor) = if is_left { (left - 24.0, 1.0) } else { (left + PICTURE + 24.0, 0.0) };
+        let (text, anchor) = if is_left {
+            (left - 24.0, 1.0)
+        } else {
+            (left + PICTURE + 24.0, 0.0)
+        };
         let now = &side.trace.after[last];
         let said = answer(now);
         let class = |class: usize| scene.specimen.classes.get(class).map_or("?", String::as_str);
         let large = (120.0 / class(said).chars().count().max(1) as f32 * 1.4).clamp(24.0, 96.0);
-        paper.text([text, top + 78.0], large, Weight::Bold, tokens.text, class(said), anchor);
-        paper.text([text, top + 118.0], 28.0, Weight::Bold, verdict_colour, how.word(), anchor);
+        paper.text(
+            [text, top + 78.0],
+            large,
+            Weight::Bold,
+            tokens.text,
+            class(said),
+            anchor,
+        );
+        paper.text(
+            [text, top + 118.0],
+            28.0,
+            Weight::Bold,
+            verdict_colour,
+            how.word(),
+            anchor,
+        );
         let truth = truth(side.trace, scene.specimen);
         let mut order: Vec<usize> = (0..now.len()).collect();
         order.sort_by(|a, b| now[*b].total_cmp(&now[*a]));
@@ -97,7 +123,14 @@ pub fn poster(scene: &Scene, scale: f32) -> RgbImage {
         scene.grid.threat(scene.place),
         env!("CARGO_PKG_VERSION"),
     );
-    paper.text([MARGIN, HEIGHT - 24.0], 16.0, Weight::Regular, tokens.weak, &caption, 0.0);
+    paper.text(
+        [MARGIN, HEIGHT - 24.0],
+        16.0,
+        Weight::Regular,
+        tokens.weak,
+        &caption,
+        0.0,
+    );
     paper.image
 }
 
@@ -202,7 +235,9 @@ impl Paper {
         let (width, height) = self.image.dimensions();
         for (id, x) in glyphs {
             let glyph = id.with_scale_and_position(scaled.scale(), point(left + x, baseline));
-            let Some(outlined) = font.outline_glyph(glyph) else { continue };
+            let Some(outlined) = font.outline_glyph(glyph) else {
+                continue;
+            };
             let bounds = outlined.px_bounds();
             outlined.draw(|x, y, cover| {
                 let (x, y) = (bounds.min.x as i64 + i64::from(x), bounds.min.y as i64 + i64::from(y));

@@ -85,14 +85,20 @@ impl File {
         let table: toml::Table = toml::from_str(text).ok()?;
         table.contains_key("duel").then(|| {
             let file: Self = toml::from_str(text)?;
-            ensure!(file.duel == 1, "expected a duel of version 1, got version {}", file.duel);
+            ensure!(
+                file.duel == 1,
+                "expected a duel of version 1, got version {}",
+                file.duel
+            );
             Ok(file)
         })
     }
 
     fn to_toml(&self) -> Result<String> {
         let text = toml::to_string(self)?;
-        Ok(format!("# A duel of Martlet: drop this file on its window to open it.\n{text}"))
+        Ok(format!(
+            "# A duel of Martlet: drop this file on its window to open it.\n{text}"
+        ))
     }
 }
 
@@ -109,7 +115,9 @@ impl SharedPicture {
             shape: [channels, height, width],
             label: specimen.label,
             classes: specimen.classes.clone(),
-            pixels: pixels.map(|value| format!("{:02x}", (value * 255.0).round() as u8)).collect(),
+            pixels: pixels
+                .map(|value| format!("{:02x}", (value * 255.0).round() as u8))
+                .collect(),
         }
     }
 
@@ -133,7 +141,10 @@ impl SharedPicture {
         );
         let value = |pair: &[u8]| -> Result<f32> {
             let text = std::str::from_utf8(pair)?;
-            Ok(f32::from(u8::from_str_radix(text, 16).with_context(|| format!("expected two digits, got {text}"))?) / 255.0)
+            Ok(
+                f32::from(u8::from_str_radix(text, 16).with_context(|| format!("expected two digits, got {text}"))?)
+                    / 255.0,
+            )
         };
         Ok(Specimen {
             title: self.title.clone(),
@@ -239,7 +250,11 @@ impl Sharing {
 
     /// Every radius that is known on both sides, from small to large and back.
     fn sweep(&self) -> Result<Vec<u8>> {
-        let known = |place: &usize| self.sides.iter().all(|side| side.bouts.iter().any(|(own, _)| own == place));
+        let known = |place: &usize| {
+            self.sides
+                .iter()
+                .all(|side| side.bouts.iter().any(|(own, _)| own == place))
+        };
         let places: Vec<usize> = (0..self.grid.len()).filter(known).collect();
         let mut bytes = Vec::new();
         let mut encoder = GifEncoder::new_with_speed(&mut bytes, 10);

@@ -54,7 +54,11 @@ pub fn install_fonts(ctx: &Context) {
     let mut fonts = FontDefinitions::default();
     let bold = Arc::new(FontData::from_static(FONTS[1]));
     fonts.font_data.insert(DISPLAY.to_string(), bold);
-    let rest = fonts.families.get(&FontFamily::Proportional).cloned().unwrap_or_default();
+    let rest = fonts
+        .families
+        .get(&FontFamily::Proportional)
+        .cloned()
+        .unwrap_or_default();
     let family = std::iter::once(DISPLAY.to_string()).chain(rest).collect();
     fonts.families.insert(FontFamily::Name(DISPLAY.into()), family);
     ctx.set_fonts(fonts);
@@ -113,9 +117,17 @@ pub const fn palette(dark: bool) -> Palette {
 
 /// Every defence's own colour, for good: by the name that a recipe gives it, light and dark.
 const DEFENCES: [(&str, Color32, Color32); 5] = [
-    ("natural", Color32::from_rgb(176, 106, 0), Color32::from_rgb(240, 176, 48)),
+    (
+        "natural",
+        Color32::from_rgb(176, 106, 0),
+        Color32::from_rgb(240, 176, 48),
+    ),
     ("mart", Color32::from_rgb(0, 104, 168), Color32::from_rgb(94, 178, 240)),
-    ("standard", Color32::from_rgb(168, 62, 124), Color32::from_rgb(228, 146, 196)),
+    (
+        "standard",
+        Color32::from_rgb(168, 62, 124),
+        Color32::from_rgb(228, 146, 196),
+    ),
     ("trades", Color32::from_rgb(0, 126, 96), Color32::from_rgb(80, 204, 164)),
     ("", Color32::from_rgb(96, 100, 108), Color32::from_rgb(168, 172, 180)),
 ];
@@ -224,11 +236,19 @@ mod tests {
         ("full", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
         (
             "no red cones",
-            [[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]],
+            [
+                [0.11238, 0.88762, 0.0],
+                [0.11238, 0.88762, 0.0],
+                [0.00401, -0.00401, 1.0],
+            ],
         ),
         (
             "no green cones",
-            [[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]],
+            [
+                [0.29275, 0.70725, 0.0],
+                [0.29275, 0.70725, 0.0],
+                [-0.02234, 0.02234, 1.0],
+            ],
         ),
         (
             "no blue cones",
@@ -245,7 +265,13 @@ mod tests {
         let x = (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.9505;
         let y = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
         let z = (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.089;
-        let f = |t: f64| if t > 0.008856 { t.cbrt() } else { 7.787 * t + 16.0 / 116.0 };
+        let f = |t: f64| {
+            if t > 0.008856 {
+                t.cbrt()
+            } else {
+                7.787 * t + 16.0 / 116.0
+            }
+        };
         let (x, y, z) = (f(x), f(y), f(z));
         [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
     }
@@ -253,7 +279,12 @@ mod tests {
     fn difference(one: Color32, other: Color32, sight: &[[f64; 3]; 3]) -> f64 {
         let seen = |colour: Color32| {
             let light = light_of(colour);
-            lab(sight.map(|row| (0..3).map(|channel| row[channel] * light[channel]).sum::<f64>().clamp(0.0, 1.0)))
+            lab(sight.map(|row| {
+                (0..3)
+                    .map(|channel| row[channel] * light[channel])
+                    .sum::<f64>()
+                    .clamp(0.0, 1.0)
+            }))
         };
         let (one, other) = (seen(one), seen(other));
         (0..3).map(|axis| (one[axis] - other[axis]).powi(2)).sum::<f64>().sqrt()

@@ -56,9 +56,8 @@ impl Canvas {
             }
             painter.add(Shape::line(points, Stroke::new(2.0 * PEN * side, tokens.text)));
         }
-        response.widget_info(|| {
-            egui::WidgetInfo::labeled(egui::Role::Canvas, true, "Canvas: draw a digit with the mouse")
-        });
+        response
+            .widget_info(|| egui::WidgetInfo::labeled(egui::Role::Canvas, true, "Canvas: draw a digit with the mouse"));
         if changed && !self.strokes.is_empty() {
             commands.push(Command::Duel(Move::Draw(self.strokes.clone())));
         }
@@ -87,7 +86,9 @@ impl Canvas {
         let Some(stroke) = self.strokes.last_mut() else {
             return false;
         };
-        let is_new = stroke.last().is_none_or(|last| (last[0] - point[0]).hypot(last[1] - point[1]) > STEP);
+        let is_new = stroke
+            .last()
+            .is_none_or(|last| (last[0] - point[0]).hypot(last[1] - point[1]) > STEP);
         if is_new {
             stroke.push(point);
         }

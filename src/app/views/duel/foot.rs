@@ -56,7 +56,11 @@ fn history_ui(ui: &mut Ui, state: &State) {
             live_lines(shown, dark, pixels, &mut lines);
         }
     }
-    caption(ui, "Accuracy as training goes on", "dashed: no attack, solid: under attack");
+    caption(
+        ui,
+        "Accuracy as training goes on",
+        "dashed: no attack, solid: under attack",
+    );
     plot_ui(ui, "duel history", "epochs", epochs as f64, lines, None);
 }
 
@@ -68,7 +72,11 @@ fn shipped_lines(shipped: &Shipped, faint: bool, dark: bool, lines: &mut Vec<Dra
         let epochs = shipped.figures.epochs.iter();
         let points = epochs.filter_map(|epoch| Some([epoch.epoch as f64, *epoch.accuracy.get(attack)?]));
         lines.push(Drawn {
-            name: if faint { String::new() } else { name_of(&theme::defence_name(defence), attack) },
+            name: if faint {
+                String::new()
+            } else {
+                name_of(&theme::defence_name(defence), attack)
+            },
             points: points.collect(),
             colour: if faint { colour.gamma_multiply(0.35) } else { colour },
             style: theme::stroke(attack),
@@ -81,7 +89,11 @@ fn shipped_lines(shipped: &Shipped, faint: bool, dark: bool, lines: &mut Vec<Dra
 fn live_lines(shown: &Shown, dark: bool, pixels: usize, lines: &mut Vec<Drawn>) {
     let defence = &shown.recipe.defence;
     let colour = theme::defence(defence.name(), dark);
-    let batch = if defence.attacks() { "adversarial_accuracy" } else { "natural_accuracy" };
+    let batch = if defence.attacks() {
+        "adversarial_accuracy"
+    } else {
+        "natural_accuracy"
+    };
     if let Some(series) = shown.curves.get(batch) {
         lines.push(Drawn {
             name: String::new(),
@@ -203,11 +215,17 @@ fn plot_ui(ui: &mut Ui, id: &str, x: &str, end: f64, lines: Vec<Drawn>, cursor: 
         for (line, y) in lines.into_iter().zip(places) {
             let last = line.points.last().copied();
             let points: PlotPoints<'_> = line.points.into();
-            let drawn = Line::new(line.name.as_str(), points).color(line.colour).width(line.width);
+            let drawn = Line::new(line.name.as_str(), points)
+                .color(line.colour)
+                .width(line.width);
             plot.line(drawn.style(line.style));
-            let (Some([x, last]), Some(y)) = (last, y) else { continue };
+            let (Some([x, last]), Some(y)) = (last, y) else {
+                continue;
+            };
             plot.points(Points::new("", vec![[x, last]]).radius(3.0).color(line.colour));
-            let text = RichText::new(format!("  {}", line.name)).size(size::SMALL).color(line.colour);
+            let text = RichText::new(format!("  {}", line.name))
+                .size(size::SMALL)
+                .color(line.colour);
             plot.text(Text::new("", PlotPoint::new(x, y), text).anchor(Align2::LEFT_CENTER));
         }
     });
@@ -216,7 +234,11 @@ fn plot_ui(ui: &mut Ui, id: &str, x: &str, end: f64, lines: Vec<Drawn>, cursor: 
 
 /// How high each line's name stands: at the line's end, but never on another name.
 fn places(lines: &[Drawn], apart: f64) -> Vec<Option<f64>> {
-    let end = |line: &Drawn| (!line.name.is_empty()).then(|| line.points.last().map(|point| point[1])).flatten();
+    let end = |line: &Drawn| {
+        (!line.name.is_empty())
+            .then(|| line.points.last().map(|point| point[1]))
+            .flatten()
+    };
     let mut order: Vec<(usize, f64)> = lines
         .iter()
         .enumerate()
@@ -256,12 +278,21 @@ mod tests {
             style: LineStyle::Solid,
             width: 1.0,
         };
-        let lines = [line("a", 0.99), line("b", 0.98), line("", 0.98), line("c", 0.0), line("d", 0.01)];
+        let lines = [
+            line("a", 0.99),
+            line("b", 0.98),
+            line("", 0.98),
+            line("c", 0.0),
+            line("d", 0.01),
+        ];
         let placed = places(&lines, 0.1);
         assert_eq!(placed[2], None, "a line without a name takes no room");
         let mut heights: Vec<f64> = placed.iter().flatten().copied().collect();
         heights.sort_by(f64::total_cmp);
-        assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= 0.1 - 1e-9), "{heights:?}");
+        assert!(
+            heights.windows(2).all(|pair| pair[1] - pair[0] >= 0.1 - 1e-9),
+            "{heights:?}"
+        );
         assert!(heights[0] >= 0.0 && *heights.last().unwrap() <= 1.0, "{heights:?}");
     }
 }

@@ -23,28 +23,40 @@ pub struct Rail {
 
 impl Rail {
     pub fn ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
-        ui.add_enabled_ui(!state.is_training(), |ui| sentence::sentence_ui(ui, state, commands, &mut self.unfolded));
+        ui.add_enabled_ui(!state.is_training(), |ui| {
+            sentence::sentence_ui(ui, state, commands, &mut self.unfolded)
+        });
         ui.add_space(space::S);
         buttons_ui(ui, state, commands);
         for training in &state.trainings {
             progress_ui(ui, state, training);
         }
         ui.add_space(space::XS);
-        let text = if self.unfolded { "Fold the recipe away" } else { "The whole recipe" };
-        if ui.button(text).on_hover_text("Every field that a run depends on").clicked() {
+        let text = if self.unfolded {
+            "Fold the recipe away"
+        } else {
+            "The whole recipe"
+        };
+        if ui
+            .button(text)
+            .on_hover_text("Every field that a run depends on")
+            .clicked()
+        {
             self.unfolded = !self.unfolded;
         }
         if !self.unfolded {
             ui.add_space(space::M);
             self.canvas.ui(ui, state, commands);
             ui.horizontal(|ui| {
-                let share = ui.button("Share…").on_hover_text(
-                    "A picture, a moving picture of all ε, and a file that opens this duel again",
-                );
+                let share = ui
+                    .button("Share…")
+                    .on_hover_text("A picture, a moving picture of all ε, and a file that opens this duel again");
                 if share.clicked() {
                     commands.push(Command::ShareDuel);
                 }
-                let project = ui.button("Projector").on_hover_text("Large type, nothing but the duel (F11)");
+                let project = ui
+                    .button("Projector")
+                    .on_hover_text("Large type, nothing but the duel (F11)");
                 if project.clicked() {
                     commands.push(Command::Projector);
                 }
@@ -70,9 +82,17 @@ fn buttons_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
         let width = (ui.available_width() - 2.0 * ui.spacing().item_spacing.x) / 3.0;
         let pause = if state.is_paused() { "Continue" } else { "Pause" };
         for (text, hint, command) in [
-            (pause, "Hold before the next minibatch, or continue (Ctrl+Space)", Command::TogglePause),
+            (
+                pause,
+                "Hold before the next minibatch, or continue (Ctrl+Space)",
+                Command::TogglePause,
+            ),
             ("Step", "Train one minibatch, then hold (Ctrl+.)", Command::Step),
-            ("Stop", "End with a checkpoint; the run can be resumed (Ctrl+Esc)", Command::Stop),
+            (
+                "Stop",
+                "End with a checkpoint; the run can be resumed (Ctrl+Esc)",
+                Command::Stop,
+            ),
         ] {
             let button = egui::Button::new(text).min_size(egui::vec2(width, 30.0));
             if ui.add_enabled(training, button).on_hover_text(hint).clicked() {

@@ -55,7 +55,10 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
             Norm::L2 => "L2",
         };
         word(ui, "Norm", norm, |ui| {
-            for (own, text) in [(Norm::Linf, "L∞: every pixel by at most ε"), (Norm::L2, "L2: all pixels together by at most ε")] {
+            for (own, text) in [
+                (Norm::Linf, "L∞: every pixel by at most ε"),
+                (Norm::L2, "L2: all pixels together by at most ε"),
+            ] {
                 if ui.selectable_label(recipe.threat.norm == own, text).clicked() {
                     recipe.threat.norm = own;
                     ui.close();
@@ -76,7 +79,10 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
         plain(ui, ", on ");
         let data = data_name(&settings.recipe.data.source);
         word(ui, "Data", data, |ui| {
-            if ui.selectable_label(recipe.data.source == "glyphs", "characters, built in").clicked() {
+            if ui
+                .selectable_label(recipe.data.source == "glyphs", "characters, built in")
+                .clicked()
+            {
                 on(&mut recipe, "glyphs", "0.1");
                 ui.close();
             }

@@ -36,8 +36,14 @@ pub fn shelf_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, change:
                 break;
             }
             let (place, response) = ui.allocate_exact_size(Vec2::splat(SIDE), Sense::click());
-            Picture::new(picture.shape, &picture.pixels, &picture.pixels, Show::Image, state.target_format)
-                .paint_at(ui, place);
+            Picture::new(
+                picture.shape,
+                &picture.pixels,
+                &picture.pixels,
+                Show::Image,
+                state.target_format,
+            )
+            .paint_at(ui, place);
             let chosen = duel.chosen == Some(number);
             let tokens = palette(ui.visuals().dark_mode);
             let stroke = if chosen {
@@ -49,7 +55,12 @@ pub fn shelf_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, change:
             };
             ui.painter().rect_stroke(place, 3.0, stroke, StrokeKind::Outside);
             response.widget_info(|| {
-                egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, format!("Picture: {}", picture.title))
+                egui::WidgetInfo::selected(
+                    egui::Role::RadioButton,
+                    true,
+                    chosen,
+                    format!("Picture: {}", picture.title),
+                )
             });
             if response.on_hover_text(&picture.title).clicked() {
                 commands.push(Command::Duel(Move::Picture(number)));

@@ -64,7 +64,13 @@ pub fn slider_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) -> boo
         );
         let trained = if stop == grid.trained() { " trained" } else { "" };
         let text = format!("{}{trained}", written(grid.epsilon(stop).value()));
-        painter.text(at + vec2(0.0, 8.0), Align2::CENTER_CENTER, text, theme::font(size::SMALL), tokens.weak);
+        painter.text(
+            at + vec2(0.0, 8.0),
+            Align2::CENTER_CENTER,
+            text,
+            theme::font(size::SMALL),
+            tokens.weak,
+        );
     }
     // From where a network falls on, its own line runs over the track.
     if let Some(picture) = &duel.picture {
@@ -78,7 +84,10 @@ pub fn slider_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) -> boo
                 Some((0, _)) => (format!("{name} is wrong from the start"), 0),
                 Some((stop, exact)) => {
                     let about = if exact { "" } else { "≤ " };
-                    (format!("{name} falls at {about}{}", written(grid.epsilon(stop).value())), stop)
+                    (
+                        format!("{name} falls at {about}{}", written(grid.epsilon(stop).value())),
+                        stop,
+                    )
                 }
                 None if own.is_whole() => (format!("{name} holds all the way"), last),
                 None => continue,
@@ -146,5 +155,9 @@ fn wanted(ui: &Ui, response: &mut egui::Response, place: usize, last: usize, tra
 pub fn written(epsilon: f32) -> String {
     let text = format!("{epsilon:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text.is_empty() { "0".to_string() } else { text.to_string() }
+    if text.is_empty() {
+        "0".to_string()
+    } else {
+        text.to_string()
+    }
 }

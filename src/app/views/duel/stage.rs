@@ -65,9 +65,18 @@ fn side_ui(ui: &mut Ui, state: &State, side: usize, place: Rect, share: Option<f
     let tokens = palette(dark);
     let corner = &state.duel.corners[side];
     let Some(fighter) = &corner.fighter else {
-        let text = if state.duel.error.is_some() { "no network" } else { "…" };
-        ui.painter()
-            .text(place.center(), Align2::CENTER_CENTER, text, theme::font(size::LEAD), tokens.weak);
+        let text = if state.duel.error.is_some() {
+            "no network"
+        } else {
+            "…"
+        };
+        ui.painter().text(
+            place.center(),
+            Align2::CENTER_CENTER,
+            text,
+            theme::font(size::LEAD),
+            tokens.weak,
+        );
         return;
     };
     let colour = theme::defence(fighter.defence().name(), dark);
@@ -85,7 +94,11 @@ fn side_ui(ui: &mut Ui, state: &State, side: usize, place: Rect, share: Option<f
     let top = place.top() + title;
     let (picture_place, text_place) = if beside {
         let from = if is_left { place.right() - picture } else { place.left() };
-        let text = if is_left { place.left() } else { place.left() + picture + space::M };
+        let text = if is_left {
+            place.left()
+        } else {
+            place.left() + picture + space::M
+        };
         (
             Rect::from_min_size(pos2(from, top), Vec2::splat(picture)),
             Rect::from_min_size(pos2(text, top), vec2(texts, place.bottom() - top)),
@@ -101,10 +114,20 @@ fn side_ui(ui: &mut Ui, state: &State, side: usize, place: Rect, share: Option<f
     let (Some(specimen), Some(bout)) = (&state.duel.picture, corner.bout(state.duel.place)) else {
         ui.painter()
             .rect_stroke(picture_place, 4.0, Stroke::new(1.0, tokens.line), StrokeKind::Inside);
-        if state.duel.picture.as_ref().is_some_and(|picture| picture.shape != fighter.input()) {
+        if state
+            .duel
+            .picture
+            .as_ref()
+            .is_some_and(|picture| picture.shape != fighter.input())
+        {
             let said = format!("takes pictures of {}", fighter.input());
-            ui.painter()
-                .text(picture_place.center(), Align2::CENTER_CENTER, said, theme::font(size::BODY), tokens.weak);
+            ui.painter().text(
+                picture_place.center(),
+                Align2::CENTER_CENTER,
+                said,
+                theme::font(size::BODY),
+                tokens.weak,
+            );
         }
         return;
     };
@@ -129,8 +152,12 @@ fn side_ui(ui: &mut Ui, state: &State, side: usize, place: Rect, share: Option<f
         state.target_format,
     );
     shown.paint_at(ui, picture_place);
-    ui.painter()
-        .rect_stroke(picture_place.expand(3.0), 4.0, Stroke::new(3.0, verdict_colour), StrokeKind::Middle);
+    ui.painter().rect_stroke(
+        picture_place.expand(3.0),
+        4.0,
+        Stroke::new(3.0, verdict_colour),
+        StrokeKind::Middle,
+    );
     let said = said(state, corner, bout, specimen, step, how);
     let response = ui.interact(picture_place, ui.scope_id().with("picture"), Sense::hover());
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, &said));
@@ -152,9 +179,17 @@ fn name_ui(ui: &Ui, fighter: &crate::app::duel::Fighter, place: Rect, picture: R
     // What it is, where there is room beside its name.
     let weak = palette(ui.visuals().dark_mode).weak;
     let (at, align, room) = if right {
-        (pos2(title.left() - space::S, title.bottom() - 3.0), Align2::RIGHT_BOTTOM, title.left() - place.left())
+        (
+            pos2(title.left() - space::S, title.bottom() - 3.0),
+            Align2::RIGHT_BOTTOM,
+            title.left() - place.left(),
+        )
     } else {
-        (pos2(title.right() + space::S, title.bottom() - 3.0), Align2::LEFT_BOTTOM, place.right() - title.right())
+        (
+            pos2(title.right() + space::S, title.bottom() - 3.0),
+            Align2::LEFT_BOTTOM,
+            place.right() - title.right(),
+        )
     };
     let label = &fighter.subject.label;
     let galley = ui
@@ -172,7 +207,10 @@ fn said(state: &State, corner: &Corner, bout: &Attacked, specimen: &Specimen, st
     let now = &bout.trace.after[step];
     let said = answer(now);
     let (linf, l2) = bout.trace.distances(&specimen.pixels, step);
-    let name = corner.fighter.as_ref().map_or_else(String::new, |own| own.defence().to_string());
+    let name = corner
+        .fighter
+        .as_ref()
+        .map_or_else(String::new, |own| own.defence().to_string());
     format!(
         "{name} ({}): {} {}, {}. {}; {} at ε = {}, step {step} of {}; distance L∞ {linf:.3}, L2 {l2:.2}",
         bout.trace.subject,
@@ -258,6 +296,18 @@ fn bar_ui(ui: &Ui, line: Rect, name: &str, share: f32, is_true: bool, dark: bool
     let mark = if is_true { "  true" } else { "" };
     let font = theme::font(size::BODY);
     let inner = line.shrink2(vec2(6.0, 0.0));
-    painter.text(inner.left_center(), Align2::LEFT_CENTER, format!("{name}{mark}"), font.clone(), tokens.text);
-    painter.text(inner.right_center(), Align2::RIGHT_CENTER, percent(share.into()), font, tokens.text);
+    painter.text(
+        inner.left_center(),
+        Align2::LEFT_CENTER,
+        format!("{name}{mark}"),
+        font.clone(),
+        tokens.text,
+    );
+    painter.text(
+        inner.right_center(),
+        Align2::RIGHT_CENTER,
+        percent(share.into()),
+        font,
+        tokens.text,
+    );
 }
