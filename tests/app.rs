@@ -17,7 +17,12 @@ use martlet::app::{App, Command};
 #[path = "support/window.rs"]
 mod windows;
 
-use windows::{Window, app, settings, wait, window};
+use windows::{Window, app, open, settings, wait};
+
+/// A window on the views that train and show curves.
+fn window(settings: martlet::app::Settings, theme: egui::Theme) -> Window {
+    open(Some("Curves"), settings, theme)
+}
 
 const VIEWS: [&str; 9] = [
     "Train",

@@ -13,10 +13,10 @@ use martlet::app::{App, Command, Settings};
 #[path = "support/window.rs"]
 mod windows;
 
-use windows::{Window, app, settings, wait, window_on};
+use windows::{Window, app, open, settings, wait};
 
 fn duel(settings: Settings, theme: egui::Theme) -> Window {
-    let mut window = window_on("Duel", settings, theme);
+    let mut window = open(None, settings, theme);
     window.step();
     window
 }

@@ -13,7 +13,7 @@ mod support;
 #[path = "support/window.rs"]
 mod windows;
 
-use windows::{app, settings, wait, window};
+use windows::{app, open, settings, wait};
 
 /// How long anything may take on a software GPU.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -34,7 +34,7 @@ fn the_window_lives_on_says_so_and_resumes_on_another_device() {
     recipe.data.held_out = 16;
     recipe.attack.steps = 1;
     recipe.evaluation.attacks = vec!["natural".into()];
-    let mut window = window(settings, egui::Theme::Dark);
+    let mut window = open(Some("Curves"), settings, egui::Theme::Dark);
     window.step();
     app(&mut window).apply(Command::Start);
     let trains = wait(&mut window, LIMIT, |window| steps(window.state().as_ref()) >= 1);

@@ -32,13 +32,8 @@ pub fn settings(runs_dir: &Path) -> Settings {
     settings
 }
 
-/// Opens the window on the views that train and show curves.
-pub fn window(settings: Settings, theme: egui::Theme) -> Window {
-    window_on("Curves", settings, theme)
-}
-
-/// Opens the window on a view.
-pub fn window_on(view: &'static str, settings: Settings, theme: egui::Theme) -> Window {
+/// Opens the window, on this view where one is named.
+pub fn open(view: Option<&'static str>, settings: Settings, theme: egui::Theme) -> Window {
     let mut settings = settings;
     settings.theme = theme.into();
     Harness::builder()
@@ -50,7 +45,9 @@ pub fn window_on(view: &'static str, settings: Settings, theme: egui::Theme) -> 
             move |ui, app: &mut Option<App>| {
                 let app = app.get_or_insert_with(|| {
                     let mut app = App::new(ui.ctx(), settings.clone(), None);
-                    app.apply(Command::Show(view));
+                    if let Some(view) = view {
+                        app.apply(Command::Show(view));
+                    }
                     app
                 });
                 app.drain();

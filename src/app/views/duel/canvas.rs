@@ -1,6 +1,6 @@
 //! A canvas on which a digit is drawn with the mouse; both networks answer while the pen moves.
 
-use egui::{Align2, Pos2, Sense, Shape, Stroke, StrokeKind, Ui, Vec2, pos2};
+use egui::{Align2, Color32, Pos2, Sense, Shape, Stroke, StrokeKind, Ui, Vec2, pos2};
 
 use crate::app::{
     command::Command,
@@ -31,7 +31,7 @@ impl Canvas {
         let tokens = palette(true);
         let painter = ui.painter_at(place.expand(1.0));
         // As the data: light ink on dark paper, in either theme.
-        painter.rect_filled(place, 6.0, tokens.ground.gamma_multiply(0.6));
+        painter.rect_filled(place, 6.0, Color32::from_gray(10));
         painter.rect_stroke(
             place,
             6.0,
