@@ -6,8 +6,10 @@ mod data;
 pub mod demo;
 mod demo_models;
 mod devices;
+mod doctor;
 mod evaluate;
 mod experiment;
+mod manual;
 mod model;
 mod recipe;
 mod reporter;
@@ -18,7 +20,7 @@ mod weights;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::control::Control;
 
@@ -59,10 +61,16 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Get, show and describe data sets.
     Data(data::DataArguments),
-    /// Write a run's weights as safetensors with PyTorch's names.
+    /// Write a run's weights: safetensors with PyTorch's names, or ONNX.
     Export(weights::ExportArguments),
     /// Read weights from PyTorch and check that they fit a network.
     Import(weights::ImportArguments),
+    /// Print what a bug report needs: versions, devices, self-check, a run's recipe and last lines.
+    Doctor(doctor::DoctorArguments),
+    /// Print completions for a shell.
+    Completions(manual::CompletionsArguments),
+    /// Print the manual's page, or write them all.
+    Man(manual::ManArguments),
 }
 
 /// Options that every command with a device shares.
@@ -130,6 +138,9 @@ pub fn main(window: Option<Window>) -> ExitCode {
         Some(Command::Data(arguments)) => data::run(arguments),
         Some(Command::Export(arguments)) => weights::export(arguments),
         Some(Command::Import(arguments)) => weights::import(arguments),
+        Some(Command::Doctor(arguments)) => doctor::run(arguments),
+        Some(Command::Completions(arguments)) => manual::completions(arguments, Arguments::command()),
+        Some(Command::Man(arguments)) => manual::man(arguments, Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

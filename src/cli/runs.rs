@@ -1,6 +1,10 @@
 //! `martlet runs`.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result};
 
@@ -9,15 +13,16 @@ use super::{
     terminal::{note, say, table},
 };
 use crate::{
-    report::write_run_page,
-    runs::{self, Run, Summary},
+    engine::Event,
+    report::{csv, tensorboard::Writer, write_run_page},
+    runs::{self, Run, Summary, write_atomic},
     wording::percent,
 };
 
 /// Arguments of `martlet runs`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --report mnist-mart-1\n  martlet runs --delete mnist-mart-1"
+    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --report mnist-mart-1\n  martlet runs --csv mnist-mart-1 --out metrics.csv\n  martlet runs --tensorboard mnist-mart-1 --out logs/mnist-mart-1\n  martlet runs --delete mnist-mart-1"
 )]
 pub struct RunsArguments {
     #[command(flatten)]
@@ -31,6 +36,15 @@ pub struct RunsArguments {
     /// Write a run's report page: curves, evaluations, recipe, circumstances.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["show", "delete"])]
     report: Option<String>,
+    /// Write a run's metrics as a table, to --out.
+    #[arg(long, value_name = "NAME", requires = "out", conflicts_with_all = ["show", "report", "delete"])]
+    csv: Option<String>,
+    /// Write a run's metrics as a TensorBoard event file, into the folder --out.
+    #[arg(long, value_name = "NAME", requires = "out", conflicts_with_all = ["show", "report", "delete", "csv"])]
+    tensorboard: Option<String>,
+    /// Where --csv or --tensorboard writes.
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
     /// Delete a run after asking.
     #[arg(long, value_name = "NAME")]
     delete: Option<String>,
@@ -48,6 +62,22 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
     if let Some(name) = &arguments.report {
         let page = write_run_page(&Run::open(&runs_dir.join(name))?)?;
         say(page.display());
+        return Ok(());
+    }
+    if let (Some(name), Some(out)) = (&arguments.csv, &arguments.out) {
+        write_atomic(out, csv::table(&events(&runs_dir.join(name))?).as_bytes())?;
+        return Ok(());
+    }
+    if let (Some(name), Some(out)) = (&arguments.tensorboard, &arguments.out) {
+        let folder = runs_dir.join(name);
+        let events = events(&folder)?;
+        let created = std::fs::metadata(folder.join("recipe.toml")).and_then(|file| file.modified());
+        let cannot = || format!("the event file cannot be written: {}", out.display());
+        let mut writer = Writer::create(out, created.unwrap_or_else(|_| SystemTime::now())).with_context(cannot)?;
+        for event in &events {
+            writer.event(event).with_context(cannot)?;
+        }
+        say(writer.path().display());
         return Ok(());
     }
     if let Some(name) = &arguments.delete {
@@ -81,6 +111,15 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A run's events; a kind that this version does not know is left out.
+fn events(folder: &Path) -> Result<Vec<Event>> {
+    let lines = Run::open(folder)?.metrics()?;
+    Ok(lines
+        .into_iter()
+        .filter_map(|line| serde_json::from_value(line).ok())
+        .collect())
 }
 
 fn row(run: &Summary) -> Vec<String> {

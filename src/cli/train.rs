@@ -1,6 +1,9 @@
 //! `martlet train`.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result};
 
@@ -16,6 +19,7 @@ use crate::{
     engine::{Event, Observer, TrainingData, session},
     nn::Model,
     recipe::Recipe,
+    report::tensorboard::Writer,
     runs::{self, Run},
 };
 
@@ -40,6 +44,9 @@ pub struct TrainArguments {
     /// Print each event as a line of JSON on standard output.
     #[arg(long)]
     json: bool,
+    /// Write TensorBoard's event files into this folder too, as training goes on.
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
     /// Print the whole recipe and stop.
     #[arg(long)]
     show_recipe: bool,
@@ -92,6 +99,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         }
     }
     let mut reporter = Reporter::new("", arguments.json);
+    let mut writer = arguments.tensorboard.as_deref().map(board).transpose()?;
     train(
         &recipe,
         &data,
@@ -99,7 +107,14 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         &device,
         identity,
         &control,
-        &mut |event: &Event| reporter.tell(event),
+        &mut |event: &Event| {
+            reporter.tell(event);
+            // A full disk there is no reason to lose the run.
+            if let Some(Err(error)) = writer.as_mut().map(|writer| writer.event(event)) {
+                note(format!("warning: no more is written for TensorBoard: {error}"));
+                writer = None;
+            }
+        },
     )?;
     if control.is_stopped() {
         note(format!(
@@ -146,6 +161,11 @@ fn recipe_of(run: &Run, options: &RecipeOptions) -> Result<Recipe> {
         }
     }
     Ok(recipe)
+}
+
+fn board(folder: &Path) -> Result<Writer> {
+    Writer::create(folder, SystemTime::now())
+        .with_context(|| format!("TensorBoard's event file cannot be made: {}", folder.display()))
 }
 
 fn default_name(options: &RecipeOptions, recipe: &Recipe) -> String {

@@ -1,28 +1,34 @@
 //! `martlet export` and `martlet import`.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::Result;
 
 use super::{
-    RunsDirOption,
+    RunsDirOption, WrongUse,
     model::ModelOptions,
     terminal::{note, say},
 };
 use crate::{
     compute::Device,
-    nn::{Architecture, Model, weights},
+    nn::{Architecture, Model, onnx, weights},
     random::Rng,
     shapes::ImageShape,
 };
 
 /// Arguments of `martlet export`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  martlet export runs/mnist-mart-1 --out weights.safetensors")]
+#[command(
+    after_help = "Examples:\n  martlet export runs/mnist-mart-1 --out weights.safetensors\n  martlet export runs/mnist-mart-1 --out network.onnx"
+)]
 pub struct ExportArguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// The file to write.
+    /// The file to write: .safetensors for PyTorch, .onnx for onnxruntime and others.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -31,17 +37,35 @@ pub struct ExportArguments {
 
 pub(super) fn export(arguments: ExportArguments) -> Result<()> {
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &Device::cpu())?;
-    let metadata = BTreeMap::from([
-        ("format".to_string(), "pt".to_string()),
-        ("network".to_string(), loaded.model.architecture().to_string()),
-        ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
-    ]);
-    weights::save_safetensors(&loaded.model, &arguments.out, &metadata)?;
+    save(&loaded.model, &arguments.out)
+}
+
+/// Writes a model in the format that the file's ending names.
+fn save(model: &Model, out: &Path) -> Result<()> {
+    let opened_by = match out.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => {
+            let metadata = BTreeMap::from([
+                ("format".to_string(), "pt".to_string()),
+                ("network".to_string(), model.architecture().to_string()),
+                ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+            ]);
+            weights::save_safetensors(model, out, &metadata)?;
+            "in PyTorch: safetensors.torch.load_file(…)".to_string()
+        }
+        Some("onnx") => {
+            onnx::save_onnx(model, out)?;
+            format!("opset {}, images in [0, 1] to logits", onnx::OPSET)
+        }
+        _ => {
+            let wrong = format!("--out: expected FILE.safetensors or FILE.onnx, got {}", out.display());
+            return Err(WrongUse(wrong).into());
+        }
+    };
     note(format!(
-        "{} with {} parameters written to {}; in PyTorch: safetensors.torch.load_file(…)",
-        loaded.model.architecture(),
-        loaded.model.parameter_count(),
-        arguments.out.display()
+        "{} with {} parameters written to {}; {opened_by}",
+        model.architecture(),
+        model.parameter_count(),
+        out.display()
     ));
     Ok(())
 }
@@ -63,14 +87,14 @@ pub struct ImportArguments {
     /// The number of classes.
     #[arg(long, default_value_t = 10)]
     classes: usize,
-    /// Write them as safetensors with PyTorch's names.
+    /// Write them: .safetensors with PyTorch's names, or .onnx.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
 pub(super) fn import(arguments: ImportArguments) -> Result<()> {
     let [channels, height, width] = arguments.input[..] else {
-        return Err(super::WrongUse("--input: expected channels,height,width such as 3,32,32".into()).into());
+        return Err(WrongUse("--input: expected channels,height,width such as 3,32,32".into()).into());
     };
     let architecture = Architecture::from_str(&arguments.network)?;
     let input = ImageShape {
@@ -85,9 +109,7 @@ pub(super) fn import(arguments: ImportArguments) -> Result<()> {
     }
     say(format!("{architecture}: {} parameters fit", model.parameter_count()));
     if let Some(out) = &arguments.out {
-        let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-        weights::save_safetensors(&model, out, &metadata)?;
-        note(format!("written to {}", out.display()));
+        save(&model, out)?;
     }
     Ok(())
 }

@@ -35,6 +35,20 @@ pub fn processor() -> Option<&'static str> {
     machine().processor.as_deref()
 }
 
+/// The operating system's name, version and kernel, as a bug report needs them.
+pub fn system() -> String {
+    let told = [
+        System::long_os_version(),
+        System::kernel_version().map(|version| format!("kernel {version}")),
+    ];
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    if told.is_empty() {
+        std::env::consts::OS.to_string()
+    } else {
+        told.join(", ")
+    }
+}
+
 /// The memory in bytes that a driver calls its adapter's own; for one that shares the machine's, what it may use of it.
 /// `None` where the interface does not tell.
 pub fn adapter_memory(adapter: &wgpu::Adapter, shares_memory: bool) -> Option<u64> {

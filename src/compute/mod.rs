@@ -36,6 +36,7 @@ mod vector;
 pub use adapters::{devices, open};
 pub use execute::{Convolution, Network, Run, execute};
 pub use gpu::launch::counting as counting_launches;
+pub use hardware::system;
 pub use logits::{Loss, divergence, loss};
 
 /// What kind of thing computes.

@@ -7,6 +7,7 @@ mod architecture;
 mod build;
 mod layout;
 mod networks;
+pub mod onnx;
 pub mod weights;
 
 use std::{

@@ -477,11 +477,6 @@ fn parse<const N: usize, T>(bytes: &[u8], one: impl Fn([u8; N]) -> T) -> Vec<T> 
 /// # Errors
 /// When the device or the disk fails.
 pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, String>) -> Result<(), WeightsError> {
-    let io = |source| WeightsError::Io {
-        doing: "the weights cannot be written",
-        source,
-        path: path.to_path_buf(),
-    };
     let state: Vec<(StateEntry, Vec<u8>, Dtype)> = model
         .state()?
         .into_iter()
@@ -516,12 +511,22 @@ pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, 
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
+    write_whole(path, &bytes)
+}
+
+/// Writes a file that appears under its name only when the disk has all of it.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
+    let io = |source| WeightsError::Io {
+        doing: "the weights cannot be written",
+        source,
+        path: path.to_path_buf(),
+    };
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut file = whole_file(folder).map_err(io)?;
-    file.write_all(&bytes).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
     // The new name is on the disk only once its folder is; where folders cannot be opened the rename has to do.

@@ -5,11 +5,14 @@
 
 pub mod chart;
 pub mod compare;
+pub mod csv;
+pub mod doctor;
 pub mod gallery;
 mod markup;
 pub mod page;
 pub mod pictures;
 pub mod run;
+pub mod tensorboard;
 
 pub use markup::escape;
 pub use page::{PageInput, page, write_page, write_run_page};
