@@ -58,7 +58,7 @@ enum DataCommand {
     Split(SplitArguments),
     /// Read a data set whole and say what is in it.
     Show {
-        /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE.
+        /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH, npz:PATH or pseudo-labelled:FILE.
         source: String,
         /// Print it as JSON.
         #[arg(long)]

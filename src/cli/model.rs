@@ -27,7 +27,7 @@ pub struct ModelOptions {
     /// The network; a run knows its own.
     #[arg(long)]
     pub network: Option<String>,
-    /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE; a run knows its own.
+    /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH or npz:PATH; a run knows its own.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
     /// Which part of the data.

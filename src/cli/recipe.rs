@@ -46,7 +46,7 @@ pub struct RecipeOptions {
     /// small-cnn, dynamic-cnn, cnn8, resnet-18, resnet-50, preact-resnet-18 or wide-resnet-DEPTH-WIDTH.
     #[arg(long)]
     pub network: Option<String>,
-    /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, folder:PATH or npz:FILE.
+    /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH or npz:PATH.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
     /// Pseudo-labelled images beside the labelled ones: npz:FILE as `martlet data label` writes it, or

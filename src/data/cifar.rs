@@ -28,7 +28,7 @@ const LARGEST_ENTRY: u64 = 1 << 30;
 pub struct Family {
     name: &'static str,
     source: &'static str,
-    class_names: &'static [&'static str],
+    pub class_names: &'static [&'static str],
     /// How the names of batch files begin, for training and for test.
     begin: [&'static str; 2],
     /// Examples in one split of the original.

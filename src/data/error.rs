@@ -29,7 +29,8 @@ pub enum DataError {
     /// No kind of data set has this name.
     #[error(
         "no data set is called {given:?}; expected glyphs, glyphs:SEED, fashion, mnist:FOLDER, fashion-mnist:FOLDER, \
-         cifar10:PATH, cifar100:PATH, folder:PATH, npz:FILE or pseudo-labelled:FILE"
+         cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH, npz:PATH or \
+         pseudo-labelled:FILE"
     )]
     UnknownSource {
         /// What was asked for.
@@ -81,6 +82,16 @@ pub enum DataError {
         /// What the source holds, in words.
         got: String,
         /// The source.
+        path: PathBuf,
+    },
+    /// A format that is known and not read.
+    #[error("expected a format that is read here, got {format}; {way_out}: {}", path.display())]
+    OtherFormat {
+        /// The format.
+        format: &'static str,
+        /// How to make one of it that is read.
+        way_out: &'static str,
+        /// The file.
         path: PathBuf,
     },
     /// Parts that do not make one data set.

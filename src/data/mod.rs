@@ -4,6 +4,7 @@
 
 mod augment;
 mod cifar;
+mod cifar_c;
 pub mod download;
 mod error;
 mod fashion;
@@ -14,6 +15,8 @@ mod idx;
 mod npz;
 mod pickle;
 mod pseudo_labelled;
+mod svhn;
+mod tiny_imagenet;
 
 use std::{path::Path, sync::Arc};
 
@@ -38,11 +41,17 @@ pub enum Split {
     Test,
 }
 
+/// How a data set of the `datasets` library becomes one that is read.
+const PARQUET: &str = "the library that wrote it gives arrays: from datasets import load_dataset; import numpy as np; \
+    d = load_dataset(NAME); np.savez('set.npz', **{f'{k}_{s}': np.stack([np.asarray(v) for v in d[s][c]]) \
+    for s in ('train', 'test') for k, c in (('x', 'image'), ('y', 'label'))}); then ask for npz:set.npz";
+
 /// Reads a data set.
 ///
 /// `source` is `glyphs`, `glyphs:SEED`, `fashion`, `mnist:FOLDER`, `fashion-mnist:FOLDER`, `cifar10:PATH`, `cifar100:PATH`,
-/// `folder:PATH` (a folder of images or a .zip of one), `npz:FILE`, or `pseudo-labelled:FILE` (a pickle of images that a
-/// model labelled).
+/// `folder:PATH` (a folder of images or a .zip of one), `npz:PATH` (an .npz file or a folder of .npy files; MedMNIST's too),
+/// `cifar10-c:FOLDER/CORRUPTION` or `cifar10-c:FOLDER/CORRUPTION-SEVERITY`, `svhn:FOLDER`, `tiny-imagenet:FOLDER`, or
+/// `pseudo-labelled:FILE` (a pickle of images that a model labelled).
 ///
 /// # Errors
 /// Where the name is unknown, a file is missing, or anything in a file is not as its format says.
@@ -67,6 +76,14 @@ pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
         "cifar100" => cifar::load(&cifar::CIFAR100, path?, split),
         "folder" => folder::load(path?, split),
         "npz" => npz::load(path?, split),
+        "cifar10-c" => cifar_c::load(path?, split),
+        "svhn" => svhn::load(path?, split),
+        "tiny-imagenet" => tiny_imagenet::load(path?, split),
+        "parquet" => Err(DataError::OtherFormat {
+            format: "a table of pictures (.parquet)",
+            way_out: PARQUET,
+            path: path?.into(),
+        }),
         "pseudo-labelled" => pseudo_labelled::load(path?, split),
         _ => Err(unknown()),
     }

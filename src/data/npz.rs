@@ -1,4 +1,4 @@
-//! Arrays in numpy's `.npz`: read as a data set, and written for other tools.
+//! Arrays as numpy saves them, an `.npz` file or a folder of `.npy` files: read as a data set, and written for other tools.
 
 use std::{
     io::{BufWriter, Cursor, Read, Write},
@@ -28,6 +28,8 @@ const TEST: [[&str; 2]; 2] = [["x_test", "y_test"], ["test_images", "test_labels
 
 /// Optional: the number of classes, where the labels do not show them all.
 const CLASSES: &str = "classes";
+
+const FOLDER: &str = "a folder of .npy files as numpy.save writes them";
 
 /// A float pixel may differ by this much from a multiple of 1/255 before its rounding is told.
 const EXACT: f64 = 1e-5;
@@ -109,20 +111,29 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
     Ok(Dataset::from_parts(name, shape, class_names, pixels, labels)?.with_notes(notes))
 }
 
-/// An open file and the names of its arrays.
-struct Arrays<'p> {
+/// Where arrays are.
+enum Store {
+    Zip(ZipArchive<Cursor<Vec<u8>>>),
+    Folder,
+}
+
+/// An open file, or a folder, and the names of its arrays.
+pub(super) struct Arrays<'p> {
     path: &'p Path,
-    archive: ZipArchive<Cursor<Vec<u8>>>,
+    store: Store,
     names: Vec<String>,
 }
 
 impl<'p> Arrays<'p> {
     fn open(path: &'p Path) -> Result<Self, DataError> {
+        if path.is_dir() {
+            return Self::folder(path);
+        }
         if !path.is_file() {
             return Err(DataError::Missing {
                 what: ".npz file".into(),
-                expected: "a file as numpy.savez writes it".into(),
-                way_out: "name the file itself".into(),
+                expected: format!("a file as numpy.savez writes it, or {FOLDER}"),
+                way_out: "name the file or the folder itself".into(),
                 path: path.into(),
             });
         }
@@ -140,20 +151,57 @@ impl<'p> Arrays<'p> {
             .filter_map(|name| npyz::npz::array_name_from_file_name(&name.ok()?).map(String::from))
             .collect();
         names.sort();
-        Ok(Self { path, archive, names })
+        let store = Store::Zip(archive);
+        Ok(Self { path, store, names })
     }
 
-    fn read(&mut self, name: &str) -> Result<Array<'p>, DataError> {
-        let place = || Place::Entry(format!("the array {name:?}"));
-        let refuse = |expected: String, got: String| malformed(self.path, place(), expected, got, FETCH_AGAIN);
+    /// The `.npy` files of a folder.
+    pub(super) fn folder(path: &'p Path) -> Result<Self, DataError> {
+        let names = files::list(path)?
+            .iter()
+            .filter_map(|file| files::name(file).strip_suffix(".npy").map(String::from))
+            .collect::<Vec<_>>();
+        if names.is_empty() {
+            return Err(DataError::Missing {
+                what: "arrays".into(),
+                expected: FOLDER.into(),
+                way_out: "name the folder that holds them".into(),
+                path: path.into(),
+            });
+        }
+        let store = Store::Folder;
+        Ok(Self { path, store, names })
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<Vec<u8>, DataError> {
+        let archive = match &mut self.store {
+            Store::Folder => return files::read(&self.path.join(format!("{name}.npy"))),
+            Store::Zip(archive) => archive,
+        };
+        let refuse = |error: String| {
+            let place = Place::Entry(format!("the array {name:?}"));
+            malformed(self.path, place, "a whole array", error, FETCH_AGAIN)
+        };
         let mut bytes = Vec::new();
-        let mut entry = self
-            .archive
+        let mut entry = archive
             .by_name(&npyz::npz::file_name_from_array_name(name))
-            .map_err(|error| refuse("a whole array".into(), error.to_string()))?;
+            .map_err(|error| refuse(error.to_string()))?;
         entry
             .read_to_end(&mut bytes)
-            .map_err(|error| refuse("a whole array".into(), error.to_string()))?;
+            .map_err(|error| refuse(error.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// An array by its name.
+    pub(super) fn read(&mut self, name: &str) -> Result<Array<'p>, DataError> {
+        let bytes = self.bytes(name)?;
+        let place = || Place::Entry(format!("the array {name:?}"));
+        let refuse = |expected: String, got: String| malformed(self.path, place(), expected, got, FETCH_AGAIN);
         let mut rest = bytes.as_slice();
         let header =
             NpyHeader::from_reader(&mut rest).map_err(|error| refuse("an array's header".into(), error.to_string()))?;
@@ -194,7 +242,8 @@ impl<'p> Arrays<'p> {
         })
     }
 
-    fn labels(&mut self, name: &str) -> Result<Vec<u16>, DataError> {
+    /// An array of labels, one an image.
+    pub(super) fn labels(&mut self, name: &str) -> Result<Vec<u16>, DataError> {
         let array = self.read(name)?;
         let refuse = |expected: &str, got: String| {
             let way_out = "save labels as whole numbers from 0, one an image";
@@ -262,13 +311,14 @@ fn values(kind: TypeChar, width: u64, header: NpyHeader, bytes: &[u8]) -> Option
 
 /// Where the axes of an array of images are.
 #[derive(Clone, Copy)]
-enum Layout {
+pub(super) enum Layout {
     Grey,
     ChannelsLast,
     ChannelsFirst,
 }
 
-struct Array<'p> {
+/// One array.
+pub(super) struct Array<'p> {
     path: &'p Path,
     name: String,
     shape: Vec<usize>,
@@ -281,7 +331,8 @@ impl Array<'_> {
         Place::Entry(format!("the array {:?}", self.name))
     }
 
-    fn layout(&self) -> Result<(ImageShape, Layout), DataError> {
+    /// The shape of its images, and where their axes are.
+    pub(super) fn layout(&self) -> Result<(ImageShape, Layout), DataError> {
         let colours = |channels: usize| channels == 1 || channels == 3;
         let found = match self.shape[..] {
             [_, height, width] => Some((1, height, width, Layout::Grey)),
@@ -317,7 +368,7 @@ impl Array<'_> {
     }
 
     /// The pixels, C, H, W, in bytes, and whether floats had to be rounded.
-    fn pixels(&self, image: ImageShape, layout: Layout) -> Result<(Vec<u8>, bool), DataError> {
+    pub(super) fn pixels(&self, image: ImageShape, layout: Layout) -> Result<(Vec<u8>, bool), DataError> {
         // Steps between neighbours along the array's own axes, then along N, C, H, W.
         let mut steps = vec![1; self.shape.len()];
         match self.order {

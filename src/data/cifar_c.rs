@@ -1,0 +1,84 @@
+//! CIFAR-10-C (Hendrycks and Dietterich, 2019): CIFAR-10's test images under a corruption, at five severities.
+
+use std::path::Path;
+
+use super::{
+    Dataset, Split, cifar,
+    error::{DataError, Place, malformed},
+    files,
+    npz::Arrays,
+};
+
+const SEVERITIES: usize = 5;
+const LABELS: &str = "labels";
+
+/// Reads `FOLDER/CORRUPTION`, all five severities in turn, or `FOLDER/CORRUPTION-SEVERITY`; the folder holds `CORRUPTION.npy`
+/// and `labels.npy` as published. There are test images only.
+pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
+    let missing = |what: &str, way_out: String| DataError::Missing {
+        what: what.into(),
+        expected: "FOLDER/CORRUPTION or FOLDER/CORRUPTION-SEVERITY, such as CIFAR-10-C/gaussian_noise-3".into(),
+        way_out,
+        path: path.into(),
+    };
+    if split == Split::Train {
+        let way_out = "train on cifar10:PATH and evaluate on this".to_string();
+        return Err(missing("training images: CIFAR-10-C is a test set", way_out));
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder.is_dir() => folder,
+        _ => {
+            return Err(missing(
+                "folder of CIFAR-10-C",
+                "name the folder with the .npy files".into(),
+            ));
+        }
+    };
+    let asked = files::name(path);
+    let asked = asked.trim_end_matches(".npy");
+    let (corruption, severity) = match asked.rsplit_once('-') {
+        Some((corruption, severity)) => {
+            let severity = severity.parse::<usize>().ok().filter(|s| (1..=SEVERITIES).contains(s));
+            let severity = severity.ok_or_else(|| missing("severity of that number", "take one from 1 to 5".into()))?;
+            (corruption, Some(severity))
+        }
+        None => (asked, None),
+    };
+    let mut arrays = Arrays::folder(folder)?;
+    if !arrays.names().iter().any(|name| name == corruption) {
+        let there: Vec<&str> = arrays
+            .names()
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != LABELS)
+            .collect();
+        let way_out = format!("the folder holds {}", there.join(", "));
+        return Err(missing(&format!("corruption {corruption:?}"), way_out));
+    }
+    let images = arrays.read(corruption)?;
+    let (shape, layout) = images.layout()?;
+    let (mut pixels, _) = images.pixels(shape, layout)?;
+    let mut labels = arrays.labels(LABELS)?;
+    let count = pixels.len() / shape.len();
+    if labels.len() != count || count % SEVERITIES != 0 {
+        let expected = "as many labels as images, five severities of equally many";
+        let got = format!("{count} images and {} labels", labels.len());
+        let file = folder.join(format!("{corruption}.npy"));
+        return Err(malformed(
+            &file,
+            Place::File,
+            expected,
+            got,
+            "take both files from one download",
+        ));
+    }
+    if let Some(severity) = severity {
+        let each = count / SEVERITIES;
+        let from = (severity - 1) * each;
+        labels = labels[from..from + each].to_vec();
+        pixels = pixels[from * shape.len()..(from + each) * shape.len()].to_vec();
+    }
+    let name = format!("CIFAR-10-C {}", asked.replace('_', " "));
+    let class_names = cifar::CIFAR10.class_names.iter().map(ToString::to_string).collect();
+    Dataset::from_parts(name, shape, class_names, pixels, labels)
+}

@@ -1,0 +1,103 @@
+//! Street View House Numbers (Netzer et al., 2011), cropped digits: `train_32x32.mat` and `test_32x32.mat`.
+
+use std::path::Path;
+
+use matfile::{MatFile, NumericData};
+
+use super::{
+    Dataset, Split,
+    error::{DataError, FETCH_AGAIN, Place, malformed},
+    files,
+};
+use crate::shapes::ImageShape;
+
+/// Reads one split from the folder that holds the two files. The digit 0, which the files call 10, is class 0.
+pub fn load(folder: &Path, split: Split) -> Result<Dataset, DataError> {
+    let name = if split == Split::Train {
+        "train_32x32.mat"
+    } else {
+        "test_32x32.mat"
+    };
+    let path = folder.join(name);
+    if !path.is_file() {
+        return Err(DataError::Missing {
+            what: name.into(),
+            expected: "train_32x32.mat and test_32x32.mat".into(),
+            way_out: "name the folder that holds SVHN's cropped digits".into(),
+            path: folder.into(),
+        });
+    }
+    let refuse = |place: Place, expected: &str, got: String| malformed(&path, place, expected, got, FETCH_AGAIN);
+    let bytes = files::read(&path)?;
+    let file = MatFile::parse(bytes.as_slice())
+        .map_err(|error| refuse(Place::File, "a whole MATLAB file (version 5)", error.to_string()))?;
+    drop(bytes);
+    let array = |name: &str| {
+        let found = file.find_by_name(name);
+        found.ok_or_else(|| refuse(Place::File, "the arrays X and y", format!("none that is called {name}")))
+    };
+    let (images, labels) = (array("X")?, array("y")?);
+
+    let place = || Place::Entry("the array X".into());
+    let (&[height, width, channels, count], NumericData::UInt8 { real: values, .. }) =
+        (images.size().as_slice(), images.data())
+    else {
+        return Err(refuse(
+            place(),
+            "bytes in H×W×3×N",
+            format!("the shape {:?}", images.size()),
+        ));
+    };
+    let shape = ImageShape {
+        channels,
+        height,
+        width,
+    };
+    if channels != 3 || Some(values.len()) != shape.len().checked_mul(count) {
+        return Err(refuse(
+            place(),
+            "bytes in H×W×3×N",
+            format!("{} in the shape {:?}", values.len(), images.size()),
+        ));
+    }
+    // MATLAB lets the first axis run fastest: an image lies by columns, channel after channel.
+    let mut pixels = Vec::with_capacity(values.len());
+    for plane in values.chunks_exact((height * width).max(1)) {
+        for row in 0..height {
+            pixels.extend((0..width).map(|column| plane[column * height + row]));
+        }
+    }
+
+    let place = || Place::Entry("the array y".into());
+    let digits = whole(labels.data()).ok_or_else(|| refuse(place(), "whole numbers", "another type".into()))?;
+    if digits.len() != count {
+        return Err(refuse(place(), &format!("{count} labels"), digits.len().to_string()));
+    }
+    if let Some(digit) = digits.iter().find(|digit| !(0..=10).contains(*digit)) {
+        return Err(refuse(place(), "labels from 1 to 10", digit.to_string()));
+    }
+    let labels = digits.into_iter().map(|digit| (digit % 10) as u16).collect();
+    let class_names = (0..10).map(|digit| digit.to_string()).collect();
+    Dataset::from_parts("SVHN", shape, class_names, pixels, labels)
+}
+
+/// Whole numbers in any type that MATLAB keeps them in.
+fn whole(data: &NumericData) -> Option<Vec<i64>> {
+    fn wide<T: Copy + Into<i64>>(values: &[T]) -> Vec<i64> {
+        values.iter().map(|value| (*value).into()).collect()
+    }
+    match data {
+        NumericData::UInt8 { real, .. } => Some(wide(real)),
+        NumericData::Int8 { real, .. } => Some(wide(real)),
+        NumericData::UInt16 { real, .. } => Some(wide(real)),
+        NumericData::Int16 { real, .. } => Some(wide(real)),
+        NumericData::UInt32 { real, .. } => Some(wide(real)),
+        NumericData::Int32 { real, .. } => Some(wide(real)),
+        NumericData::Int64 { real, .. } => Some(real.clone()),
+        NumericData::Double { real, .. } => {
+            let whole = real.iter().all(|value| value.fract() == 0.0 && value.abs() < 1e9);
+            whole.then(|| real.iter().map(|value| *value as i64).collect())
+        }
+        NumericData::UInt64 { .. } | NumericData::Single { .. } => None,
+    }
+}
