@@ -5,11 +5,10 @@
 
 use std::{collections::HashMap, path::Path};
 
-use prost::Message;
-
 use super::{Model, StateEntry, StateValues, WeightsError};
 use crate::{
     compute::graph::{BATCH_NORM_EPSILON, Step, Value},
+    protobuf::Message,
     shapes::ImageShape,
 };
 
@@ -19,195 +18,49 @@ const IR_VERSION: i64 = 8;
 /// What one protobuf message can hold.
 const LARGEST: usize = i32::MAX as usize;
 
-/// The parts of `onnx.proto` that a classifier needs, under the tags that it gives them.
-mod proto {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Model {
-        #[prost(int64, tag = "1")]
-        pub ir_version: i64,
-        #[prost(string, tag = "2")]
-        pub producer_name: String,
-        #[prost(string, tag = "3")]
-        pub producer_version: String,
-        #[prost(message, optional, tag = "7")]
-        pub graph: Option<Graph>,
-        #[prost(message, repeated, tag = "8")]
-        pub opset_import: Vec<OperatorSet>,
-        #[prost(message, repeated, tag = "14")]
-        pub metadata_props: Vec<Property>,
-    }
+const FLOAT: i64 = 1;
 
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct OperatorSet {
-        #[prost(string, tag = "1")]
-        pub domain: String,
-        #[prost(int64, tag = "2")]
-        pub version: i64,
-    }
+// Below, numbers of fields are those of `onnx.proto`.
 
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Property {
-        #[prost(string, tag = "1")]
-        pub key: String,
-        #[prost(string, tag = "2")]
-        pub value: String,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Graph {
-        #[prost(message, repeated, tag = "1")]
-        pub node: Vec<Node>,
-        #[prost(string, tag = "2")]
-        pub name: String,
-        #[prost(message, repeated, tag = "5")]
-        pub initializer: Vec<Tensor>,
-        #[prost(message, repeated, tag = "11")]
-        pub input: Vec<ValueInfo>,
-        #[prost(message, repeated, tag = "12")]
-        pub output: Vec<ValueInfo>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Node {
-        #[prost(string, repeated, tag = "1")]
-        pub input: Vec<String>,
-        #[prost(string, repeated, tag = "2")]
-        pub output: Vec<String>,
-        #[prost(string, tag = "3")]
-        pub name: String,
-        #[prost(string, tag = "4")]
-        pub op_type: String,
-        #[prost(message, repeated, tag = "5")]
-        pub attribute: Vec<Attribute>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Attribute {
-        #[prost(string, tag = "1")]
-        pub name: String,
-        #[prost(float, optional, tag = "2")]
-        pub f: Option<f32>,
-        #[prost(int64, optional, tag = "3")]
-        pub i: Option<i64>,
-        #[prost(int64, repeated, packed = "false", tag = "8")]
-        pub ints: Vec<i64>,
-        /// 1 a float, 2 an integer, 7 integers.
-        #[prost(int32, tag = "20")]
-        pub r#type: i32,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Tensor {
-        #[prost(int64, repeated, packed = "false", tag = "1")]
-        pub dims: Vec<i64>,
-        /// 1: 32-bit floats.
-        #[prost(int32, tag = "2")]
-        pub data_type: i32,
-        #[prost(string, tag = "8")]
-        pub name: String,
-        /// Little-endian.
-        #[prost(bytes = "vec", tag = "9")]
-        pub raw_data: Vec<u8>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct ValueInfo {
-        #[prost(string, tag = "1")]
-        pub name: String,
-        #[prost(message, optional, tag = "2")]
-        pub r#type: Option<Type>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Type {
-        #[prost(message, optional, tag = "1")]
-        pub tensor_type: Option<TensorType>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TensorType {
-        #[prost(int32, tag = "1")]
-        pub elem_type: i32,
-        #[prost(message, optional, tag = "2")]
-        pub shape: Option<Shape>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Shape {
-        #[prost(message, repeated, tag = "1")]
-        pub dim: Vec<Dimension>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Dimension {
-        #[prost(int64, optional, tag = "1")]
-        pub dim_value: Option<i64>,
-        #[prost(string, optional, tag = "2")]
-        pub dim_param: Option<String>,
-    }
+/// `AttributeProto`: its name, its value, and which kind that is.
+fn float(name: &str, value: f32) -> Message {
+    Message::new().bytes(1, name).float(2, value).int(20, 1)
 }
 
-const FLOAT: i32 = 1;
-
-fn float(name: &str, value: f32) -> proto::Attribute {
-    proto::Attribute {
-        name: name.into(),
-        f: Some(value),
-        r#type: 1,
-        ..Default::default()
-    }
+fn integer(name: &str, value: i64) -> Message {
+    Message::new().bytes(1, name).int(3, value).int(20, 2)
 }
 
-fn integer(name: &str, value: i64) -> proto::Attribute {
-    proto::Attribute {
-        name: name.into(),
-        i: Some(value),
-        r#type: 2,
-        ..Default::default()
-    }
+fn integers(name: &str, values: &[usize]) -> Message {
+    let named = Message::new().bytes(1, name);
+    values
+        .iter()
+        .fold(named, |message, value| message.int(8, *value as i64))
+        .int(20, 7)
 }
 
-fn integers(name: &str, values: &[usize]) -> proto::Attribute {
-    proto::Attribute {
-        name: name.into(),
-        ints: values.iter().map(|value| *value as i64).collect(),
-        r#type: 7,
-        ..Default::default()
-    }
+/// `ValueInfoProto`: floats, `[N, …]`.
+fn value_info(name: &str, sizes: &[usize]) -> Message {
+    let examples = Message::new().bytes(2, "N");
+    let sizes = sizes.iter().map(|size| Message::new().int(1, *size as i64));
+    let shape = Message::new().messages(1, std::iter::once(examples).chain(sizes));
+    let tensor = Message::new().int(1, FLOAT).message(2, shape);
+    Message::new()
+        .bytes(1, name)
+        .message(2, Message::new().message(1, tensor))
 }
 
-fn value_info(name: &str, sizes: &[usize]) -> proto::ValueInfo {
-    let examples = proto::Dimension {
-        dim_param: Some("N".into()),
-        dim_value: None,
-    };
-    let size = |size: &usize| proto::Dimension {
-        dim_value: Some(*size as i64),
-        dim_param: None,
-    };
-    proto::ValueInfo {
-        name: name.into(),
-        r#type: Some(proto::Type {
-            tensor_type: Some(proto::TensorType {
-                elem_type: FLOAT,
-                shape: Some(proto::Shape {
-                    dim: std::iter::once(examples).chain(sizes.iter().map(size)).collect(),
-                }),
-            }),
-        }),
-    }
-}
-
-fn initializer(entry: StateEntry) -> Option<proto::Tensor> {
+/// `TensorProto`; none for a counter, which no evaluation reads.
+fn initializer(entry: StateEntry) -> Option<Message> {
     let StateValues::F32(values) = entry.values else {
-        return None; // counters, which no evaluation reads
+        return None;
     };
-    Some(proto::Tensor {
-        dims: entry.shape.iter().map(|size| *size as i64).collect(),
-        data_type: FLOAT,
-        name: entry.name,
-        raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-    })
+    let sized = entry
+        .shape
+        .iter()
+        .fold(Message::new(), |message, size| message.int(1, *size as i64));
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Some(sized.int(2, FLOAT).bytes(8, entry.name).bytes(9, bytes))
 }
 
 /// The nodes in the making.
@@ -215,20 +68,20 @@ struct Nodes<'a> {
     model: &'a Model,
     /// PyTorch's name and shape of the parameter that begins at a place.
     parameters: HashMap<usize, (&'a str, &'a [usize])>,
-    nodes: Vec<proto::Node>,
+    nodes: Vec<Message>,
     /// What each value of the network is called.
     names: Vec<String>,
 }
 
 impl Nodes<'_> {
-    fn node(&mut self, kind: &str, inputs: Vec<String>, output: String, attributes: Vec<proto::Attribute>) {
-        self.nodes.push(proto::Node {
-            name: format!("{kind}_{}", self.nodes.len()),
-            op_type: kind.into(),
-            input: inputs,
-            output: vec![output],
-            attribute: attributes,
-        });
+    /// Adds a `NodeProto`.
+    fn node(&mut self, kind: &str, inputs: Vec<String>, output: String, attributes: Vec<Message>) {
+        let read = inputs
+            .iter()
+            .fold(Message::new(), |message, input| message.bytes(1, input));
+        let name = format!("{kind}_{}", self.nodes.len());
+        let node = read.bytes(2, output).bytes(3, name).bytes(4, kind);
+        self.nodes.push(node.messages(5, attributes));
     }
 
     fn parameter(&self, place: usize) -> (String, usize) {
@@ -331,27 +184,22 @@ pub fn to_onnx(model: &Model) -> Result<Vec<u8>, crate::compute::DeviceError> {
         height,
         width,
     } = model.input();
-    let file = proto::Model {
-        ir_version: IR_VERSION,
-        producer_name: "martlet".into(),
-        producer_version: env!("CARGO_PKG_VERSION").into(),
-        graph: Some(proto::Graph {
-            node: nodes.nodes,
-            name: model.architecture().to_string(),
-            initializer: model.state()?.into_iter().filter_map(initializer).collect(),
-            input: vec![value_info("images", &[channels, height, width])],
-            output: vec![value_info("logits", &[model.classes()])],
-        }),
-        opset_import: vec![proto::OperatorSet {
-            domain: String::new(),
-            version: OPSET,
-        }],
-        metadata_props: vec![proto::Property {
-            key: "pixels".into(),
-            value: "[0, 1], no normalisation".into(),
-        }],
-    };
-    Ok(file.encode_to_vec())
+    // `GraphProto` in a `ModelProto`.
+    let network = Message::new()
+        .messages(1, nodes.nodes)
+        .bytes(2, model.architecture().to_string())
+        .messages(5, model.state()?.into_iter().filter_map(initializer))
+        .message(11, value_info("images", &[channels, height, width]))
+        .message(12, value_info("logits", &[model.classes()]));
+    let pixels = Message::new().bytes(1, "pixels").bytes(2, "[0, 1], no normalisation");
+    let file = Message::new()
+        .int(1, IR_VERSION)
+        .bytes(2, "martlet")
+        .bytes(3, env!("CARGO_PKG_VERSION"))
+        .message(7, network)
+        .message(8, Message::new().bytes(1, "").int(2, OPSET))
+        .message(14, pixels);
+    Ok(file.into_bytes())
 }
 
 /// Writes the network as an `.onnx` file, which appears under its name only when it is whole.

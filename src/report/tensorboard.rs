@@ -7,47 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use prost::Message;
-
-use crate::engine::Event;
-
-/// The parts of `event.proto` and `summary.proto` that scalars need, under the tags that they give them.
-mod proto {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Event {
-        #[prost(double, tag = "1")]
-        pub wall_time: f64,
-        #[prost(int64, tag = "2")]
-        pub step: i64,
-        #[prost(string, optional, tag = "3")]
-        pub file_version: Option<String>,
-        #[prost(message, optional, tag = "5")]
-        pub summary: Option<Summary>,
-        #[prost(message, optional, tag = "7")]
-        pub session_log: Option<SessionLog>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Summary {
-        #[prost(message, repeated, tag = "1")]
-        pub value: Vec<Value>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Value {
-        #[prost(string, tag = "1")]
-        pub tag: String,
-        #[prost(float, optional, tag = "2")]
-        pub simple_value: Option<f32>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct SessionLog {
-        /// 1: a start, from which on TensorBoard forgets what it had of later steps.
-        #[prost(int32, tag = "1")]
-        pub status: i32,
-    }
-}
+use crate::{engine::Event, protobuf::Message};
 
 /// An event file in the making.
 pub struct Writer {
@@ -82,11 +42,7 @@ impl Writer {
             path,
             begun: seconds(begun),
         };
-        writer.record(&proto::Event {
-            wall_time: writer.begun,
-            file_version: Some("brain.Event:2".into()),
-            ..Default::default()
-        })?;
+        writer.record(Message::new().double(1, writer.begun).bytes(3, "brain.Event:2"))?;
         writer.file.flush()?;
         Ok(writer)
     }
@@ -105,12 +61,10 @@ impl Writer {
     pub fn event(&mut self, event: &Event) -> std::io::Result<()> {
         let (step, seconds, scalars): (usize, f64, Vec<(String, f64)>) = match event {
             Event::Started(started) => {
-                self.record(&proto::Event {
-                    wall_time: self.begun,
-                    step: started.steps_done as i64 + 1,
-                    session_log: Some(proto::SessionLog { status: 1 }),
-                    ..Default::default()
-                })?;
+                // A session's start: TensorBoard forgets what it had of later steps.
+                let start = Message::new().int(1, 1);
+                let steps = started.steps_done as i64;
+                self.record(Message::new().double(1, self.begun).int(2, steps + 1).message(7, start))?;
                 return self.file.flush();
             }
             Event::Step(report) => {
@@ -144,24 +98,16 @@ impl Writer {
             }
             _ => return Ok(()),
         };
-        let value = |(tag, value): (String, f64)| proto::Value {
-            tag,
-            simple_value: Some(value as f32),
-        };
-        self.record(&proto::Event {
-            wall_time: self.begun + seconds,
-            step: step as i64,
-            summary: Some(proto::Summary {
-                value: scalars.into_iter().map(value).collect(),
-            }),
-            ..Default::default()
-        })?;
+        let value = |(tag, value): (String, f64)| Message::new().bytes(1, tag).float(2, value as f32);
+        let summary = Message::new().messages(1, scalars.into_iter().map(value));
+        let time = self.begun + seconds;
+        self.record(Message::new().double(1, time).int(2, step as i64).message(5, summary))?;
         self.file.flush()
     }
 
-    /// TFRecord's frame: the length, its checksum, the bytes, theirs.
-    fn record(&mut self, event: &proto::Event) -> std::io::Result<()> {
-        let bytes = event.encode_to_vec();
+    /// Writes an `Event` (fields by the numbers of `event.proto`) in TFRecord's frame: the length, its checksum, the bytes, theirs.
+    fn record(&mut self, event: Message) -> std::io::Result<()> {
+        let bytes = event.into_bytes();
         let length = (bytes.len() as u64).to_le_bytes();
         self.file.write_all(&length)?;
         self.file.write_all(&masked(&length).to_le_bytes())?;
@@ -178,12 +124,14 @@ fn masked(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_step_is_written_byte_for_byte_as_tensorboard_writes_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::create(folder.path(), UNIX_EPOCH).unwrap();
+        let mut writer = Writer::create(folder.path(), UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         let event = serde_json::from_value(serde_json::json!({
             "event": "step", "epoch": 1, "step": 3, "total_steps": 3, "learning_rate": 0.5, "epsilon": 0.25,
             "figures": { "loss": 2.25 }, "clock": { "seconds": 1.5 }
@@ -196,7 +144,7 @@ mod tests {
     }
 
     /// From `tests/golden/tensorboard_bytes.py`.
-    const GOLDEN: &str = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc98512946000000000000007235b9a509000000000000\
-         f83f10032a390a110a0a747261696e2f6c6f737315000010400a140a0d6c6561726e696e675f72617465150000003f0a0e0a\
-         07657073696c6f6e150000803eb9fa7447";
+    const GOLDEN: &str = "1800000000000000a37f4b2209000000000000f03f1a0d627261696e2e4576656e743a3286bf577a46000000000000007235\
+         b9a509000000000000044010032a390a110a0a747261696e2f6c6f737315000010400a140a0d6c6561726e696e675f726174\
+         65150000003f0a0e0a07657073696c6f6e150000803e02431548";
 }

@@ -7,8 +7,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 out = io.BytesIO()
 writer = RecordWriter(out)
-writer.write(event_pb2.Event(wall_time=0, file_version="brain.Event:2").SerializeToString(deterministic=True))
+writer.write(event_pb2.Event(wall_time=1, file_version="brain.Event:2").SerializeToString(deterministic=True))
 values = [("train/loss", 2.25), ("learning_rate", 0.5), ("epsilon", 0.25)]
 summary = summary_pb2.Summary(value=[summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in values])
-writer.write(event_pb2.Event(wall_time=1.5, step=3, summary=summary).SerializeToString(deterministic=True))
+writer.write(event_pb2.Event(wall_time=2.5, step=3, summary=summary).SerializeToString(deterministic=True))
 print(out.getvalue().hex())
