@@ -15,10 +15,10 @@ const NETWORKS: [(&str, [usize; 3]); 7] = [
     ("small-cnn", [1, 28, 28]),
     ("dynamic-cnn", [1, 28, 28]),
     ("cnn8", [3, 32, 32]),
-    ("resnet-18", [3, 32, 32]),
-    ("resnet-50", [3, 32, 32]),
-    ("preact-resnet-18", [3, 32, 32]),
-    ("wide-resnet-16-2", [3, 33, 31]),
+    ("resnet-18", [3, 16, 16]),
+    ("resnet-50", [3, 16, 16]),
+    ("preact-resnet-18", [3, 16, 16]),
+    ("wide-resnet-16-2", [3, 17, 15]),
 ];
 
 /// A network whose running statistics are not those of a new one.
@@ -30,7 +30,9 @@ fn network(name: &str, [channels, height, width]: [usize; 3]) -> Model {
         width,
     };
     let architecture: Architecture = name.parse().unwrap();
-    let model = Model::new(architecture, input, 10, &mut Rng::new(5), &device).unwrap();
+    let mut model = Model::new(architecture, input, 10, &mut Rng::new(5), &device).unwrap();
+    // A last layer that begins at zero would hide everything before it.
+    model.set_parameters(model.parameters() + 0.001);
     let _ = model.forward(images(&model, 8), Mode::Train);
     model
 }

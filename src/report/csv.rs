@@ -80,10 +80,10 @@ mod tests {
     fn rows_share_columns_and_lack_what_they_lack() {
         let events: Vec<crate::engine::Event> = serde_json::from_value(serde_json::json!([
             { "event": "step", "epoch": 1, "step": 2, "total_steps": 2, "learning_rate": 0.01, "epsilon": 0.3,
-              "figures": { "loss": 2.25 }, "clock": { "seconds": 1.5 } },
+              "figures": { "loss": 2.25 }, "clock": { "seconds": 1.5, "evaluating": 0.0 } },
             { "event": "epoch", "epoch": 1, "epochs": 1, "total_steps": 2, "train": { "loss": 2.5 },
               "accuracy": { "natural": 0.5, "square:a,b": 0.25 }, "split": "held-out", "n": 4, "epsilon": "8/255",
-              "best": true, "clock": { "seconds": 2.0 } },
+              "best": true, "clock": { "seconds": 2.0, "evaluating": 0.0 } },
             { "event": "warning", "epoch": 1, "kind": "k", "message": "m", "advice": "a" },
         ]))
         .unwrap();

@@ -134,7 +134,7 @@ mod tests {
         let mut writer = Writer::create(folder.path(), UNIX_EPOCH + Duration::from_secs(1)).unwrap();
         let event = serde_json::from_value(serde_json::json!({
             "event": "step", "epoch": 1, "step": 3, "total_steps": 3, "learning_rate": 0.5, "epsilon": 0.25,
-            "figures": { "loss": 2.25 }, "clock": { "seconds": 1.5 }
+            "figures": { "loss": 2.25 }, "clock": { "seconds": 1.5, "evaluating": 0.0 }
         }))
         .unwrap();
         writer.event(&event).unwrap();
