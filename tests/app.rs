@@ -153,6 +153,12 @@ fn every_view_opens_in_both_themes_and_looks_as_reviewed() {
                     wait(&mut window, Duration::from_secs(60), |window| {
                         window.query_by_label("cpu").is_some()
                     });
+                    window.get_by_label("Copy a report").click();
+                    window.step();
+                    let copied = wait(&mut window, Duration::from_secs(60), |window| {
+                        window.query_by_label("Copied; paste it into the report").is_some()
+                    });
+                    assert!(copied, "no report is copied");
                 }
                 _ => {}
             }

@@ -10,6 +10,7 @@ use crate::engine::{
 use crate::{
     app::{background::Background, job, state::State, theme},
     compute::{self, DeviceInfo, self_check::Verdict},
+    report::doctor,
 };
 
 /// The view of devices.
@@ -20,6 +21,8 @@ pub struct Device {
     doing: String,
     verdict: Option<Verdict>,
     speed: Option<(String, Speed)>,
+    /// What a bug report needs, and whether the clipboard has it.
+    report: Option<(String, bool)>,
     error: Option<String>,
 }
 
@@ -27,6 +30,7 @@ enum Said {
     List(Vec<DeviceInfo>),
     Verdict(Verdict),
     Speed(String, Speed),
+    Report(String),
     Failed(String),
 }
 
@@ -46,6 +50,7 @@ impl View for Device {
                 Said::List(list) => self.list = Some(list),
                 Said::Verdict(verdict) => self.verdict = Some(verdict),
                 Said::Speed(device, speed) => self.speed = Some((device, speed)),
+                Said::Report(text) => self.report = Some((text, false)),
                 Said::Failed(error) => self.error = Some(error),
             }
         }
@@ -85,6 +90,12 @@ impl View for Device {
                         Ok(Said::Speed(name, speed::measure(&opened.device)?))
                     });
                 }
+                let report = ui.add_enabled(idle, egui::Button::new("Copy a report")).on_hover_text(
+                    "What a bug report needs, as `martlet doctor` prints it: versions, devices, the check's verdict; no names and no paths",
+                );
+                if report.clicked() {
+                    self.begin(state, "looking", |choice| Ok(Said::Report(doctor::block(choice, None))));
+                }
                 if self.work.is_some() {
                     ui.spinner();
                     ui.label(&self.doing);
@@ -108,6 +119,14 @@ impl View for Device {
                 ui.add_space(8.0);
                 ui.label(RichText::new(format!("Speed of {device}")).strong());
                 ui.label(speed.to_string());
+            }
+            if let Some((text, copied)) = &mut self.report {
+                if !std::mem::replace(copied, true) {
+                    ui.ctx().copy_text(text.clone());
+                }
+                ui.add_space(8.0);
+                ui.label(RichText::new("Copied; paste it into the report").strong());
+                ui.label(RichText::new(text.as_str()).monospace());
             }
         });
     }
