@@ -101,7 +101,20 @@ fn cifar_10_c_is_read_by_corruption_and_severity() {
         assert!(said.contains(part), "{path}: {said}");
     }
     let said = refusal(load("cifar10-c", "cifar-10-c/gaussian_noise", Split::Train));
-    assert!(said.contains("train on cifar10:PATH"), "{said}");
+    assert!(said.contains("CIFAR-10-C, which is a test set"), "{said}");
+    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_martlet"))
+        .args([
+            "data",
+            "show",
+            &format!("cifar10-c:{FORMATS}/cifar-10-c/gaussian_noise"),
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(
+        shown.status.success() && text.contains("test") && !text.contains("train"),
+        "{text}"
+    );
 }
 
 #[test]

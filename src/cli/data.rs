@@ -16,7 +16,7 @@ use super::{
     terminal::{note, progress_bar, say, table},
 };
 use crate::{
-    data::{self, Split},
+    data::{self, DataError, Split},
     defences::Treatment,
     engine::{
         TrainingData, labelling, session,
@@ -237,7 +237,9 @@ fn show(source: &str, json: bool) -> Result<()> {
     for (split, name) in [(Split::Train, "train"), (Split::Test, "test")] {
         match (data::load(source, split), split) {
             (Ok(dataset), _) => found.push((name, dataset)),
+            (Err(error @ DataError::NoTrainingSplit { .. }), _) => note(format!("no training set: {error}")),
             (Err(error), Split::Train) => return Err(error.into()),
+            (Err(error), Split::Test) if found.is_empty() => return Err(error.into()),
             (Err(error), Split::Test) => note(format!("no test set: {error}")),
         }
     }

@@ -22,8 +22,10 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         path: path.into(),
     };
     if split == Split::Train {
-        let way_out = "train on cifar10:PATH and evaluate on this".to_string();
-        return Err(missing("training images: CIFAR-10-C is a test set", way_out));
+        return Err(DataError::NoTrainingSplit {
+            got: "CIFAR-10-C, which is a test set".into(),
+            path: path.into(),
+        });
     }
     let folder = match path.parent() {
         Some(folder) if folder.is_dir() => folder,

@@ -84,6 +84,14 @@ pub enum DataError {
         /// The source.
         path: PathBuf,
     },
+    /// The source is a test set, and the training split was asked for.
+    #[error("expected training images, got {got}; train on another source and evaluate on this one: {}", path.display())]
+    NoTrainingSplit {
+        /// What the source is, in words.
+        got: String,
+        /// The source.
+        path: PathBuf,
+    },
     /// A format that is known and not read.
     #[error("expected a format that is read here, got {format}; {way_out}: {}", path.display())]
     OtherFormat {

@@ -55,7 +55,8 @@ const PARQUET: &str = "the library that wrote it gives arrays: from datasets imp
 ///
 /// # Errors
 /// Where the name is unknown, a file is missing, or anything in a file is not as its format says.
-/// [`DataError::NoTestSplit`] where the source has no test images of its own.
+/// [`DataError::NoTestSplit`] where the source has no test images of its own, [`DataError::NoTrainingSplit`] where it has no
+/// others.
 pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
     let unknown = || DataError::UnknownSource { given: source.into() };
     let (kind, rest) = match source.split_once(':') {
@@ -74,18 +75,30 @@ pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
         "fashion-mnist" => idx::load(&idx::FASHION_MNIST, path?, split),
         "cifar10" => cifar::load(&cifar::CIFAR10, path?, split),
         "cifar100" => cifar::load(&cifar::CIFAR100, path?, split),
+        "folder" | "npz" if rest.is_some_and(|path| holds_tables(Path::new(path))) => Err(other_format(path?)),
         "folder" => folder::load(path?, split),
         "npz" => npz::load(path?, split),
         "cifar10-c" => cifar_c::load(path?, split),
         "svhn" => svhn::load(path?, split),
         "tiny-imagenet" => tiny_imagenet::load(path?, split),
-        "parquet" => Err(DataError::OtherFormat {
-            format: "a table of pictures (.parquet)",
-            way_out: PARQUET,
-            path: path?.into(),
-        }),
+        "parquet" => Err(other_format(path?)),
         "pseudo-labelled" => pseudo_labelled::load(path?, split),
         _ => Err(unknown()),
+    }
+}
+
+/// Whether a file is a table of pictures, or a folder holds some, as `datasets` lays them out.
+fn holds_tables(path: &Path) -> bool {
+    let is_table = |path: &Path| path.extension().is_some_and(|ending| ending == "parquet");
+    let holds = |folder: &Path| files::list(folder).is_ok_and(|paths| paths.iter().any(|path| is_table(path)));
+    is_table(path) || (path.is_dir() && (holds(path) || holds(&path.join("data"))))
+}
+
+fn other_format(path: &Path) -> DataError {
+    DataError::OtherFormat {
+        format: "a table of pictures (.parquet)",
+        way_out: PARQUET,
+        path: path.into(),
     }
 }
 
