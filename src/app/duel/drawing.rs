@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_digit_in_a_corner_comes_to_the_middle_at_the_datas_size() {
+    fn a_small_digit_in_a_corner_comes_to_the_middle_at_the_size_of_the_data() {
         let one = vec![vec![[0.1, 0.1], [0.1, 0.3]]];
         let picture = specimen(&one, SHAPE, Vec::new());
         let [rows, columns] = extent(&picture);
