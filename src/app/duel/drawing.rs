@@ -117,9 +117,15 @@ mod tests {
         assert_eq!(rows, 5..=22, "19 pixels high, in the middle");
         assert!(*columns.start() >= 12 && *columns.end() <= 15, "{columns:?}");
         let large = specimen(&[vec![[0.5, 0.0], [0.5, 1.0]]], SHAPE, Vec::new());
-        assert_eq!(
-            picture.pixels, large.pixels,
-            "size or place on the canvas changes the picture"
+        let apart = picture
+            .pixels
+            .iter()
+            .zip(&large.pixels)
+            .map(|(one, other)| (one - other).abs());
+        let apart = apart.fold(0.0, f32::max);
+        assert!(
+            apart < 1e-4,
+            "size or place on the canvas changes the picture by {apart}"
         );
     }
 

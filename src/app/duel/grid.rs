@@ -18,7 +18,10 @@ impl Grid {
     /// The grid round a trained radius; of 0 it has one stop.
     pub fn new(norm: Norm, trained: &Magnitude) -> Self {
         let stops = if trained.value() > 0.0 { REACH * STOPS } else { 0 };
-        let radii = (0..=stops).map(|stop| trained.times(stop as f64 / STOPS as f64));
+        let radii = (0..=stops).map(|stop| match stop {
+            STOPS => trained.clone(),
+            stop => trained.times(stop as f64 / STOPS as f64),
+        });
         Self {
             norm,
             radii: radii.collect(),

@@ -204,6 +204,7 @@ impl Duel {
     }
 
     fn show(&mut self, picture: Arc<Specimen>) {
+        self.error = None;
         self.serial += 1;
         self.picture_serial = self.serial;
         self.picture = Some(picture);
@@ -248,13 +249,13 @@ impl Duel {
                     Said::Shipped(corner, shipped) => self.take_shipped(corner, shipped),
                     Said::Shelf(shelf) => {
                         self.shelf = shelf;
+                        self.shelf.upload(&self.ctx);
                         if self.picture.is_none() {
                             self.apply(Move::Picture(self.shelf.first()));
                         }
                     }
                     Said::Picture(picture) => {
                         self.chosen = None;
-                        self.error = None;
                         self.show(Arc::new(*picture));
                     }
                     Said::Measured(corner, serial, robustness) => {

@@ -2,9 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use egui::{ColorImage, Context, TextureHandle, TextureOptions};
+
 use crate::{
     app::lab::{self, Specimen},
     data::{self, Dataset, Split},
+    report::pictures,
     shapes::ImageShape,
 };
 
@@ -20,6 +23,8 @@ const FOLDERS: [&str; 2] = ["data/mnist", "mnist"];
 pub struct Shelf {
     /// The pictures.
     pub pictures: Vec<Arc<Specimen>>,
+    /// The same as the window draws them.
+    pub thumbnails: Vec<TextureHandle>,
     /// MNIST as a source of data, where it was found.
     pub mnist: Option<String>,
 }
@@ -37,7 +42,22 @@ impl Shelf {
         let found = sources.find_map(|source| Some((data::load(&source, Split::Test).ok()?, source)));
         let (digits, mnist) = found.unzip();
         pictures.extend(digits.iter().flat_map(some));
-        Ok(Self { pictures, mnist })
+        Ok(Self {
+            pictures,
+            mnist,
+            thumbnails: Vec::new(),
+        })
+    }
+
+    /// Brings the pictures to the window, once.
+    pub fn upload(&mut self, ctx: &Context) {
+        let thumbnail = |picture: &Arc<Specimen>| {
+            let drawn = pictures::picture(&picture.pixels, picture.shape);
+            let size = [drawn.width() as usize, drawn.height() as usize];
+            let image = ColorImage::from_rgb(size, drawn.as_raw());
+            ctx.load_texture(&picture.title, image, TextureOptions::NEAREST)
+        };
+        self.thumbnails = self.pictures.iter().map(thumbnail).collect();
     }
 
     /// The picture that shows at first.

@@ -125,8 +125,8 @@ const DEFENCES: [(&str, Color32, Color32); 5] = [
     ("mart", Color32::from_rgb(0, 104, 168), Color32::from_rgb(94, 178, 240)),
     (
         "standard",
-        Color32::from_rgb(168, 62, 124),
-        Color32::from_rgb(228, 146, 196),
+        Color32::from_rgb(146, 34, 76),
+        Color32::from_rgb(220, 100, 140),
     ),
     ("trades", Color32::from_rgb(0, 126, 96), Color32::from_rgb(80, 204, 164)),
     ("", Color32::from_rgb(96, 100, 108), Color32::from_rgb(168, 172, 180)),
@@ -299,6 +299,7 @@ mod tests {
                 for (what, one, other) in [
                     ("natural and mart", colour("natural"), colour("mart")),
                     ("standard and mart", colour("standard"), colour("mart")),
+                    ("standard and natural", colour("standard"), colour("natural")),
                     ("holds and fooled", palette.holds, palette.fooled),
                 ] {
                     let found = difference(one, other, matrix);

@@ -42,6 +42,7 @@ fn history_ui(ui: &mut Ui, state: &State) {
     let dark = ui.visuals().dark_mode;
     let pixels = ui.available_width() as usize;
     let mut lines = Vec::new();
+    let mut told: Vec<String> = Vec::new();
     let mut epochs = 0;
     for (corner, shipped) in state.duel.corners.iter().zip(&state.duel.shipped) {
         let run = corner.fighter.as_ref().and_then(|fighter| fighter.run.as_ref());
@@ -51,6 +52,13 @@ fn history_ui(ui: &mut Ui, state: &State) {
             epochs = epochs.max(shipped.figures.epochs.len());
             shipped_lines(shipped, is_new, dark, &mut lines);
         }
+        let newest = match (shown, shipped) {
+            (Some(shown), _) => shown.epochs.last(),
+            (None, Some(shipped)) => shipped.figures.epochs.last(),
+            (None, None) => None,
+        };
+        let of = newest.map(|epoch| format!("ε = {}, N = {} {} · ", epoch.epsilon, epoch.n, epoch.split));
+        told.extend(of.filter(|of| !told.contains(of)));
         if let Some(shown) = shown {
             epochs = epochs.max(shown.recipe.epochs);
             live_lines(shown, dark, pixels, &mut lines);
@@ -59,7 +67,7 @@ fn history_ui(ui: &mut Ui, state: &State) {
     caption(
         ui,
         "Accuracy as training goes on",
-        "dashed: no attack, solid: under attack",
+        &format!("{}dashed: no attack", told.concat()),
     );
     plot_ui(ui, "duel history", "epochs", epochs as f64, lines, None);
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use egui::{Panel, ScrollArea, Ui, Vec2, vec2};
 
+use self::rail::Rail;
 use super::{View, train::Train};
 use crate::app::{
     background::Background,
@@ -26,7 +27,7 @@ use crate::app::{
 #[derive(Default)]
 pub struct DuelView {
     stage: stage::Stage,
-    rail: rail::Rail,
+    rail: Rail,
     /// The whole form behind the sentence.
     form: Train,
     dialog: Option<Background<Result<PathBuf, String>>>,
@@ -61,7 +62,8 @@ impl View for DuelView {
             commands.push(Command::Duel(Move::Enter(state.settings.recipe.data.source.clone())));
         }
         let whole = ui.available_size();
-        if whole.x > 900.0 && !state.projector {
+        let has_rail = whole.x > 780.0 && !state.projector;
+        if has_rail {
             let width = if self.rail.unfolded { 356.0 } else { 244.0 };
             Panel::left("duel rail")
                 .frame(margin(egui::Margin {
@@ -80,15 +82,21 @@ impl View for DuelView {
                     }
                 });
         }
-        self.stage_ui(ui, state, whole, &mut commands);
+        if !has_rail && !state.projector {
+            Rail::row_ui(ui, state, &mut commands);
+        }
+        self.stage_ui(ui, state, whole, has_rail, &mut commands);
+        if self.rail.drawing && !has_rail {
+            self.rail.floating_canvas_ui(ui, state, &mut commands);
+        }
         state.commands.append(&mut commands);
     }
 }
 
 impl DuelView {
-    fn stage_ui(&mut self, ui: &mut Ui, state: &State, whole: Vec2, commands: &mut Vec<Command>) {
+    fn stage_ui(&mut self, ui: &mut Ui, state: &State, whole: Vec2, has_rail: bool, commands: &mut Vec<Command>) {
         // On a wall what counts is the picture; the curves come with the room for them.
-        if !state.projector || whole.y > 640.0 {
+        if whole.y > if state.projector { 640.0 } else { 520.0 } {
             Panel::bottom("duel foot")
                 .frame(margin(egui::Margin {
                     top: 8,
@@ -100,7 +108,8 @@ impl DuelView {
                 .show(ui, |ui| foot::foot_ui(ui, state));
         }
         egui::CentralPanel::no_frame().show(ui, |ui| {
-            let asked = shelf::shelf_ui(ui, state, commands, &mut self.stage.change);
+            let asked = shelf::shelf_ui(ui, state, commands, &mut self.stage.change, !has_rail);
+            self.rail.drawing ^= asked.draw;
             if asked.play {
                 self.stage.play(ui);
             }

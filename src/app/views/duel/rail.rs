@@ -18,6 +18,8 @@ use crate::{
 pub struct Rail {
     /// Whether the whole form shows.
     pub unfolded: bool,
+    /// Whether the canvas lies open over the stage, where the rail is not in sight.
+    pub drawing: bool,
     canvas: Canvas,
 }
 
@@ -62,6 +64,43 @@ impl Rail {
                 }
             });
         }
+    }
+}
+
+impl Rail {
+    /// The canvas over the stage.
+    pub fn floating_canvas_ui(&mut self, ui: &Ui, state: &State, commands: &mut Vec<Command>) {
+        let mut open = self.drawing;
+        egui::Window::new("Draw a digit")
+            .open(&mut open)
+            .collapsible(false)
+            .resizable(false)
+            .default_size([260.0, 330.0])
+            .anchor(egui::Align2::CENTER_TOP, [0.0, 80.0])
+            .show(ui.ctx(), |ui| {
+                ui.set_min_height(310.0);
+                self.canvas.ui(ui, state, commands);
+            });
+        self.drawing = open;
+    }
+
+    /// What runs the training, in one row, where there is no room for more.
+    pub fn row_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
+        ui.horizontal(|ui| {
+            let training = state.is_training();
+            let pause = if state.is_paused() { "Continue" } else { "Pause" };
+            for (text, enabled, command) in [
+                ("Start", state.what_trains().is_none(), Command::Start),
+                (pause, training, Command::TogglePause),
+                ("Stop", training, Command::Stop),
+                ("Share…", true, Command::ShareDuel),
+                ("Projector", true, Command::Projector),
+            ] {
+                if ui.add_enabled(enabled, egui::Button::new(text)).clicked() {
+                    commands.push(command);
+                }
+            }
+        });
     }
 }
 

@@ -5,7 +5,6 @@ use egui::{Sense, Stroke, StrokeKind, Ui, Vec2, vec2};
 use crate::app::{
     command::Command,
     duel::Move,
-    picture::{Picture, Show},
     state::State,
     theme::{palette, space},
 };
@@ -13,7 +12,7 @@ use crate::app::{
 /// The side of a picture on the shelf.
 const SIDE: f32 = 44.0;
 /// Room for the buttons beside them.
-const BUTTONS: f32 = 280.0;
+const BUTTONS: f32 = 330.0;
 
 /// What a person asks of the stage from here.
 #[derive(Default)]
@@ -22,10 +21,13 @@ pub struct Asked {
     pub play: bool,
     /// A picture is to be chosen from a file.
     pub open: bool,
+    /// The canvas is to open or close.
+    pub draw: bool,
 }
 
-/// Draws it; `change` tells whether what the attack changed is shown instead of the picture.
-pub fn shelf_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, change: &mut bool) -> Asked {
+/// Draws it; `change` tells whether what the attack changed is shown instead of the picture, `alone` whether
+/// the canvas is not in sight beside it.
+pub fn shelf_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, change: &mut bool, alone: bool) -> Asked {
     let duel = &state.duel;
     let mut asked = Asked::default();
     ui.horizontal(|ui| {
@@ -36,14 +38,9 @@ pub fn shelf_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, change:
                 break;
             }
             let (place, response) = ui.allocate_exact_size(Vec2::splat(SIDE), Sense::click());
-            Picture::new(
-                picture.shape,
-                &picture.pixels,
-                &picture.pixels,
-                Show::Image,
-                state.target_format,
-            )
-            .paint_at(ui, place);
+            if let Some(thumbnail) = duel.shelf.thumbnails.get(number) {
+                egui::Image::new((thumbnail.id(), place.size())).paint_at(ui, place);
+            }
             let chosen = duel.chosen == Some(number);
             let tokens = palette(ui.visuals().dark_mode);
             let stroke = if chosen {
@@ -78,6 +75,7 @@ pub fn shelf_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, change:
                 .button("Open…")
                 .on_hover_text("A picture of yours, scaled to what the networks take; or drop one on the window")
                 .clicked();
+            asked.draw = alone && ui.button("Draw").on_hover_text("Draw a digit with the mouse").clicked();
         });
     });
     asked
