@@ -219,8 +219,14 @@ impl App {
             }
             Command::ToggleNotifications => self.state.toggle_notifications(),
             Command::Projector => {
-                self.state.projector = !self.state.projector;
-                let zoom = if self.state.projector { PROJECTED } else { 1.0 };
+                let zoom = match self.state.projector.take() {
+                    Some(before) => before,
+                    None => {
+                        let now = self.state.ctx.zoom_factor();
+                        self.state.projector = Some(now);
+                        PROJECTED * now
+                    }
+                };
                 self.state.ctx.set_zoom_factor(zoom);
             }
             Command::ResetLayout => {
@@ -249,7 +255,7 @@ impl App {
     /// Gives the duel the whole window: it has its own buttons and its own recipe.
     fn make_room(&mut self) {
         let duel = self.shows_duel();
-        self.state.duel.watch(duel || self.state.projector);
+        self.state.duel.watch(duel || self.state.projector.is_some());
         if let Some(left) = views::left(&self.tree) {
             self.tree.set_visible(left, !duel);
         }
@@ -287,7 +293,7 @@ impl App {
     /// Draws everything.
     pub fn window_ui(&mut self, ui: &mut Ui) {
         self.shortcuts(ui.ctx());
-        if self.state.projector {
+        if self.state.projector.is_some() {
             self.projected_ui(ui);
             return;
         }

@@ -11,8 +11,8 @@ use crate::{
     shapes::ImageShape,
 };
 
-/// Pictures of each data set on the shelf.
-const COUNT: usize = 10;
+/// Pictures on the shelf: of the built-in characters alone, and of each data set where there are two.
+const COUNTS: [usize; 2] = [10, 8];
 /// The character that shows at first: one that tells the two networks apart.
 const FIRST: usize = 7;
 /// Where MNIST is looked for, beside where the recipe has it.
@@ -35,13 +35,15 @@ impl Shelf {
     /// # Errors
     /// As [`data::load`] of the built-in characters.
     pub fn built_in(recipe_source: &str) -> anyhow::Result<Self> {
-        let mut pictures = some(&data::load("glyphs", Split::Test)?);
+        let characters = data::load("glyphs", Split::Test)?;
         let own = recipe_source.starts_with("mnist:").then(|| recipe_source.to_string());
         let folders = FOLDERS.iter().filter(|folder| Path::new(folder).is_dir());
         let mut sources = own.into_iter().chain(folders.map(|folder| format!("mnist:{folder}")));
         let found = sources.find_map(|source| Some((data::load(&source, Split::Test).ok()?, source)));
         let (digits, mnist) = found.unzip();
-        pictures.extend(digits.iter().flat_map(some));
+        let count = COUNTS[usize::from(digits.is_some())];
+        let both = std::iter::once(&characters).chain(&digits);
+        let pictures = both.flat_map(|data| some(data, count)).collect();
         Ok(Self {
             pictures,
             mnist,
@@ -93,8 +95,8 @@ pub fn own(path: &Path, shape: ImageShape, classes: Vec<String>) -> anyhow::Resu
 }
 
 /// The first pictures of a data set.
-fn some(data: &Dataset) -> Vec<Arc<Specimen>> {
-    let positions = 0..COUNT.min(data.len());
+fn some(data: &Dataset, count: usize) -> Vec<Arc<Specimen>> {
+    let positions = 0..count.min(data.len());
     positions
         .map(|position| Arc::new(lab::specimen(data, position)))
         .collect()

@@ -89,8 +89,8 @@ pub struct State {
     pub lab: Lab,
     /// Two networks on one picture.
     pub duel: Duel,
-    /// Whether the duel stands alone, in large type.
-    pub projector: bool,
+    /// Where the duel stands alone, in large type: how large everything was before.
+    pub projector: Option<f32>,
     /// The format that the window draws in.
     pub target_format: eframe::egui_wgpu::wgpu::TextureFormat,
     answers: Vec<Background<Answer>>,
@@ -121,7 +121,7 @@ impl State {
             runs: Ok(Vec::new()),
             lab: Lab::new(ctx),
             duel: Duel::new(ctx),
-            projector: false,
+            projector: None,
             target_format: FIRST_FORMAT,
             answers: Vec::new(),
             keeping: Vec::new(),

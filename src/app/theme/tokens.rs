@@ -95,8 +95,8 @@ const LIGHT: Palette = Palette {
     text: Color32::from_rgb(28, 30, 34),
     weak: Color32::from_rgb(96, 100, 108),
     line: Color32::from_rgb(214, 217, 222),
-    holds: Color32::from_rgb(0, 112, 82),
-    fooled: Color32::from_rgb(186, 32, 24),
+    holds: Color32::from_rgb(0, 118, 96),
+    fooled: Color32::from_rgb(178, 24, 18),
     wrong: Color32::from_rgb(96, 100, 108),
 };
 
@@ -105,8 +105,8 @@ const DARK: Palette = Palette {
     text: Color32::from_rgb(222, 224, 228),
     weak: Color32::from_rgb(156, 161, 170),
     line: Color32::from_rgb(62, 66, 74),
-    holds: Color32::from_rgb(72, 200, 156),
-    fooled: Color32::from_rgb(255, 128, 116),
+    holds: Color32::from_rgb(90, 216, 178),
+    fooled: Color32::from_rgb(244, 104, 88),
     wrong: Color32::from_rgb(156, 161, 170),
 };
 

@@ -152,7 +152,9 @@ fn robustness_ui(ui: &mut Ui, state: &State) {
         }
         let Some(robustness) = &corner.robustness else { continue };
         let name = theme::defence_name(fighter.defence());
-        crossings.extend(robustness.at(epsilon).map(|at| (at, colour)));
+        // At a line's end its name stands on the right.
+        let ends = robustness.points.last().is_some_and(|last| epsilon > 0.8 * last[0]);
+        crossings.extend(robustness.at(epsilon).map(|at| (at, colour, ends)));
         lines.push(Drawn {
             name,
             points: robustness.points.clone(),
@@ -184,7 +186,14 @@ fn caption(ui: &mut Ui, title: &str, of: &str) {
     });
 }
 
-fn plot_ui(ui: &mut Ui, id: &str, x: &str, end: f64, lines: Vec<Drawn>, cursor: Option<(f64, Vec<(f64, Color32)>)>) {
+fn plot_ui(
+    ui: &mut Ui,
+    id: &str,
+    x: &str,
+    end: f64,
+    lines: Vec<Drawn>,
+    cursor: Option<(f64, Vec<(f64, Color32, bool)>)>,
+) {
     let tokens = palette(ui.visuals().dark_mode);
     let room = ui.available_size();
     // Room for the names at the lines' ends.
@@ -213,11 +222,15 @@ fn plot_ui(ui: &mut Ui, id: &str, x: &str, end: f64, lines: Vec<Drawn>, cursor: 
     let shown = plot.show(ui, |plot| {
         if let Some((cursor, crossings)) = cursor {
             plot.vline(VLine::new("ε", cursor).color(tokens.weak).width(1.5));
-            for (y, colour) in crossings {
+            for (y, colour, ends) in crossings {
                 plot.points(Points::new("", vec![[cursor, y]]).radius(4.5).color(colour));
-                let text = RichText::new(format!("  {}", percent(y)));
+                let text = RichText::new(format!("  {}  ", percent(y)));
                 let text = text.font(theme::font(size::BODY)).color(colour);
-                plot.text(Text::new("", PlotPoint::new(cursor, y), text).anchor(Align2::LEFT_BOTTOM));
+                plot.text(Text::new("", PlotPoint::new(cursor, y), text).anchor(if ends {
+                    Align2::RIGHT_BOTTOM
+                } else {
+                    Align2::LEFT_BOTTOM
+                }));
             }
         }
         for (line, y) in lines.into_iter().zip(places) {

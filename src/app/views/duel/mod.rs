@@ -62,7 +62,7 @@ impl View for DuelView {
             commands.push(Command::Duel(Move::Enter(state.settings.recipe.data.source.clone())));
         }
         let whole = ui.available_size();
-        let has_rail = whole.x > 780.0 && !state.projector;
+        let has_rail = whole.x > 780.0 && state.projector.is_none();
         if has_rail {
             let width = if self.rail.unfolded { 356.0 } else { 244.0 };
             Panel::left("duel rail")
@@ -82,7 +82,7 @@ impl View for DuelView {
                     }
                 });
         }
-        if !has_rail && !state.projector {
+        if !has_rail && state.projector.is_none() {
             Rail::row_ui(ui, state, &mut commands);
         }
         self.stage_ui(ui, state, whole, has_rail, &mut commands);
@@ -96,7 +96,7 @@ impl View for DuelView {
 impl DuelView {
     fn stage_ui(&mut self, ui: &mut Ui, state: &State, whole: Vec2, has_rail: bool, commands: &mut Vec<Command>) {
         // On a wall what counts is the picture; the curves come with the room for them.
-        if whole.y > if state.projector { 640.0 } else { 520.0 } {
+        if whole.y > if state.projector.is_some() { 640.0 } else { 520.0 } {
             Panel::bottom("duel foot")
                 .frame(margin(egui::Margin {
                     top: 8,

@@ -76,7 +76,8 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
                 }
             }
         });
-        plain(ui, ", on ");
+        plain(ui, ", ");
+        plain(ui, "on ");
         let data = data_name(&settings.recipe.data.source);
         word(ui, "Data", data, |ui| {
             if ui
