@@ -24,6 +24,20 @@ struct Drawn {
     width: f32,
 }
 
+/// The slider's radius in a plot.
+struct Cursor {
+    x: f64,
+    crossings: Vec<Crossing>,
+}
+
+/// Where it meets a line.
+struct Crossing {
+    y: f64,
+    colour: Color32,
+    /// Whether near the line's end, where its name stands.
+    ends: bool,
+}
+
 pub fn foot_ui(ui: &mut Ui, state: &State) {
     let room = ui.available_size();
     ui.horizontal_top(|ui| {
@@ -154,7 +168,7 @@ fn robustness_ui(ui: &mut Ui, state: &State) {
         let name = theme::defence_name(fighter.defence());
         // At a line's end its name stands on the right.
         let ends = robustness.points.last().is_some_and(|last| epsilon > 0.8 * last[0]);
-        crossings.extend(robustness.at(epsilon).map(|at| (at, colour, ends)));
+        crossings.extend(robustness.at(epsilon).map(|y| Crossing { y, colour, ends }));
         lines.push(Drawn {
             name,
             points: robustness.points.clone(),
@@ -165,7 +179,14 @@ fn robustness_ui(ui: &mut Ui, state: &State) {
     }
     caption(ui, "Accuracy against ε", &of(&duel.corners));
     let end = f64::from(duel.grid.epsilon(duel.grid.last()).value());
-    plot_ui(ui, "duel robustness", "ε", end, lines, Some((epsilon, crossings)));
+    plot_ui(
+        ui,
+        "duel robustness",
+        "ε",
+        end,
+        lines,
+        Some(Cursor { x: epsilon, crossings }),
+    );
 }
 
 /// What the curves are measured with and on; both, where they differ.
@@ -186,14 +207,7 @@ fn caption(ui: &mut Ui, title: &str, of: &str) {
     });
 }
 
-fn plot_ui(
-    ui: &mut Ui,
-    id: &str,
-    x: &str,
-    end: f64,
-    lines: Vec<Drawn>,
-    cursor: Option<(f64, Vec<(f64, Color32, bool)>)>,
-) {
+fn plot_ui(ui: &mut Ui, id: &str, x: &str, end: f64, lines: Vec<Drawn>, cursor: Option<Cursor>) {
     let tokens = palette(ui.visuals().dark_mode);
     let room = ui.available_size();
     // Room for the names at the lines' ends.
@@ -220,9 +234,9 @@ fn plot_ui(
         .set_margin_fraction(egui::vec2(0.0, 0.05));
     let places = places(&lines, f64::from(15.0 / (room.y - 40.0).max(40.0)) * 1.1);
     let shown = plot.show(ui, |plot| {
-        if let Some((cursor, crossings)) = cursor {
+        if let Some(Cursor { x: cursor, crossings }) = cursor {
             plot.vline(VLine::new("ε", cursor).color(tokens.weak).width(1.5));
-            for (y, colour, ends) in crossings {
+            for Crossing { y, colour, ends } in crossings {
                 plot.points(Points::new("", vec![[cursor, y]]).radius(4.5).color(colour));
                 let text = RichText::new(format!("  {}  ", percent(y)));
                 let text = text.font(theme::font(size::BODY)).color(colour);
