@@ -49,6 +49,7 @@ fn data(shape: ImageShape, count: usize) -> TrainingData {
         evaluated: all.take(10.min(count)),
         train: all,
         split: "held-out",
+        splits: Default::default(),
     }
 }
 
@@ -609,6 +610,7 @@ fn training_that_goes_wrong_is_told_as_it_happens() {
             train: dark_and_bright(256, &mut rng),
             evaluated: dark_and_bright(60, &mut rng),
             split: "held-out",
+            splits: Default::default(),
         };
         let mut run = new_run(folder.path(), &format!("seed-{seed}"), &recipe);
         let mut warned = Vec::new();

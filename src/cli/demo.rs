@@ -20,7 +20,7 @@ use crate::{
     data::{self, Dataset, Split},
     defences::{DefenceSpec, Side, Treatment},
     engine::{
-        Event, TrainingData, session,
+        Event, TrainingData, filing, session,
         subsets::{self, Subsets},
     },
     evaluation::{EvaluateError, Evaluation, Suite, evaluate as measure},
@@ -34,7 +34,7 @@ use crate::{
         gallery::{self, Entry, Gallery},
         pictures,
     },
-    runs::{self, Run, write_atomic},
+    runs::{self, Run, Slot, write_atomic},
     wording::{duration, grouped, percent},
 };
 
@@ -199,7 +199,7 @@ impl Stage<'_> {
             let Some(evaluation) = attack(&model, test, &recipe, &self.device, &self.control)? else {
                 return Ok(None);
             };
-            keep(&run, &evaluation)?;
+            filing::keep(&run, &evaluation, Slot::Last, true)?;
             contestants.push(Contestant {
                 name,
                 run,
@@ -334,14 +334,6 @@ fn show(contestants: &[Contestant], test: &Dataset, device: &Device, verdict: &[
         report::write_page(&page, &input)?;
     }
     Ok(page)
-}
-
-fn keep(run: &Run, evaluation: &Evaluation) -> Result<()> {
-    write_atomic(
-        &run.folder().join("evaluation-test-last.json"),
-        evaluation.to_json(true)?.as_bytes(),
-    )?;
-    Ok(())
 }
 
 /// Each contestant's difference from the first under attack, and what can be said of it.

@@ -10,16 +10,19 @@ use indicatif::ProgressBar;
 
 use super::{
     DeviceOption, RunsDirOption,
-    model::{ModelOptions, slot_of},
+    model::ModelOptions,
     open_device, stop_on_interrupt,
     terminal::{note, progress_bar, say, table},
 };
 use crate::{
     attacks::{AttackSpec, Objective},
     control::Control,
-    engine::device_check::{self, Subject},
+    engine::{
+        device_check::{self, Subject},
+        filing,
+    },
     evaluation::{CurveEvent, CurvePoint, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite, Warning},
-    runs::write_atomic,
+    runs::{Slot, write_atomic},
     threat::{Magnitude, ThreatModel},
     wording::{duration, percent},
 };
@@ -169,17 +172,11 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     if loaded.chosen_on_this_split {
         evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
     }
-    if let Some(run) = &loaded.run {
-        evaluation.checkpoint = run.checkpoint_name(slot_of(&arguments.model.checkpoint))?;
-    }
+    evaluation.checkpoint = loaded.checkpoint.as_ref().map(|(name, _)| name.clone());
     let json = evaluation.to_json(arguments.examples)?;
     if let Some(run) = &loaded.run {
-        let file = run.folder().join(format!(
-            "evaluation-{}-{}.json",
-            arguments.model.split, arguments.model.checkpoint
-        ));
-        // With each image's fate, so that two runs can be compared image by image.
-        write_atomic(&file, evaluation.to_json(true)?.as_bytes())?;
+        let slot = loaded.checkpoint.as_ref().map_or(Slot::Last, |(_, slot)| *slot);
+        let file = filing::keep(run, &evaluation, slot, loaded.stands)?;
         note(format!("kept in {}", file.display()));
     }
     match &arguments.json {

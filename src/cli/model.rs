@@ -11,6 +11,7 @@ use super::{WrongUse, terminal::note};
 use crate::{
     compute::Device,
     data::{self, DataError, Dataset, Split},
+    engine::TrainingData,
     nn::{Architecture, Model, weights},
     random::Rng,
     recipe::Recipe,
@@ -59,6 +60,16 @@ pub struct Loaded {
     pub run: Option<Run>,
     /// Whether its checkpoint was chosen on the split that is now evaluated.
     pub chosen_on_this_split: bool,
+    /// Whether the figures are the run's own: of all its examples of that part, under its own threat model.
+    pub stands: bool,
+    /// The run's checkpoint that the weights are of, and its slot.
+    pub checkpoint: Option<(String, Slot)>,
+}
+
+/// A run's checkpoint and the file with its weights.
+struct Found {
+    weights: PathBuf,
+    checkpoint: Option<(String, Slot)>,
 }
 
 impl ModelOptions {
@@ -71,7 +82,15 @@ impl ModelOptions {
             (None, Some(recipe)) => recipe.data.source.clone(),
             (None, None) => return Err(wrong("weights alone do not say what they classify: add --dataset").into()),
         };
-        let dataset = self.dataset_of(&source, recipe.as_ref())?;
+        let whole = self.dataset_of(&source, recipe.as_ref())?;
+        let (whole, is_own) = match (&run, &recipe) {
+            (Some(run), Some(recipe)) => self.belonging_to(run, recipe, whole, &source)?,
+            _ => (whole, true),
+        };
+        let dataset = match self.limit {
+            Some(limit) => whole.take(limit.min(whole.len())),
+            None => whole.clone(),
+        };
         let epsilon = match (&self.epsilon, &recipe) {
             (Some(epsilon), _) => epsilon.clone(),
             (None, Some(recipe)) => recipe.threat.epsilon.clone(),
@@ -82,17 +101,23 @@ impl ModelOptions {
             (None, Some(recipe)) => recipe.threat.norm,
             _ => Norm::Linf,
         };
-        let model = self.load_model(run.as_ref(), recipe.as_ref(), &dataset, device)?;
-        let on_test = recipe.is_some_and(|recipe| recipe.data.held_out == 0);
-        let chosen_on_this_split = run.is_some()
-            && self.checkpoint == "best"
-            && (self.split == "held-out" || (self.split == "test" && on_test));
+        let found = self.weights_of(run.as_ref())?;
+        let model = self.load_model(&found.weights, recipe.as_ref(), &dataset, device)?;
+        let on_test = recipe.as_ref().is_some_and(|recipe| recipe.data.held_out == 0);
+        let slot = found.checkpoint.as_ref().map(|(_, slot)| *slot);
+        let chosen_on_this_split =
+            is_own && slot == Some(Slot::Best) && (self.split == "held-out" || (self.split == "test" && on_test));
+        let threat = ThreatModel { norm, epsilon };
+        let is_own_threat = recipe.as_ref().is_some_and(|recipe| recipe.threat == threat);
+        let stands = is_own && is_own_threat && dataset.len() == whole.len();
         Ok(Loaded {
             model,
             dataset,
-            threat: ThreatModel { norm, epsilon },
+            threat,
             run,
             chosen_on_this_split,
+            stands,
+            checkpoint: found.checkpoint,
         })
     }
 
@@ -112,12 +137,97 @@ impl ModelOptions {
         };
         let run = open_run(&other.path, runs_dir)?;
         let recipe = other.recipe_of(run.as_ref())?;
-        other.load_model(run.as_ref(), recipe.as_ref(), dataset, device)
+        let found = other.weights_of(run.as_ref())?;
+        other.load_model(&found.weights, recipe.as_ref(), dataset, device)
+    }
+
+    /// The data set with the run's classes in the run's order, and whether these are the examples that the run knows.
+    ///
+    /// Data that `--dataset` names may be others; those that the recipe names must be the run's own.
+    fn belonging_to(&self, run: &Run, recipe: &Recipe, data: Dataset, source: &str) -> Result<(Dataset, bool)> {
+        let known = &run.identity()["data"];
+        let (begun, now) = match self.split.as_str() {
+            "train" => {
+                let mut recipe = recipe.clone();
+                recipe.data.source = source.to_string();
+                let train = TrainingData::load(&recipe).map(|data| data.train.fingerprint());
+                (&known["fingerprint"], train.unwrap_or_default())
+            }
+            split => (&known["splits"][split], data.fingerprint()),
+        };
+        let split = &self.split;
+        let is_own = match begun.as_str() {
+            Some(begun) if begun == now => true,
+            Some(_) if self.dataset.is_some() => {
+                note(format!(
+                    "{source}: other {split} examples than those of the run {}",
+                    run.name()
+                ));
+                false
+            }
+            Some(begun) => {
+                return Err(wrong(&format!(
+                    "the {split} examples are not those that the run {} was begun with: expected fingerprint {begun}, got {now}; name the original files with --dataset, or these ones, to measure the run on other data: {source}",
+                    run.name()
+                ))
+                .into());
+            }
+            None => {
+                note(format!(
+                    "the run {} does not say what its {split} examples were: they could not be compared",
+                    run.name()
+                ));
+                self.dataset.is_none()
+            }
+        };
+        let classes = known["class_names"].as_array().into_iter().flatten();
+        let classes: Vec<String> = classes.filter_map(|name| Some(name.as_str()?.to_string())).collect();
+        if classes.is_empty() || classes == data.class_names() {
+            return Ok((data, is_own));
+        }
+        // Arrays number their classes and say no more.
+        let numbered = |names: &[String]| names.iter().enumerate().all(|(place, name)| *name == place.to_string());
+        if data.classes() <= classes.len() && (numbered(&classes) || numbered(data.class_names())) {
+            note("the classes have no names in common: class 0 is taken for class 0, and so on");
+            return Ok((data.with_class_names(&classes), is_own));
+        }
+        let moved = data.among(&classes).map_err(|unknown| {
+            wrong(&format!(
+                "the run {} was trained on the classes {}; got {}, where {unknown} is none of them; rename the classes, or leave those out that the run does not know: {source}",
+                run.name(),
+                classes.join(", "),
+                data.class_names().join(", ")
+            ))
+        })?;
+        note("the classes are found by their names");
+        Ok((moved, is_own))
+    }
+
+    fn weights_of(&self, run: Option<&Run>) -> Result<Found> {
+        let Some(run) = run else {
+            return Ok(Found {
+                weights: self.path.clone(),
+                checkpoint: None,
+            });
+        };
+        let asked = slot_of(&self.checkpoint);
+        let mut found = run.weights_path(asked)?.map(|path| (path, asked));
+        if found.is_none() && asked == Slot::Best {
+            note(NO_BEST);
+            found = run.weights_path(Slot::Last)?.map(|path| (path, Slot::Last));
+        }
+        let (weights, slot) = found.context("the run has no checkpoint yet")?;
+        // The folder that the weights lie in bears the checkpoint's name: another may be the newest before they are read.
+        let name = weights.parent().and_then(Path::file_name);
+        Ok(Found {
+            checkpoint: name.map(|name| (name.to_string_lossy().into_owned(), slot)),
+            weights,
+        })
     }
 
     fn load_model(
         &self,
-        run: Option<&Run>,
+        weights_file: &Path,
         recipe: Option<&Recipe>,
         dataset: &Dataset,
         device: &Device,
@@ -127,20 +237,6 @@ impl ModelOptions {
             (None, Some(recipe)) => recipe.network,
             (None, None) => return Err(wrong("weights alone do not say whose they are: add --network").into()),
         };
-        let weights_file = match run {
-            None => self.path.clone(),
-            Some(run) => {
-                let slot = slot_of(&self.checkpoint);
-                match (run.weights_path(slot)?, slot) {
-                    (Some(path), _) => path,
-                    (None, Slot::Best) => {
-                        note(NO_BEST);
-                        run.weights_path(Slot::Last)?.context("the run has no checkpoint yet")?
-                    }
-                    (None, Slot::Last) => anyhow::bail!("the run has no checkpoint yet"),
-                }
-            }
-        };
         let mut model = Model::new(
             architecture,
             dataset.shape(),
@@ -148,7 +244,7 @@ impl ModelOptions {
             &mut Rng::new(0),
             device,
         )?;
-        let report = weights::load(&weights_file, &mut model)?;
+        let report = weights::load(weights_file, &mut model)?;
         if report.has_remarks() {
             note(&report);
         }
@@ -161,7 +257,7 @@ impl ModelOptions {
     }
 
     fn dataset_of(&self, source: &str, recipe: Option<&Recipe>) -> Result<Dataset> {
-        let whole = match (self.split.as_str(), recipe) {
+        Ok(match (self.split.as_str(), recipe) {
             ("test", _) => data::load(source, Split::Test).map_err(|error| without_test_split(error, recipe))?,
             ("train", _) => data::load(source, Split::Train)?,
             (_, Some(recipe)) => {
@@ -170,10 +266,6 @@ impl ModelOptions {
                     .1
             }
             (_, None) => return Err(wrong("only a run knows what it held out: take --split test or train").into()),
-        };
-        Ok(match self.limit {
-            Some(limit) => whole.take(limit.min(whole.len())),
-            None => whole,
         })
     }
 }

@@ -72,8 +72,13 @@ impl Reporter {
                     Event::Finished(_) => "finished",
                     _ => "stopped",
                 };
-                let best = match ended.best {
-                    Some(best) => format!("; best epoch {} with {} robust", best.epoch, percent(best.accuracy)),
+                let best = match &ended.best {
+                    Some(best) => format!(
+                        "; best epoch {} with {} {}",
+                        best.epoch,
+                        percent(best.accuracy),
+                        best.under
+                    ),
                     None => String::new(),
                 };
                 let (epochs, time) = (ended.epochs, duration(ended.clock.seconds));

@@ -244,6 +244,42 @@ impl Dataset {
         &self.whole.class_names
     }
 
+    /// The same examples among `classes`, which hold every class of this set under its name, in any order.
+    ///
+    /// # Errors
+    /// The first class of this set that is not among them.
+    pub fn among(&self, classes: &[String]) -> Result<Dataset, String> {
+        let place = |name: &String| {
+            classes
+                .iter()
+                .position(|class| class == name)
+                .ok_or_else(|| name.clone())
+        };
+        let places = self.class_names().iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let labels = self.whole.labels.iter().map(|label| places[usize::from(*label)] as u16);
+        Ok(self.relabelled(classes, labels.collect()))
+    }
+
+    /// The same examples with other names for their classes, in the same order; there may be more of them.
+    pub fn with_class_names(&self, classes: &[String]) -> Dataset {
+        self.relabelled(classes, self.whole.labels.clone())
+    }
+
+    fn relabelled(&self, classes: &[String], labels: Vec<u16>) -> Dataset {
+        let whole = &self.whole;
+        let mut relabelled = Dataset::new(Whole {
+            name: whole.name.clone(),
+            shape: whole.shape,
+            class_names: classes.to_vec(),
+            images: whole.images.clone(),
+            labels,
+            note: whole.note.clone(),
+            labelled: whole.labelled,
+        });
+        relabelled.shown.clone_from(&self.shown);
+        relabelled
+    }
+
     /// The number of classes, K.
     pub fn classes(&self) -> usize {
         self.whole.class_names.len()

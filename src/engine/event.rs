@@ -155,12 +155,51 @@ pub struct Ended {
 }
 
 /// The best checkpoint so far.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Epoch, from 1.
     pub epoch: usize,
-    /// Its accuracy under the attack that chooses.
+    /// The accuracy that chooses.
     pub accuracy: f64,
+    /// What it is under: `worst-case`, all attacks of the evaluation together, or `natural` where it has none.
+    #[serde(default = "worst_case")]
+    pub under: String,
+    /// The natural accuracy, which decides between equals.
+    #[serde(default)]
+    pub natural: Option<f64>,
+}
+
+/// What the accuracy over all attacks is called.
+const WORST_CASE: &str = "worst-case";
+
+fn worst_case() -> String {
+    WORST_CASE.to_string()
+}
+
+/// Which figure of an evaluation by these attacks chooses the best epoch: an accuracy without an attack is none under one.
+pub fn chooser(attacks: &[String]) -> &'static str {
+    if attacks.iter().any(|name| name != "natural") {
+        WORST_CASE
+    } else {
+        "natural"
+    }
+}
+
+impl Best {
+    /// An epoch by the figure that chooses; `None` where it was not evaluated.
+    pub fn of(epoch: usize, accuracy: &BTreeMap<String, f64>, chooser: &str) -> Option<Self> {
+        Some(Self {
+            epoch,
+            accuracy: *accuracy.get(chooser)?,
+            under: chooser.to_string(),
+            natural: accuracy.get("natural").copied(),
+        })
+    }
+
+    /// Whether it is at least as good as an earlier one: of equals the one with the better natural accuracy is, and the later.
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        (self.accuracy, self.natural) >= (earlier.accuracy, earlier.natural)
+    }
 }
 
 impl Event {
@@ -173,8 +212,8 @@ impl Event {
 }
 
 /// What the warnings of training look at, from the epochs so far; `chooser` is the attack that chooses the best one.
-pub(super) fn history(reports: &[EpochReport], chooser: Option<&str>) -> Vec<EpochFigures> {
-    let chooser = chooser.filter(|name| *name != "natural");
+pub(super) fn history(reports: &[EpochReport], chooser: &str) -> Vec<EpochFigures> {
+    let chooser = Some(chooser).filter(|name| *name != "natural");
     reports
         .iter()
         .filter(|report| !report.accuracy.is_empty())
@@ -197,6 +236,25 @@ mod tests {
     use crate::evaluation::training_warnings;
 
     #[test]
+    fn the_worst_case_chooses_and_of_equals_the_better_natural_accuracy_then_the_later() {
+        let attacks = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(chooser(&attacks(&["pgd-20", "natural"])), "worst-case");
+        assert_eq!(chooser(&attacks(&["natural"])), "natural");
+        let epoch = |epoch, natural: f64, worst: f64| {
+            let accuracy = [("natural", natural), ("pgd-20", 0.9), ("worst-case", worst)];
+            let accuracy = accuracy.map(|(name, value)| (name.to_string(), value));
+            Best::of(epoch, &accuracy.into_iter().collect(), "worst-case").unwrap()
+        };
+        let first = epoch(1, 0.8, 0.5);
+        assert_eq!((first.accuracy, first.under.as_str()), (0.5, "worst-case"));
+        assert!(epoch(2, 0.1, 0.6).replaces(&first));
+        assert!(epoch(2, 0.9, 0.5).replaces(&first));
+        assert!(epoch(2, 0.8, 0.5).replaces(&first));
+        assert!(!epoch(2, 0.7, 0.5).replaces(&first));
+        assert!(!epoch(2, 0.9, 0.4).replaces(&first));
+    }
+
+    #[test]
     fn warnings_speak_of_the_attack_that_chooses_the_best_epoch() {
         let report = |epoch: usize, natural: f64, fgsm: f64, pgd: f64| -> EpochReport {
             serde_json::from_value(serde_json::json!({
@@ -208,7 +266,7 @@ mod tests {
             .unwrap()
         };
         let kinds = |reports: &[EpochReport], chooser| {
-            let warnings = training_warnings(&history(reports, Some(chooser)));
+            let warnings = training_warnings(&history(reports, chooser));
             warnings.iter().map(|warning| warning.kind()).collect::<Vec<_>>()
         };
         let stuck = [report(1, 0.1, 0.1, 0.1)];

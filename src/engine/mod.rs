@@ -2,6 +2,7 @@
 
 pub mod device_check;
 mod event;
+pub mod filing;
 pub mod labelling;
 mod observer;
 pub mod pace;
@@ -11,6 +12,8 @@ mod sgd;
 pub mod speed;
 pub mod subsets;
 mod trainer;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     compute::{Device, DeviceError},
@@ -23,7 +26,9 @@ use crate::{
     runs::{Run, RunError},
 };
 
-pub use event::{Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport};
+pub use event::{
+    Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport, chooser,
+};
 pub use observer::{Adjustment, Examples, LOOKING_SHARE, Observer};
 pub use sgd::Sgd;
 
@@ -108,6 +113,20 @@ pub struct TrainingData {
     pub evaluated: Dataset,
     /// `held-out`, or `test` where the recipe holds nothing out.
     pub split: &'static str,
+    /// The other parts of the data set, whole.
+    pub splits: Splits,
+}
+
+/// Checksums of the parts of a data set that a run is measured on, whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Splits {
+    /// What the run holds out of the training set, where it does.
+    #[serde(default)]
+    pub held_out: Option<String>,
+    /// The test set, where there is one.
+    #[serde(default)]
+    pub test: Option<String>,
 }
 
 impl TrainingData {
@@ -121,8 +140,24 @@ impl TrainingData {
         let spec = &recipe.data;
         let all = data::load(&spec.source, Split::Train)?;
         let wanted = spec.limit_train.unwrap_or(usize::MAX).min(all.len());
-        let (train, evaluated, split) = if spec.held_out == 0 {
-            (all.take(wanted), data::load(&spec.source, Split::Test)?, "test")
+        let test = match data::load(&spec.source, Split::Test) {
+            // Training needs none; whoever asks for it later is told what is wrong with it.
+            Err(_) if spec.held_out > 0 => None,
+            other => Some(other?),
+        };
+        if let Some(test) = test.as_ref().filter(|test| test.shape() != all.shape()) {
+            return Err(TrainError::Data(DataError::Parts {
+                expected: format!("test images of {}, as the training images are", all.shape()),
+                got: format!("test images of {}", test.shape()),
+                name: test.name().to_string(),
+            }));
+        }
+        let mut splits = Splits {
+            held_out: None,
+            test: test.as_ref().map(Dataset::fingerprint),
+        };
+        let (train, evaluated, split) = if let (0, Some(test)) = (spec.held_out, test) {
+            (all.take(wanted), test, "test")
         } else if spec.held_out >= all.len() {
             return Err(TrainError::NoExamples(format!(
                 "data.held_out is {} and the training set has {} examples; hold out fewer",
@@ -131,6 +166,7 @@ impl TrainingData {
             )));
         } else {
             let (rest, held_out) = all.split_off(spec.held_out, recipe.seed);
+            splits.held_out = Some(held_out.fingerprint());
             (rest.take(wanted), held_out, "held-out")
         };
         let train = match &spec.unlabelled {
@@ -163,6 +199,7 @@ impl TrainingData {
             train,
             evaluated: evaluated.take(limit.min(evaluated.len())),
             split,
+            splits,
         })
     }
 }

@@ -14,20 +14,21 @@ use crate::{
     runs::{Array, Values},
 };
 
-/// Sums over minibatches, in the order of [`Progress::names`].
+/// Sums over examples, in the order of [`Progress::names`].
 #[derive(Debug, Clone, Default)]
 struct Sums {
     totals: Vec<f64>,
-    count: u64,
+    examples: u64,
 }
 
 impl Sums {
-    fn add(&mut self, row: &[f32]) {
-        self.totals.resize(row.len(), 0.0);
-        for (total, value) in self.totals.iter_mut().zip(row) {
-            *total += f64::from(*value);
+    /// Adds the means of a minibatch, which may be shorter than the others.
+    fn add(&mut self, means: &[f32], examples: usize) {
+        self.totals.resize(means.len(), 0.0);
+        for (total, mean) in self.totals.iter_mut().zip(means) {
+            *total += f64::from(*mean) * examples as f64;
         }
-        self.count += 1;
+        self.examples += examples as u64;
     }
 
     fn take_means(&mut self, names: &[String]) -> BTreeMap<String, f64> {
@@ -35,7 +36,7 @@ impl Sums {
         names
             .iter()
             .cloned()
-            .zip(sums.totals.iter().map(|total| total / sums.count.max(1) as f64))
+            .zip(sums.totals.iter().map(|total| total / sums.examples.max(1) as f64))
             .collect()
     }
 }
@@ -69,23 +70,28 @@ pub(super) struct Progress {
 #[derive(Serialize, Deserialize)]
 struct StoredSums {
     totals: Vec<u64>,
-    count: u64,
+    /// Runs of version 0.1 counted minibatches here; their epoch under way is summed up anew.
+    #[serde(default)]
+    examples: u64,
 }
 
 impl From<&Sums> for StoredSums {
     fn from(sums: &Sums) -> Self {
         Self {
             totals: sums.totals.iter().map(|total| total.to_bits()).collect(),
-            count: sums.count,
+            examples: sums.examples,
         }
     }
 }
 
 impl From<StoredSums> for Sums {
     fn from(stored: StoredSums) -> Self {
+        if stored.examples == 0 {
+            return Self::default();
+        }
         Self {
             totals: stored.totals.into_iter().map(f64::from_bits).collect(),
-            count: stored.count,
+            examples: stored.examples,
         }
     }
 }
@@ -139,17 +145,18 @@ impl Progress {
         }
     }
 
-    pub fn add(&mut self, row: &[f32]) {
-        self.window.add(row);
-        self.whole_epoch.add(row);
+    /// Adds the means of a minibatch of so many examples.
+    pub fn add(&mut self, means: &[f32], examples: usize) {
+        self.window.add(means, examples);
+        self.whole_epoch.add(means, examples);
     }
 
-    /// The means since the last call.
+    /// The means over the examples since the last call.
     pub fn take_window(&mut self) -> BTreeMap<String, f64> {
         self.window.take_means(&self.names)
     }
 
-    /// The means over the epoch.
+    /// The means over the epoch's examples.
     pub fn take_epoch(&mut self) -> BTreeMap<String, f64> {
         self.whole_epoch.take_means(&self.names)
     }
@@ -162,7 +169,7 @@ impl Progress {
             learning_rate: self.learning_rate.to_bits(),
             epsilon: self.epsilon.to_bits(),
             rng: self.rng.state(),
-            best: self.best,
+            best: self.best.clone(),
             names: self.names.clone(),
             window: (&self.window).into(),
             whole_epoch: (&self.whole_epoch).into(),
@@ -305,5 +312,21 @@ impl Rest {
             }
         }
         rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_an_epoch_are_means_over_examples() {
+        let mut progress = Progress::new(Rng::new(1));
+        progress.name_figures(vec!["loss"]);
+        // 16 examples, 16 and a single one.
+        for (mean, examples) in [(1.0, 16), (2.0, 16), (19.0, 1)] {
+            progress.add(&[mean], examples);
+        }
+        assert!((progress.take_epoch()["loss"] - 67.0 / 33.0).abs() < 1e-12);
     }
 }

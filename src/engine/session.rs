@@ -22,11 +22,13 @@ use crate::{
 /// A run was begun on other data than those at hand.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the run {run} was begun on other data: expected training examples with fingerprint {begun}, got {now}; name the same files"
+    "the run {run} was begun on other data: expected {part} examples with fingerprint {begun}, got {now}; name the same files"
 )]
 pub struct OtherData {
     /// The run's name.
     pub run: String,
+    /// Which part of them differs: training, held-out or test.
+    pub part: &'static str,
     /// The fingerprint of its data.
     pub begun: String,
     /// The fingerprint of those at hand.
@@ -60,6 +62,9 @@ pub fn create(
             "classes": data.train.classes(),
             "evaluated": data.evaluated.len(),
             "split": data.split,
+            "splits": data.splits,
+            "class_names": data.train.class_names(),
+            "shape": data.train.shape(),
         },
     });
     Run::create(runs_dir, name, &recipe.to_toml(), identity)
@@ -70,16 +75,25 @@ pub fn create(
 /// # Errors
 /// [`OtherData`] where they are not.
 pub fn check_data(run: &Run, data: &TrainingData) -> Result<(), OtherData> {
-    let begun = run.identity()["data"]["fingerprint"].as_str().unwrap_or_default();
-    let now = data.train.fingerprint();
-    if begun == now {
-        return Ok(());
+    let own = &run.identity()["data"];
+    let parts = [
+        ("training", &own["fingerprint"], Some(data.train.fingerprint())),
+        ("held-out", &own["splits"]["held-out"], data.splits.held_out.clone()),
+        ("test", &own["splits"]["test"], data.splits.test.clone()),
+    ];
+    for (part, begun, now) in parts {
+        // Runs of version 0.1 know their training examples only.
+        let Some(begun) = begun.as_str() else { continue };
+        if now.as_deref() != Some(begun) {
+            return Err(OtherData {
+                run: run.name().to_string(),
+                part,
+                begun: begun.to_string(),
+                now: now.unwrap_or_else(|| "none".to_string()),
+            });
+        }
     }
-    Err(OtherData {
-        run: run.name().to_string(),
-        begun: begun.to_string(),
-        now,
-    })
+    Ok(())
 }
 
 /// Begins a new run where the last checkpoint of another one stands, with the epochs until there: for recipes that are the same

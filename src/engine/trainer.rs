@@ -78,7 +78,7 @@ pub(super) struct Trainer<'a> {
     /// Everything else that a checkpoint holds.
     pub(super) progress: Progress,
     /// Figures of the minibatches since the last read, still on the device; reading them is the sync point.
-    unread: Vec<Tensor<1>>,
+    unread: Vec<(Tensor<1>, usize)>,
     /// What the observer wants to know of the examples of these minibatches.
     unread_examples: Vec<Told>,
     started: Instant,
@@ -226,7 +226,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn is_out_of_patience(&self) -> bool {
-        let best = self.progress.best;
+        let best = self.progress.best.as_ref();
         best.is_some_and(|best| self.recipe.is_out_of_patience(self.progress.epoch, best.epoch))
     }
 
@@ -320,7 +320,7 @@ impl<'a> Trainer<'a> {
         names.push("gradient_norm");
         figures.push(norm);
         self.progress.name_figures(names);
-        self.unread.push(Tensor::cat(figures, 0));
+        self.unread.push((Tensor::cat(figures, 0), batch.len()));
         if self.observer.wants_examples() {
             let natural = match &loss.natural_logits {
                 Some(logits) => Some(logits.clone().inner()),
@@ -415,8 +415,9 @@ impl<'a> Trainer<'a> {
         }
         let width = self.progress.names.len();
         let first = self.progress.step - self.unread.len();
-        let values = compute::read(Tensor::cat(std::mem::take(&mut self.unread), 0))?;
-        for (offset, row) in values.chunks(width).enumerate() {
+        let (unread, examples): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unread).into_iter().unzip();
+        let values = compute::read(Tensor::cat(unread, 0))?;
+        for (offset, (row, examples)) in values.chunks(width).zip(examples).enumerate() {
             if let Some(position) = row.iter().position(|value| !value.is_finite()) {
                 let (what, epoch) = (self.progress.names[position].clone(), self.progress.epoch + 1);
                 self.warn(epoch, vec![Warning::NotANumber { epoch }])?;
@@ -426,7 +427,7 @@ impl<'a> Trainer<'a> {
                     step: first + offset + 1,
                 });
             }
-            self.progress.add(row);
+            self.progress.add(row, examples);
         }
         Ok(())
     }
@@ -458,11 +459,12 @@ impl<'a> Trainer<'a> {
         } else {
             Default::default()
         };
-        let chooser = self.recipe.evaluation.attacks.last().cloned();
-        let robust = chooser.as_ref().and_then(|name| accuracy.get(name)).copied();
-        let best = robust.is_some_and(|robust| self.progress.best.is_none_or(|best| robust > best.accuracy));
-        if let (true, Some(accuracy)) = (best, robust) {
-            self.progress.best = Some(Best { epoch, accuracy });
+        let chooser = event::chooser(&self.recipe.evaluation.attacks);
+        let found = Best::of(epoch, &accuracy, chooser)
+            .filter(|found| self.progress.best.as_ref().is_none_or(|best| found.replaces(best)));
+        let best = found.is_some();
+        if best {
+            self.progress.best = found;
         }
         let report = EpochReport {
             epoch,
@@ -478,7 +480,7 @@ impl<'a> Trainer<'a> {
         };
         self.progress.reports.push(report.clone());
         self.tell(Event::Epoch(report))?;
-        let warnings = evaluation::training_warnings(&event::history(&self.progress.reports, chooser.as_deref()));
+        let warnings = evaluation::training_warnings(&event::history(&self.progress.reports, chooser));
         self.warn(epoch, warnings)?;
         self.progress.epoch += 1;
         self.progress.step = 0;
@@ -582,7 +584,7 @@ impl<'a> Trainer<'a> {
         Ended {
             epochs: self.progress.epoch,
             total_steps: self.progress.total_steps,
-            best: self.progress.best,
+            best: self.progress.best.clone(),
             early: self.is_out_of_patience(),
             clock: self.clock(),
         }

@@ -175,7 +175,10 @@ fn augmentation(recipe: &Recipe) -> String {
 }
 
 fn selection(recipe: &Recipe) -> String {
-    let attack = recipe.evaluation.attacks.last().map_or("", String::as_str);
+    let attack = match crate::engine::chooser(&recipe.evaluation.attacks) {
+        "natural" => "no attack",
+        _ => "all attacks of the evaluation together",
+    };
     let split = if recipe.data.held_out == 0 {
         "the test set, which flatters the result"
     } else {
@@ -213,9 +216,14 @@ fn state(run: &RunReport) -> String {
         String::new()
     };
     let ended = |how: &str, ended: &Ended| {
-        let best = ended
-            .best
-            .map(|best| format!("; best epoch {} ({})", best.epoch, percent(best.accuracy)));
+        let best = ended.best.as_ref().map(|best| {
+            format!(
+                "; best epoch {} ({} {})",
+                best.epoch,
+                percent(best.accuracy),
+                best.under
+            )
+        });
         format!(
             "{how} after {} and {}, last session {}{resumed}{}",
             counted(ended.epochs, "epoch", "epochs"),

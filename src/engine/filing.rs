@@ -1,0 +1,88 @@
+//! Where an evaluation is kept in a run's folder: one file for each identity, so that nothing measured is written over.
+
+use std::path::{Path, PathBuf};
+
+use md5::{Digest, Md5};
+
+use crate::{
+    evaluation::Evaluation,
+    runs::{Run, RunError, Slot, write_atomic},
+};
+
+/// What a figure belongs to, in one line: checkpoint, examples, norm, radii, attacks with their numbers, seed, surrogate.
+fn identity(evaluation: &Evaluation) -> String {
+    let attacks = evaluation.attacks.iter().map(|attack| {
+        let (name, settings, restarts) = (&attack.name, &attack.settings, attack.restarts);
+        format!("{name} ({settings}) ×{restarts}")
+    });
+    let radii = evaluation.curve.iter().map(|point| point.epsilon.to_string());
+    [
+        evaluation.checkpoint.clone().unwrap_or_default(),
+        evaluation.dataset.split.clone().unwrap_or_default(),
+        evaluation.dataset.fingerprint.clone(),
+        evaluation.n.to_string(),
+        evaluation.norm.to_string(),
+        evaluation.epsilon.to_string(),
+        evaluation.seed.to_string(),
+        evaluation.surrogate.clone().unwrap_or_default(),
+        attacks.collect::<Vec<_>>().join(", "),
+        radii.collect::<Vec<_>>().join(", "),
+    ]
+    .join("\n")
+}
+
+/// The file for an identity of its own.
+fn own_file(folder: &Path, evaluation: &Evaluation, slot: Slot) -> PathBuf {
+    let split = evaluation.dataset.split.as_deref().unwrap_or("examples");
+    let hash = Md5::digest(identity(evaluation).as_bytes());
+    let short: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    folder.join(format!("evaluation-{split}-{slot}-{short}.json"))
+}
+
+/// Keeps an evaluation, with each image's fate, so that two runs can be compared image by image; gives its file.
+///
+/// `evaluation-SPLIT-SLOT.json` is the run's own figure: of all its own examples of that part, under its own threat model, of the
+/// newest checkpoint, by the most attacks (`stands`). Every other evaluation has a file of its own beside it.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn keep(run: &Run, evaluation: &Evaluation, slot: Slot, stands: bool) -> Result<PathBuf, RunError> {
+    let folder = run.folder();
+    let split = evaluation.dataset.split.as_deref().unwrap_or("examples");
+    let standing = folder.join(format!("evaluation-{split}-{slot}.json"));
+    let mut file = own_file(folder, evaluation, slot);
+    if stands {
+        file = match std::fs::read(&standing).map(|bytes| serde_json::from_slice::<Evaluation>(&bytes)) {
+            Err(_) => standing,
+            Ok(Ok(earlier)) if identity(&earlier) == identity(evaluation) => standing,
+            Ok(Ok(earlier))
+                if earlier.checkpoint == evaluation.checkpoint && earlier.attacks.len() > evaluation.attacks.len() =>
+            {
+                file
+            }
+            Ok(Ok(earlier)) => {
+                move_aside(&standing, &own_file(folder, &earlier, slot))?;
+                standing
+            }
+            Ok(Err(_)) => {
+                move_aside(&standing, &standing.with_extension("json.damaged"))?;
+                standing
+            }
+        };
+    }
+    let text = evaluation.to_json(true).map_err(|error| RunError::Io {
+        doing: "write the evaluation",
+        path: file.clone(),
+        source: error.into(),
+    })?;
+    write_atomic(&file, text.as_bytes())?;
+    Ok(file)
+}
+
+fn move_aside(from: &Path, to: &Path) -> Result<(), RunError> {
+    std::fs::rename(from, to).map_err(|source| RunError::Io {
+        doing: "move the earlier evaluation aside",
+        path: from.to_path_buf(),
+        source,
+    })
+}
