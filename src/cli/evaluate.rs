@@ -172,6 +172,10 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     if loaded.chosen_on_this_split {
         evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
     }
+    if !loaded.normalisation.is_empty() {
+        let tensors = loaded.normalisation.clone();
+        evaluation.add_warning(Warning::NormalisationLeftOut { tensors });
+    }
     evaluation.checkpoint = loaded.checkpoint.as_ref().map(|(name, _)| name.clone());
     let json = evaluation.to_json(arguments.examples)?;
     if let Some(run) = &loaded.run {

@@ -28,7 +28,10 @@ pub struct ModelOptions {
     /// The network; a run knows its own.
     #[arg(long)]
     pub network: Option<String>,
-    /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH or npz:PATH; a run knows its own.
+    /// Of a file that holds the network several times: what stands before the names of the one to take, such as ema.
+    #[arg(long, value_name = "PREFIX")]
+    pub weights_key: Option<String>,
+    /// glyphs, fashion, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH or npz:PATH; a run knows its own.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
     /// Which part of the data.
@@ -62,6 +65,8 @@ pub struct Loaded {
     pub chosen_on_this_split: bool,
     /// Whether the figures are the run's own: of all its examples of that part, under its own threat model.
     pub stands: bool,
+    /// Tensors of the file that look like a normalisation of the input, which the network does not do.
+    pub normalisation: Vec<String>,
     /// The run's checkpoint that the weights are of, and its slot.
     pub checkpoint: Option<(String, Slot)>,
 }
@@ -102,7 +107,7 @@ impl ModelOptions {
             _ => Norm::Linf,
         };
         let found = self.weights_of(run.as_ref())?;
-        let model = self.load_model(&found.weights, recipe.as_ref(), &dataset, device)?;
+        let (model, normalisation) = self.load_model(&found.weights, recipe.as_ref(), &dataset, device)?;
         let on_test = recipe.as_ref().is_some_and(|recipe| recipe.data.held_out == 0);
         let slot = found.checkpoint.as_ref().map(|(_, slot)| *slot);
         let chosen_on_this_split =
@@ -117,6 +122,7 @@ impl ModelOptions {
             run,
             chosen_on_this_split,
             stands,
+            normalisation,
             checkpoint: found.checkpoint,
         })
     }
@@ -138,7 +144,7 @@ impl ModelOptions {
         let run = open_run(&other.path, runs_dir)?;
         let recipe = other.recipe_of(run.as_ref())?;
         let found = other.weights_of(run.as_ref())?;
-        other.load_model(&found.weights, recipe.as_ref(), dataset, device)
+        Ok(other.load_model(&found.weights, recipe.as_ref(), dataset, device)?.0)
     }
 
     /// The data set with the run's classes in the run's order, and whether these are the examples that the run knows.
@@ -231,24 +237,31 @@ impl ModelOptions {
         recipe: Option<&Recipe>,
         dataset: &Dataset,
         device: &Device,
-    ) -> Result<Model> {
+    ) -> Result<(Model, Vec<String>)> {
         let architecture = match (&self.network, recipe) {
             (Some(name), _) => Architecture::from_str(name)?,
             (None, Some(recipe)) => recipe.network,
             (None, None) => return Err(wrong("weights alone do not say whose they are: add --network").into()),
         };
-        let mut model = Model::new(
-            architecture,
-            dataset.shape(),
-            dataset.classes(),
-            &mut Rng::new(0),
-            device,
-        )?;
-        let report = weights::load(weights_file, &mut model)?;
+        let sized = |classes| Model::new(architecture, dataset.shape(), classes, &mut Rng::new(0), device);
+        let entries = weights::read_state(weights_file)?;
+        let mut model = sized(dataset.classes())?;
+        // Weights know more classes than examples of a part of them show.
+        if let Some(classes) = model
+            .classes_of(&entries)
+            .filter(|classes| *classes > dataset.classes())
+        {
+            note(format!(
+                "the weights answer with {classes} classes, the data name {}: theirs are taken for the first of them",
+                dataset.classes()
+            ));
+            model = sized(classes)?;
+        }
+        let report = weights::load_entries(weights_file, entries, &mut model, self.weights_key.as_deref())?;
         if report.has_remarks() {
             note(&report);
         }
-        Ok(model)
+        Ok((model, report.normalisation))
     }
 
     fn recipe_of(&self, run: Option<&Run>) -> Result<Option<Recipe>> {

@@ -165,6 +165,11 @@ pub enum Warning {
         /// What the data set says of itself.
         note: String,
     },
+    /// The file of the weights seems to normalise its input, which the network here does not.
+    NormalisationLeftOut {
+        /// The tensors that look like it.
+        tensors: Vec<String>,
+    },
     /// The loss or another figure of a minibatch is no number: training ends.
     NotANumber {
         /// The epoch, counted from 1.
@@ -228,6 +233,7 @@ impl Warning {
             Self::CheckpointChosenOnTestSet => "checkpoint-chosen-on-test-set",
             Self::NoStrongAttackInSuite { .. } => "no-strong-attack-in-suite",
             Self::DataSetNote { .. } => "data-set-note",
+            Self::NormalisationLeftOut { .. } => "normalisation-left-out",
             Self::NotANumber { .. } => "not-a-number",
             Self::StuckRun { .. } => "stuck-run",
             Self::CatastrophicOverfitting { .. } => "catastrophic-overfitting",
@@ -337,6 +343,10 @@ impl Warning {
                 if attacks.len() == 1 { "overstates" } else { "overstate" }
             ),
             Self::DataSetNote { note } => format!("about the data: {note}"),
+            Self::NormalisationLeftOut { tensors } => format!(
+                "the weights' file holds {}, as models do that normalise their input; that was left out here",
+                tensors.join(", ")
+            ),
             Self::NotANumber { epoch } => format!("a training figure of epoch {epoch} is no finite number"),
             Self::StuckRun {
                 epoch,
@@ -617,6 +627,9 @@ mod tests {
             },
             Warning::DataSetNote {
                 note: "JPEG images: lossy".into(),
+            },
+            Warning::NormalisationLeftOut {
+                tensors: vec!["mu".into(), "sigma".into()],
             },
             Warning::NotANumber { epoch: 2 },
             Warning::StuckRun {

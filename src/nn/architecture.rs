@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
-use super::{build::Build, layout::Expected, weights::prefix_of};
+use super::{build::Build, layout::Expected, weights::prefixes_of};
 use crate::shapes::ImageShape;
 
 /// A network's design; its weights are a [`super::Model`].
@@ -126,7 +126,8 @@ impl Architecture {
         let (Some(one), Some(other)) = (self.layout(small, 10), self.layout(large, 7)) else {
             return false;
         };
-        let prefix = prefix_of(&one, tensors.iter().map(|(name, _)| name.as_str()));
+        let named = tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+        let prefix = prefixes_of(&one, named).0.first().copied().unwrap_or_default();
         let given: HashMap<&str, &[usize]> = tensors
             .iter()
             .filter_map(|(name, shape)| Some((name.strip_prefix(prefix)?, shape.as_slice())))

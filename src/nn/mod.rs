@@ -340,7 +340,12 @@ impl Model {
     /// # Errors
     /// When a tensor is missing or has another shape; the model is then unchanged.
     pub fn load_state(&mut self, entries: Vec<StateEntry>) -> Result<LoadReport, WeightsError> {
-        weights::load_state(self, entries)
+        weights::load_state(self, entries, None)
+    }
+
+    /// The classes that a state dict of this network answers with, where that can be told.
+    pub fn classes_of(&self, entries: &[StateEntry]) -> Option<usize> {
+        weights::classes_of(&self.expected_tensors(), entries)
     }
 
     /// Puts a whole, checked state in. A counter that is missing stays as it is.

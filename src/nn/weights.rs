@@ -27,12 +27,14 @@ pub struct LoadReport {
     pub missing_counters: usize,
     /// Whether the names in the file are not the network's own, so that tensors were matched by shape and order.
     pub matched_by_order: bool,
+    /// Where the file holds the network several times: what stands before the names of each, the one that was taken first.
+    pub networks: Vec<String>,
 }
 
 impl LoadReport {
     /// Whether there is anything that the person should read.
     pub fn has_remarks(&self) -> bool {
-        self.matched_by_order || !self.ignored.is_empty()
+        self.matched_by_order || !self.ignored.is_empty() || !self.networks.is_empty()
     }
 }
 
@@ -41,6 +43,19 @@ impl fmt::Display for LoadReport {
         let mut sentences = Vec::new();
         if self.matched_by_order {
             sentences.push("the file names its tensors differently; they were matched by shape and order".to_string());
+        }
+        if let Some((taken, others)) = self.networks.split_first() {
+            let named = |prefix: &String| match prefix.trim_end_matches('.') {
+                "" => "the one without a prefix".to_string(),
+                prefix => prefix.to_string(),
+            };
+            let others: Vec<String> = others.iter().map(named).collect();
+            sentences.push(format!(
+                "the file holds the network {} times: {} is taken; name another with --weights-key: {}",
+                self.networks.len(),
+                named(taken),
+                others.join(", ")
+            ));
         }
         if !self.ignored.is_empty() {
             let count = self.ignored.len();
@@ -136,30 +151,58 @@ impl Expected {
     }
 }
 
-/// What stands before the network's own names in a file: the prefix under which most of them are found. Of two that
-/// hold as many, known wrappers go first (the averaged copy that some scripts keep beside the model is not one).
-pub(super) fn prefix_of<'a>(expected: &[Expected], names: impl Iterator<Item = &'a str>) -> &'a str {
-    let known: HashSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-    let mut found: HashMap<&str, usize> = HashMap::new();
-    for name in names {
+/// What stands before the network's own names in a file, the likeliest first, and how many of these are the whole network.
+///
+/// Whole networks go before parts of one, and of parts the larger; then prefixes that are known wrappers alone (the averaged copy
+/// that some scripts keep beside the model is none), then shorter ones, then by the alphabet: the same file always gives the same.
+pub(super) fn prefixes_of<'a>(
+    expected: &[Expected],
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+) -> (Vec<&'a str>, usize) {
+    let known: HashMap<&str, &[usize]> = expected
+        .iter()
+        .map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice()))
+        .collect();
+    let needed = expected.iter().filter(|tensor| !tensor.is_counter()).count();
+    // By prefix: tensors found by name, and those of them whose shape is right.
+    let mut found: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
+    for (name, shape) in tensors.filter(|(name, _)| !name.ends_with(".num_batches_tracked")) {
         let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
-        for start in starts.filter(|start| known.contains(&name[*start..])) {
-            *found.entry(&name[..start]).or_default() += 1;
+        for start in starts {
+            if let Some(expected) = known.get(&name[start..]) {
+                let [named, fitting] = found.entry(&name[..start]).or_default();
+                *named += 1;
+                *fitting += usize::from(*expected == shape);
+            }
         }
     }
-    let best = found.into_iter().max_by_key(|(prefix, count)| {
-        (
-            *count,
-            is_wrapper(prefix),
-            std::cmp::Reverse(prefix.len()),
-            std::cmp::Reverse(*prefix),
-        )
+    let mut order: Vec<(&str, [usize; 2])> = found.into_iter().collect();
+    order.sort_by_key(|(prefix, [named, fitting])| {
+        let largest = std::cmp::Reverse((*fitting == needed, *named));
+        (largest, !is_wrapper(prefix), prefix.len(), *prefix)
     });
-    best.map_or("", |(prefix, _)| prefix)
+    let whole = order.iter().take_while(|(_, [_, fitting])| *fitting == needed).count();
+    (order.into_iter().map(|(prefix, _)| prefix).collect(), whole)
+}
+
+/// The classes that weights of a network answer with, by the rows of its last layer, where they can be told. `expected` are the
+/// tensors of that network with any number of classes.
+pub(super) fn classes_of(expected: &[Expected], entries: &[StateEntry]) -> Option<usize> {
+    let shapes = entries
+        .iter()
+        .map(|entry| (entry.name.as_str(), entry.shape.as_slice()));
+    let (prefixes, _) = prefixes_of(expected, shapes);
+    let last = expected.iter().rfind(|tensor| tensor.name.ends_with(".weight"))?;
+    let name = format!("{}{}", prefixes.first()?, last.name);
+    entries.iter().find(|entry| entry.name == name)?.shape.first().copied()
 }
 
 /// Fills `model` from a state dict; it is left as it was where anything does not fit.
-pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<LoadReport, WeightsError> {
+pub(super) fn load_state(
+    model: &mut Model,
+    entries: Vec<StateEntry>,
+    key: Option<&str>,
+) -> Result<LoadReport, WeightsError> {
     let expected = model.expected_tensors();
     let shapes: Vec<(String, Vec<usize>)> = entries
         .iter()
@@ -179,17 +222,40 @@ pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<
         path: None,
     };
 
-    let prefix = prefix_of(&expected, shapes.iter().map(|(name, _)| name.as_str()));
+    let named = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let (prefixes, whole) = prefixes_of(&expected, named);
+    let prefix = match key {
+        None => prefixes.first().copied().unwrap_or_default(),
+        Some(key) => {
+            let asked = |prefix: &&&str| prefix.trim_end_matches('.') == key.trim_end_matches('.');
+            let within = |prefix: &&&str| prefix.split('.').any(|part| part == key);
+            let found = prefixes.iter().find(asked).or_else(|| prefixes.iter().find(within));
+            *found.ok_or_else(|| {
+                let known: Vec<&str> = prefixes[..whole]
+                    .iter()
+                    .map(|prefix| prefix.trim_end_matches('.'))
+                    .collect();
+                mismatch(format!("expected a network under {key:?}, got those under {known:?}"))
+            })?
+        }
+    };
     let mut report = LoadReport::default();
-    let mut given: BTreeMap<String, StateEntry> = entries
-        .into_iter()
-        .map(|entry| {
-            (
-                entry.name.strip_prefix(prefix).unwrap_or(&entry.name).to_string(),
-                entry,
-            )
-        })
-        .collect();
+    if whole > 1 {
+        let others = prefixes[..whole].iter().filter(|other| **other != prefix);
+        report.networks = std::iter::once(&prefix)
+            .chain(others)
+            .map(|prefix| prefix.to_string())
+            .collect();
+    }
+    // What lies elsewhere in the file never takes the place of a tensor of the network.
+    let mut elsewhere = Vec::new();
+    let mut given: BTreeMap<String, StateEntry> = BTreeMap::new();
+    for entry in entries {
+        match entry.name.strip_prefix(prefix) {
+            Some(name) => drop(given.insert(name.to_string(), entry)),
+            None => elsewhere.push(entry.name),
+        }
+    }
     if model.architecture.is_plain()
         && expected
             .iter()
@@ -240,7 +306,15 @@ pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<
     {
         return Err(mismatch(format!("expected no tensor {more}, got one")));
     }
-    report.ignored = given.into_keys().collect();
+    // Other copies of the network are told as such.
+    let copies: Vec<&String> = report
+        .networks
+        .iter()
+        .filter(|other| **other != prefix && !other.is_empty())
+        .collect();
+    elsewhere.retain(|name| !copies.iter().any(|copy| name.starts_with(copy.as_str())));
+    report.ignored = given.into_values().map(|entry| entry.name).chain(elsewhere).collect();
+    report.ignored.sort_unstable();
     report.normalisation = report
         .ignored
         .iter()
@@ -254,7 +328,21 @@ pub(super) fn load_state(model: &mut Model, entries: Vec<StateEntry>) -> Result<
 /// Whether an unknown tensor is called as those are that normalise an input.
 fn looks_like_normalisation(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
-    matches!(last, "mean" | "std" | "mu" | "sigma") || name.to_lowercase().contains("normali")
+    let names = [
+        "mean",
+        "means",
+        "new_mean",
+        "mu",
+        "std",
+        "stds",
+        "new_std",
+        "sd",
+        "sds",
+        "sigma",
+        "input_scale",
+        "input_shift",
+    ];
+    names.contains(&last) || name.to_lowercase().contains("normali")
 }
 
 /// A name with its numbers as numbers, so that 10 comes after 9.
@@ -322,6 +410,16 @@ fn match_by_order(expected: &[Expected], given: &BTreeMap<String, StateEntry>) -
             return None;
         }
         found.sort_by_key(|module| natural_order(module));
+        // Modules of one shape are told apart by the numbers in their names, or not at all: other names have no order.
+        let words = |module: &str| {
+            natural_order(module)
+                .into_iter()
+                .map(|(text, _)| text)
+                .collect::<Vec<_>>()
+        };
+        if found.iter().any(|module| words(module) != words(found[0])) {
+            return None;
+        }
         names.extend(found.into_iter().zip(modules.iter().copied()));
     }
     if theirs.len() != ours.len() {
@@ -376,7 +474,20 @@ pub fn read_state(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
 /// # Errors
 /// As [`read_state`], and where the tensors are not the network's; the model is then unchanged.
 pub fn load(path: &Path, model: &mut Model) -> Result<LoadReport, WeightsError> {
-    model.load_state(read_state(path)?).map_err(|error| match error {
+    load_entries(path, read_state(path)?, model, None)
+}
+
+/// Puts the tensors of the file at `path` into a model; `key` names one of several networks in it by what stands before its names.
+///
+/// # Errors
+/// Where the tensors are not the network's; the model is then unchanged.
+pub fn load_entries(
+    path: &Path,
+    entries: Vec<StateEntry>,
+    model: &mut Model,
+    key: Option<&str>,
+) -> Result<LoadReport, WeightsError> {
+    load_state(model, entries, key).map_err(|error| match error {
         WeightsError::Mismatch {
             architecture,
             found,
