@@ -272,6 +272,24 @@ impl fmt::Display for ThreatModel {
 }
 
 impl ThreatModel {
+    /// What is wrong with the radius, in words, and what was probably meant: under L∞ a radius above 1 covers every image, under L2
+    /// one above 100 does.
+    pub fn fault(&self) -> Option<String> {
+        let (value, largest) = (self.epsilon.value(), if self.norm == Norm::Linf { 1.0 } else { 100.0 });
+        if value <= largest {
+            return None;
+        }
+        let meant = if self.norm == Norm::Linf && value <= 255.0 && !self.epsilon.to_string().contains('/') {
+            format!("; did you mean {}/255?", self.epsilon)
+        } else {
+            String::new()
+        };
+        Some(format!(
+            "{} under {}, where pixels lie in [0, 1] and {largest} covers every image{meant}",
+            self.epsilon, self.norm
+        ))
+    }
+
     /// The same threat with `factor` times the radius.
     pub fn widened(&self, factor: f64) -> Self {
         Self {

@@ -673,3 +673,65 @@ fn first_weights_are_the_originals() {
     );
     assert_eq!(deviation(&model("wide-resnet-10-2", COLOUR), "fc.bias"), 0.0);
 }
+
+#[test]
+fn one_rule_says_which_network_of_a_file_is_taken() {
+    let first = model("small-cnn", GREY).state().unwrap();
+    let other = Model::new(
+        "small-cnn".parse().unwrap(),
+        GREY,
+        10,
+        &mut Rng::new(77),
+        &Device::cpu(),
+    )
+    .unwrap();
+    let other = other.state().unwrap();
+    let under = |prefix: &str, state: &[StateEntry]| {
+        let named = state.iter().cloned().map(|entry| StateEntry {
+            name: format!("{prefix}{}", entry.name),
+            ..entry
+        });
+        named.collect::<Vec<_>>()
+    };
+    let load = |entries: Vec<StateEntry>| {
+        let mut target = model("small-cnn", GREY);
+        let report = target.load_state(entries).unwrap();
+        (target.state().unwrap(), report)
+    };
+
+    // A second head of the network's own name beside it is not the network's, whatever the order.
+    for prefix in ["backbone.", "a.", "z.", "state_dict.module."] {
+        let head = || {
+            other
+                .iter()
+                .filter(|entry| entry.name.starts_with("classifier.fc3"))
+                .cloned()
+        };
+        for entries in [
+            under(prefix, &first).into_iter().chain(head()).collect::<Vec<_>>(),
+            head().chain(under(prefix, &first)).collect(),
+        ] {
+            let (state, report) = load(entries);
+            assert_eq!(state, first);
+            assert_eq!(report.ignored, ["classifier.fc3.bias", "classifier.fc3.weight"]);
+            assert!(report.networks.is_empty());
+        }
+    }
+
+    // Two whole networks: the wrapper that is known is taken, and the other told.
+    let (state, report) = load([under("ema.", &other), under("model.", &first)].concat());
+    assert_eq!(state, first);
+    assert_eq!(report.networks, ["model.", "ema."]);
+    assert!(report.to_string().contains("--weights-key: ema"), "{report}");
+
+    // What looks like a normalisation is told; the number of classes is the weights'.
+    let mu = StateEntry {
+        name: "mu".into(),
+        shape: vec![1],
+        values: StateValues::F32(vec![0.5]),
+    };
+    let (_, report) = load([first.clone(), vec![mu]].concat());
+    assert_eq!(report.normalisation, ["mu"]);
+    let four = Model::new("small-cnn".parse().unwrap(), GREY, 4, &mut Rng::new(1), &Device::cpu()).unwrap();
+    assert_eq!(four.classes_of(&first), Some(10));
+}

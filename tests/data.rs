@@ -732,6 +732,78 @@ fn folder_errors_name_the_picture() {
 
 // -------------------------------------------------------------------------------------------------------- npz
 
+/// A JPEG whose EXIF block asks for a quarter turn to the right (orientation 6).
+fn turned(jpeg: &[u8]) -> Vec<u8> {
+    let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01".to_vec();
+    exif.extend([0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0]);
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
+}
+
+#[test]
+fn pictures_are_what_a_viewer_shows_or_are_refused() {
+    let jpeg = picture(16, 16, None, image::ImageFormat::Jpeg);
+    let whole = folder_and_zip(&vec![("a/0.jpg", jpeg.clone())]);
+    let upright = load(&source("folder", &whole.1[0]), Split::Train).unwrap();
+    let (_base, paths) = folder_and_zip(&vec![("a/0.jpg", turned(&jpeg))]);
+    let is = load(&source("folder", &paths[0]), Split::Train).unwrap();
+    for (row, column) in [(0, 0), (3, 11), (15, 4)] {
+        assert_eq!(
+            is.image(0)[row * 16 + column],
+            upright.image(0)[(15 - column) * 16 + row]
+        );
+    }
+    for cut in [jpeg.len() / 2, jpeg.len() - 2] {
+        let (_base, paths) = folder_and_zip(&vec![("a/0.jpg", jpeg.clone()), ("a/1.jpg", jpeg[..cut].to_vec())]);
+        assert_says(
+            load(&source("folder", &paths[0]), Split::Train),
+            &["a/1.jpg", "breaks off"],
+        );
+    }
+    // A black drawing in the alpha channel alone.
+    let mut cutout = std::io::Cursor::new(Vec::new());
+    let drawing = image::RgbaImage::from_fn(4, 4, |x, _| image::Rgba([0, 0, 0, if x == 1 { 255 } else { 0 }]));
+    drawing.write_to(&mut cutout, image::ImageFormat::Png).unwrap();
+    let (_base, paths) = folder_and_zip(&vec![("a/0.png", cutout.into_inner())]);
+    let cutout = load(&source("folder", &paths[0]), Split::Train).unwrap();
+    assert_eq!(cutout.image(0)[..4], [255, 0, 255, 255]);
+    assert!(cutout.note().unwrap().contains("laid on white"), "{:?}", cutout.note());
+}
+
+#[test]
+fn folders_are_the_parts_that_people_call_them_and_classes_do_not_vanish() {
+    let png = || picture(4, 4, None, image::ImageFormat::Png);
+    let both = |files: &[&'static str]| {
+        let (base, paths) = folder_and_zip(&files.iter().map(|name| (*name, png())).collect());
+        let load = |split| load(&source("folder", &paths[0]), split);
+        (load(Split::Train), load(Split::Test), base)
+    };
+    let (train, test, _base) = both(&["Train/a/0.png", "Train/b/0.png", "valid/a/0.png"]);
+    assert_eq!((train.unwrap().len(), test.as_ref().unwrap().len()), (2, 1));
+    let note = test.unwrap().note().unwrap().to_string();
+    assert!(
+        note.contains("no test picture of b") && note.contains("stands in"),
+        "{note}"
+    );
+    let (train, test, _base) = both(&["train/a/0.png", "val/a/0.png", "val/a/1.png", "test/a/0.png"]);
+    assert_eq!((train.as_ref().unwrap().len(), test.unwrap().len()), (1, 1));
+    assert!(
+        train
+            .unwrap()
+            .note()
+            .unwrap()
+            .contains("2 validation pictures left out")
+    );
+    let (train, ..) = both(&["train/Cat/0.png", "test/cat/0.png"]);
+    assert_says(train, &["Cat and cat", "one name"]);
+    let (train, ..) = both(&["a/caf\u{e9}/0.png", "a/cafe\u{301}/0.png"]);
+    assert_says(train, &["form of their letters"]);
+    let (train, ..) = both(&["training/0.png", "validation/0.png"]);
+    assert_says(train, &["sort the pictures"]);
+    let (train, ..) = both(&["a/0.png", "b/0.webp"]);
+    assert_says(train, &["b/0.webp", "convert them to PNG"]);
+}
+
 #[test]
 fn npz_round_trips_and_reads_every_layout() {
     let base = folder();
@@ -808,6 +880,38 @@ fn npz_round_trips_and_reads_every_layout() {
     );
     assert_eq!(load(&both, Split::Train).unwrap().classes(), 8);
     assert_eq!(load(&both, Split::Test).unwrap().label(0), 7);
+}
+
+#[test]
+fn bytes_of_0_and_1_and_rounded_floats_say_so() {
+    let folder = folder();
+    let path = folder.path().join("masks.npz");
+    let dark = [0_u8, 1, 1, 0, 1, 0, 0, 1];
+    let arrays: [(&str, &[usize], NpzValues); 2] = [
+        ("images", &[2, 2, 2], NpzValues::U8(&dark)),
+        ("labels", &[2], NpzValues::I64(&[0, 1])),
+    ];
+    write_npz(&path, &arrays).unwrap();
+    let note = load(&source("npz", &path), Split::Train)
+        .unwrap()
+        .note()
+        .unwrap()
+        .to_string();
+    assert!(note.contains("1 of 255"), "{note}");
+}
+
+#[test]
+fn classes_are_found_by_their_names() {
+    let all = ["ant", "bee", "cat"].map(String::from);
+    let shape = ImageShape {
+        channels: 1,
+        height: 1,
+        width: 1,
+    };
+    let some = Dataset::from_parts("some", shape, vec!["cat".into(), "ant".into()], vec![7, 8], vec![0, 1]).unwrap();
+    let moved = some.among(&all).unwrap();
+    assert_eq!((moved.label(0), moved.label(1), moved.classes()), (2, 0, 3));
+    assert_eq!(some.among(&all[1..]).unwrap_err(), "ant");
 }
 
 #[test]

@@ -211,6 +211,20 @@ fn a_branch_ends_where_training_from_the_start_ends() {
     assert_eq!(epochs("branch"), epochs("whole"));
 }
 
+#[test]
+fn a_minibatch_that_a_batch_norm_cannot_normalise_is_refused_before_the_first_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = quick();
+    recipe.network = Architecture::Cnn8;
+    let mut run = new_run(folder.path(), "single", &recipe);
+    let result = train(&recipe, &data(COLOUR, 33), &mut run, &Control::new(), &mut |_| {});
+    let said = result.unwrap_err().to_string();
+    assert!(
+        said.contains("minibatch of 1 example") && said.contains("drop_last"),
+        "{said}"
+    );
+}
+
 /// Everything that remembers something between minibatches, and every defence with its usual numbers.
 fn recipes_with_a_memory() -> Vec<Recipe> {
     let of = |spec: DefenceSpec| Recipe {

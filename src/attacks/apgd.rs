@@ -362,7 +362,9 @@ impl Attack for Apgd {
         let what = match self.objective {
             ApgdObjective::CrossEntropy => format!("cross-entropy, {steps}"),
             ApgdObjective::Dlr => format!("DLR, {steps}"),
-            ApgdObjective::TargetedDlr { targets } => format!("DLR towards {targets} classes, {steps} each"),
+            ApgdObjective::TargetedDlr { targets } => {
+                format!("DLR towards at most {targets} other classes, {steps} each")
+            }
             ApgdObjective::Towards { class } => format!("DLR towards class {class}, {steps}"),
         };
         format!("{what}, ρ = {}", self.rho)

@@ -238,7 +238,7 @@ impl Attack for Fab {
 
     fn settings(&self, _threat: &ThreatModel) -> String {
         format!(
-            "towards {} classes, {} each, α ≤ {}, η = {}, β = {}",
+            "towards at most {} other classes, {} each, α ≤ {}, η = {}, β = {}",
             self.targets,
             steps_text(self.steps),
             self.alpha_max,

@@ -23,7 +23,7 @@ use crate::{
     },
     evaluation::{CurveEvent, CurvePoint, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite, Warning},
     runs::{Slot, write_atomic},
-    threat::{Magnitude, ThreatModel},
+    threat::{Magnitude, Norm, ThreatModel},
     wording::{duration, percent},
 };
 
@@ -123,6 +123,22 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         && let Some(attack) = suite.attacks.iter().find(|attack| attack.needs_surrogate())
     {
         return Err(super::WrongUse(format!("{} is crafted on another model: add --surrogate", attack.name)).into());
+    }
+    for epsilon in &arguments.epsilons {
+        let threat = ThreatModel {
+            norm: if arguments.model.norm.as_deref() == Some("l2") {
+                Norm::L2
+            } else {
+                Norm::Linf
+            },
+            epsilon: epsilon.clone(),
+        };
+        if let Some(fault) = threat.fault().filter(|_| arguments.model.norm.is_some()) {
+            return Err(super::WrongUse(format!(
+                "--epsilons: expected radii that leave images apart, got {fault}"
+            ))
+            .into());
+        }
     }
     let control = stop_on_interrupt();
     let to_stdout = arguments.json.as_deref().is_some_and(|path| path.as_os_str() == "-");

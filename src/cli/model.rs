@@ -113,6 +113,12 @@ impl ModelOptions {
         let chosen_on_this_split =
             is_own && slot == Some(Slot::Best) && (self.split == "held-out" || (self.split == "test" && on_test));
         let threat = ThreatModel { norm, epsilon };
+        if let Some(fault) = threat.fault() {
+            return Err(wrong(&format!(
+                "--epsilon: expected a radius that leaves images apart, got {fault}"
+            ))
+            .into());
+        }
         let is_own_threat = recipe.as_ref().is_some_and(|recipe| recipe.threat == threat);
         let stands = is_own && is_own_threat && dataset.len() == whole.len();
         Ok(Loaded {

@@ -244,6 +244,15 @@ impl Graph {
         &self.norms
     }
 
+    /// Places of one example that a channel of a BatchNorm has, of the BatchNorm that has the fewest.
+    pub fn fewest_normalised(&self) -> Option<usize> {
+        let places = self.steps.iter().filter_map(|step| match step {
+            Step::BatchNorm { x, .. } => Some(self.shapes[*x].height * self.shapes[*x].width),
+            _ => None,
+        });
+        places.min()
+    }
+
     /// Values of one example at each dropout.
     pub fn dropouts(&self) -> &[usize] {
         &self.dropouts

@@ -7,7 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use image::{DynamicImage, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use unicode_normalization::UnicodeNormalization;
 use zip::ZipArchive;
 
 use super::{
@@ -43,6 +44,7 @@ const CIFAR10: [&str; 10] = [
 pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
     let source = Source::open(path)?;
     let tree = Tree::of(source.names(), path)?;
+    tree.check_classes(source.others(), path)?;
     let wanted: Vec<&Picture> = tree
         .pictures
         .iter()
@@ -57,6 +59,8 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
     }
 
     let decoded = decode_all(&source, &wanted, path)?;
+    let seen_through = decoded.iter().filter(|(_, transparent)| *transparent).count();
+    let decoded: Vec<DynamicImage> = decoded.into_iter().map(|(image, _)| image).collect();
     let (height, width) = (decoded[0].height() as usize, decoded[0].width() as usize);
     for (picture, image) in wanted.iter().zip(&decoded) {
         if (image.height() as usize, image.width() as usize) != (height, width) {
@@ -81,7 +85,7 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         }
     }
 
-    let labels = wanted.iter().map(|picture| picture.class).collect();
+    let labels: Vec<u16> = wanted.iter().map(|picture| picture.class).collect();
     let lossy = wanted
         .iter()
         .any(|picture| !source.names()[picture.entry].to_ascii_lowercase().ends_with(".png"));
@@ -92,11 +96,16 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
             .file_stem()
             .map_or("folder".into(), |stem| stem.to_string_lossy().into_owned()),
     };
-    let notes = match (lossy, is_cifar) {
+    let mut notes = match (lossy, is_cifar) {
         (true, true) => vec!["JPEG copy: figures are not comparable with published CIFAR-10 figures".into()],
         (true, false) => vec!["JPEG images: lossy".into()],
         _ => Vec::new(),
     };
+    notes.extend(tree.notes(&labels, split));
+    notes.extend(source.unread());
+    if seen_through > 0 {
+        notes.push(format!("{seen_through} pictures with transparent parts, laid on white"));
+    }
     Ok(Dataset::from_parts(name, shape, tree.classes, images, labels)?.with_notes(notes))
 }
 
@@ -122,24 +131,30 @@ enum Source {
     Folder {
         root: PathBuf,
         names: Vec<String>,
+        others: Vec<String>,
     },
     /// `entries` are numbers in the zip's directory, in the order of `names`.
     Zip {
         archive: ZipArchive<Cursor<Arc<[u8]>>>,
         names: Vec<String>,
         entries: Vec<usize>,
+        others: Vec<String>,
     },
 }
+
+/// Pictures in formats that are not read.
+const UNREAD: [&str; 9] = ["webp", "bmp", "gif", "tif", "tiff", "heic", "avif", "jp2", "ppm"];
 
 impl Source {
     fn open(path: &Path) -> Result<Self, DataError> {
         if path.is_dir() {
-            let mut names = Vec::new();
-            walk(path, "", 0, &mut names)?;
+            let (mut names, mut others) = (Vec::new(), Vec::new());
+            walk(path, "", 0, &mut names, &mut others)?;
             names.sort();
             return Ok(Source::Folder {
                 root: path.into(),
                 names,
+                others,
             });
         }
         if !path.exists() {
@@ -156,12 +171,16 @@ impl Source {
         };
         let bytes: Arc<[u8]> = files::read(path)?.into();
         let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(refuse)?;
-        let mut pictures = Vec::new();
+        let (mut pictures, mut others) = (Vec::new(), Vec::new());
         for entry in 0..archive.len() {
             let file = archive.by_index_raw(entry).map_err(refuse)?;
             let name = file.name().map_err(refuse)?;
-            if file.is_file() && is_picture(&name) {
-                pictures.push((name.into_owned(), entry));
+            // Some programs for Windows write its own separator into archives.
+            let name = name.replace('\\', "/");
+            if file.is_file() && ends_in(&name, &ENDINGS) {
+                pictures.push((name, entry));
+            } else if file.is_file() && ends_in(&name, &UNREAD) {
+                others.push(name);
             }
         }
         pictures.sort();
@@ -170,7 +189,23 @@ impl Source {
             archive,
             names,
             entries,
+            others,
         })
+    }
+
+    /// A remark on pictures that were left out since their format is not read.
+    fn unread(&self) -> Option<String> {
+        let (Source::Folder { others, .. } | Source::Zip { others, .. }) = self;
+        let first = others.first()?;
+        Some(format!(
+            "{} pictures left out whose format is not read, such as {first}; convert them to PNG",
+            others.len()
+        ))
+    }
+
+    fn others(&self) -> &[String] {
+        let (Source::Folder { others, .. } | Source::Zip { others, .. }) = self;
+        others
     }
 
     fn names(&self) -> &[String] {
@@ -182,11 +217,12 @@ impl Source {
     /// The bytes of one picture's file.
     fn read(&mut self, position: usize, path: &Path) -> Result<Vec<u8>, DataError> {
         match self {
-            Source::Folder { root, names } => files::read(&root.join(&names[position])),
+            Source::Folder { root, names, .. } => files::read(&root.join(&names[position])),
             Source::Zip {
                 archive,
                 names,
                 entries,
+                ..
             } => {
                 let refuse = |error: String| {
                     let place = Place::Entry(names[position].clone());
@@ -204,14 +240,20 @@ impl Source {
     }
 }
 
-/// Whether a name ends as pictures' names do, and no part of it is hidden.
-fn is_picture(name: &str) -> bool {
+/// Whether a name has one of these endings, and no part of it is hidden.
+fn ends_in(name: &str, endings: &[&str]) -> bool {
     let ending = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    ENDINGS.contains(&ending.as_str()) && !name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+    endings.contains(&ending.as_str()) && !name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
 /// Collects the names of the pictures below `root`, relative to it.
-fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Result<(), DataError> {
+fn walk(
+    root: &Path,
+    below: &str,
+    depth: usize,
+    names: &mut Vec<String>,
+    others: &mut Vec<String>,
+) -> Result<(), DataError> {
     if depth > DEEPEST {
         return Ok(());
     }
@@ -221,9 +263,11 @@ fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Resu
             _ => format!("{below}/{}", files::name(&path)),
         };
         if path.is_dir() {
-            walk(root, &name, depth + 1, names)?;
-        } else if is_picture(&name) {
+            walk(root, &name, depth + 1, names, others)?;
+        } else if ends_in(&name, &ENDINGS) {
             names.push(name);
+        } else if ends_in(&name, &UNREAD) {
+            others.push(name);
         }
     }
     Ok(())
@@ -242,19 +286,105 @@ struct Tree {
     classes: Vec<String>,
     pictures: Vec<Picture>,
     has_splits: bool,
+    /// Pictures of a folder `val` beside `train` and `test`, or of one that stands in for `test`.
+    validation: Validation,
+}
+
+/// What became of a folder of validation pictures.
+enum Validation {
+    None,
+    /// There is no test folder: they are the test pictures.
+    IsTest,
+    /// There is one: they are left out.
+    LeftOut(usize),
+}
+
+/// The part that a folder's name stands for, in any case of letters.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Train,
+    Validation,
+    Test,
+}
+
+fn part_of(folder: &str) -> Option<Part> {
+    Some(match folder.to_lowercase().as_str() {
+        "train" | "training" => Part::Train,
+        "val" | "valid" | "validation" => Part::Validation,
+        "test" | "testing" => Part::Test,
+        _ => return None,
+    })
 }
 
 impl Tree {
+    /// Remarks on classes that a split lacks, and on validation pictures.
+    fn notes(&self, labels: &[u16], split: Split) -> Vec<String> {
+        let mut notes = Vec::new();
+        let absent = |class: &usize| !labels.contains(&(*class as u16));
+        let absent: Vec<&str> = (0..self.classes.len())
+            .filter(absent)
+            .map(|class| self.classes[class].as_str())
+            .collect();
+        if !absent.is_empty() {
+            let what = if split == Split::Train { "training" } else { "test" };
+            notes.push(format!("no {what} picture of {}", absent.join(", ")));
+        }
+        match (&self.validation, split) {
+            (Validation::IsTest, Split::Test) => {
+                notes.push("the folder of validation pictures stands in for a test set".into());
+            }
+            (Validation::LeftOut(count), _) => notes.push(format!("{count} validation pictures left out")),
+            _ => {}
+        }
+        notes
+    }
+
+    /// Refuses classes that are probably one, and those that vanish since none of their pictures is read.
+    fn check_classes(&self, unread: &[String], path: &Path) -> Result<(), DataError> {
+        // An accent may be part of its letter or a mark behind it.
+        let plain = |name: &str| name.nfc().collect::<String>().to_lowercase();
+        if !self.has_splits && self.classes.iter().all(|class| part_of(class).is_some()) {
+            return Err(malformed(
+                path,
+                Place::File,
+                "folders of classes, as train/CLASS/PICTURE or CLASS/PICTURE",
+                format!("pictures straight in {}", self.classes.join(" and ")),
+                "sort the pictures into a folder for each class",
+            ));
+        }
+        for (place, class) in self.classes.iter().enumerate() {
+            let like = |other: &&String| plain(other) == plain(class);
+            if let Some(other) = self.classes[place + 1..].iter().find(like) {
+                return Err(malformed(
+                    path,
+                    Place::File,
+                    "classes that differ by more than the case or the form of their letters",
+                    format!("{class} and {other}"),
+                    "give the folders of one class one name",
+                ));
+            }
+        }
+        let class_of = |name: &String| name.rsplit('/').nth(1).unwrap_or_default().to_string();
+        if let Some(lost) = unread
+            .iter()
+            .find(|name| !self.classes.contains(&class_of(name)) && !class_of(name).is_empty())
+        {
+            return Err(malformed(
+                path,
+                Place::Entry(lost.clone()),
+                "pictures in PNG or JPEG in the folder of every class",
+                format!("only others in {}", class_of(lost)),
+                "convert them to PNG",
+            ));
+        }
+        Ok(())
+    }
+
     fn of(names: &[String], path: &Path) -> Result<Tree, DataError> {
-        let split_of = |part: &str| match part {
-            "train" => Some(Split::Train),
-            "test" => Some(Split::Test),
-            _ => None,
-        };
         let mut parts: Vec<Vec<&str>> = names.iter().map(|name| name.split('/').collect()).collect();
         // A zip often holds one folder that holds everything: look below it.
         while let Some(first) = parts.first().map(|parts| parts[0])
-            && split_of(first).is_none()
+            && part_of(first).is_none()
             && parts.iter().all(|parts| parts.len() > 2 && parts[0] == first)
         {
             for parts in &mut parts {
@@ -266,11 +396,28 @@ impl Tree {
         }
         let has_splits = parts
             .iter()
-            .any(|parts| parts.len() == 3 && split_of(parts[0]).is_some());
+            .any(|parts| parts.len() == 3 && part_of(parts[0]).is_some());
+        let has = |part: Part| {
+            parts
+                .iter()
+                .any(|parts| parts.len() == 3 && part_of(parts[0]) == Some(part))
+        };
+        let has_test = has(Part::Test);
+        let split_of = |folder: &str| match part_of(folder)? {
+            Part::Train => Some(Some(Split::Train)),
+            Part::Test => Some(Some(Split::Test)),
+            Part::Validation if has_test => Some(None),
+            Part::Validation => Some(Some(Split::Test)),
+        };
+        let mut left_out = 0;
         let mut placed = Vec::with_capacity(parts.len());
         for (entry, parts) in parts.iter().enumerate() {
             placed.push(match (has_splits, &parts[..]) {
-                (true, [split, class, _]) if split_of(split).is_some() => (entry, split_of(split), *class),
+                (true, [split, _, _]) if split_of(split) == Some(None) => {
+                    left_out += 1;
+                    continue;
+                }
+                (true, [split, class, _]) if split_of(split).is_some() => (entry, split_of(split).flatten(), *class),
                 (false, [class, _]) => (entry, None, *class),
                 _ => {
                     let expected = if has_splits {
@@ -310,12 +457,17 @@ impl Tree {
             pictures: pictures.collect(),
             classes: classes.iter().map(|c| c.to_string()).collect(),
             has_splits,
+            validation: match (has(Part::Validation), has_test) {
+                (false, _) => Validation::None,
+                (true, false) => Validation::IsTest,
+                (true, true) => Validation::LeftOut(left_out),
+            },
         })
     }
 }
 
 /// Decodes the pictures on every core; the first error in their order is the one that is told.
-fn decode_all(source: &Source, wanted: &[&Picture], path: &Path) -> Result<Vec<DynamicImage>, DataError> {
+fn decode_all(source: &Source, wanted: &[&Picture], path: &Path) -> Result<Vec<(DynamicImage, bool)>, DataError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = wanted.len().div_ceil(threads);
     let parts = std::thread::scope(|scope| {
@@ -333,7 +485,7 @@ fn decode_all(source: &Source, wanted: &[&Picture], path: &Path) -> Result<Vec<D
         let joined = running
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.collect::<Vec<Result<Vec<DynamicImage>, DataError>>>()
+        joined.collect::<Vec<Result<Vec<(DynamicImage, bool)>, DataError>>>()
     });
     let mut decoded = Vec::with_capacity(wanted.len());
     for part in parts {
@@ -342,8 +494,9 @@ fn decode_all(source: &Source, wanted: &[&Picture], path: &Path) -> Result<Vec<D
     Ok(decoded)
 }
 
-/// One picture in 8 bits a value, grey or red, green and blue.
-fn decode(source: &mut Source, position: usize, path: &Path) -> Result<DynamicImage, DataError> {
+/// One picture in 8 bits a value, grey or red, green and blue, turned as its file asks for and laid on white where it is
+/// transparent; and whether it is.
+fn decode(source: &mut Source, position: usize, path: &Path) -> Result<(DynamicImage, bool), DataError> {
     let bytes = source.read(position, path)?;
     let refuse = |error: String| {
         let place = Place::Entry(source.names()[position].clone());
@@ -355,6 +508,9 @@ fn decode(source: &mut Source, position: usize, path: &Path) -> Result<DynamicIm
             "replace the picture or remove it",
         )
     };
+    if breaks_off(&bytes) {
+        return Err(refuse("a JPEG picture that breaks off before its end".into()));
+    }
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|error| refuse(error.to_string()))?;
@@ -362,9 +518,61 @@ fn decode(source: &mut Source, position: usize, path: &Path) -> Result<DynamicIm
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
     reader.limits(limits);
-    let image = reader.decode().map_err(|error| refuse(error.to_string()))?;
-    Ok(match image.color().has_color() {
+    let mut decoder = reader.into_decoder().map_err(|error| refuse(error.to_string()))?;
+    let turn = decoder.orientation().map_err(|error| refuse(error.to_string()))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| refuse(error.to_string()))?;
+    image.apply_orientation(turn);
+    let has_color = image.color().has_color();
+    let mut transparent = false;
+    if image.color().has_alpha() {
+        let mut pixels = image.into_rgba8();
+        for pixel in pixels.pixels_mut() {
+            let [.., alpha] = pixel.0;
+            transparent |= alpha < 255;
+            let on_white = |value: u8| {
+                let (value, alpha) = (u32::from(value), u32::from(alpha));
+                ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+            };
+            pixel.0 = [on_white(pixel.0[0]), on_white(pixel.0[1]), on_white(pixel.0[2]), 255];
+        }
+        image = DynamicImage::ImageRgba8(pixels);
+    }
+    let image = match has_color {
         true => DynamicImage::ImageRgb8(image.into_rgb8()),
         false => DynamicImage::ImageLuma8(image.into_luma8()),
-    })
+    };
+    Ok((image, transparent))
+}
+
+/// Whether a JPEG file has no mark of its end behind its picture. Decoders fill what is missing with grey and say nothing.
+fn breaks_off(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xDA;
+    const END: u8 = 0xD9;
+    if !bytes.starts_with(&[0xFF, 0xD8]) {
+        return false;
+    }
+    let mut at = 2;
+    while let Some([0xFF, marker]) = bytes.get(at..at + 2) {
+        match *marker {
+            END => return false,
+            0xFF => at += 1,
+            0x01 | 0xD0..=0xD8 => at += 2,
+            marker => {
+                let Some([high, low]) = bytes.get(at + 2..at + 4) else {
+                    return true;
+                };
+                at += 2 + usize::from(u16::from_be_bytes([*high, *low]));
+                if marker == START_OF_SCAN {
+                    // In a scan a mark is FF before anything but 00 and the eight marks of a restart.
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    let next = rest
+                        .windows(2)
+                        .position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xFF | 0xD0..=0xD7));
+                    let Some(next) = next else { return true };
+                    at += next;
+                }
+            }
+        }
+    }
+    true
 }

@@ -103,11 +103,17 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         .file_stem()
         .map_or("npz".into(), |stem| stem.to_string_lossy().into_owned());
     let class_names = (0..classes).map(|class| class.to_string()).collect();
-    let notes = if rounded {
-        vec!["float pixels, rounded to 8 bits".into()]
-    } else {
-        Vec::new()
-    };
+    let mut notes = Vec::new();
+    if rounded {
+        notes.push("float pixels, rounded to 8 bits: these are other images than the file's, and a small perturbation in them may be gone".into());
+    }
+    match pixels.iter().max() {
+        Some(0) => notes.push("every pixel is 0".into()),
+        Some(1) => notes.push(
+            "the brightest pixel is 1 of 255: bytes of 0 and 1 are almost black; multiply them by 255, or save them as floats".into(),
+        ),
+        _ => {}
+    }
     Ok(Dataset::from_parts(name, shape, class_names, pixels, labels)?.with_notes(notes))
 }
 

@@ -100,6 +100,16 @@ pub enum TrainError {
         /// Members.
         of: usize,
     },
+    /// A minibatch too small for the network.
+    #[error(
+        "expected more than 1 value for each channel of a BatchNorm, got a minibatch of 1 example (of {examples} examples by {batch_size}): set data.drop_last=true or another batch_size"
+    )]
+    SingleValue {
+        /// Training examples.
+        examples: usize,
+        /// Examples of a whole minibatch.
+        batch_size: usize,
+    },
     /// The data set leaves nothing to train on.
     #[error("nothing to train on: {0}")]
     NoExamples(String),

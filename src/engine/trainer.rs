@@ -105,6 +105,15 @@ impl<'a> Trainer<'a> {
             &mut Rng::stream(recipe.seed, stream::WEIGHTS),
             device,
         )?;
+        let (examples, batch_size) = (data.train.labelled(), recipe.batch_size);
+        let shortest = match examples % batch_size {
+            0 => batch_size,
+            _ if recipe.data.drop_last => batch_size,
+            rest => rest,
+        };
+        if model.normalises_single_values(shortest) {
+            return Err(TrainError::SingleValue { examples, batch_size });
+        }
         let mut average = recipe.average.as_ref().map(|_| model.clone());
         let mut sgd = Sgd::default();
         let mut defences = Defences::new(recipe, data.train.labelled());

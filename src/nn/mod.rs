@@ -391,6 +391,14 @@ impl Model {
         self.network.convolutions()
     }
 
+    /// Whether a training pass over so many examples normalises single values by their own statistics, which leaves nothing of them.
+    pub fn normalises_single_values(&self, examples: usize) -> bool {
+        self.network
+            .graph()
+            .fewest_normalised()
+            .is_some_and(|places| places * examples < 2)
+    }
+
     /// Whether the processor has a program of its own for the network.
     #[doc(hidden)]
     pub fn has_program(&self) -> bool {

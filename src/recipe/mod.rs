@@ -210,6 +210,9 @@ pub struct WarmUp {
     pub standard_epochs: usize,
 }
 
+/// Pixels of padding: a larger border would hold more of nothing than of the picture.
+const LARGEST_PAD: usize = 256;
+
 fn is_zero(epochs: &usize) -> bool {
     *epochs == 0
 }
@@ -333,12 +336,42 @@ impl Recipe {
         let rate = self.optimiser.learning_rate;
         let momentum = self.optimiser.momentum;
         let decay = self.optimiser.weight_decay;
-        field(self.epochs > 0, "epochs", "at least 1", self.epochs.to_string())?;
         field(
-            self.batch_size > 0,
+            (1..=1_000_000).contains(&self.epochs),
+            "epochs",
+            "1 to 1,000,000",
+            self.epochs.to_string(),
+        )?;
+        field(
+            (1..=1_000_000).contains(&self.batch_size),
             "batch_size",
-            "at least 1",
+            "1 to 1,000,000",
             self.batch_size.to_string(),
+        )?;
+        let radius = self.threat.fault();
+        field(
+            radius.is_none(),
+            "threat.epsilon",
+            "a radius that leaves images apart",
+            radius.unwrap_or_default(),
+        )?;
+        let step = ThreatModel {
+            norm: self.threat.norm,
+            epsilon: self.attack.step_size.clone(),
+        };
+        let step = step.fault();
+        field(
+            step.is_none(),
+            "attack.step_size",
+            "a step within the images",
+            step.unwrap_or_default(),
+        )?;
+        let pad = self.data.augmentation.pad;
+        field(
+            pad <= LARGEST_PAD,
+            "data.augmentation.pad",
+            "at most 256 pixels",
+            pad.to_string(),
         )?;
         field(
             self.data.limit_train != Some(0),
@@ -347,9 +380,9 @@ impl Recipe {
             "0".into(),
         )?;
         field(
-            rate > 0.0 && rate.is_finite(),
+            rate > 0.0 && rate <= 1e3,
             "optimiser.learning_rate",
-            "a number above 0",
+            "a number above 0 and at most 1,000",
             rate.to_string(),
         )?;
         field(
@@ -359,24 +392,24 @@ impl Recipe {
             momentum.to_string(),
         )?;
         field(
-            decay >= 0.0 && decay.is_finite(),
+            (0.0..=10.0).contains(&decay),
             "optimiser.weight_decay",
-            "at least 0",
+            "0 to 10",
             decay.to_string(),
         )?;
         if let Some(clip) = self.optimiser.clip_gradient {
             field(
-                clip > 0.0,
+                clip > 0.0 && clip.is_finite(),
                 "optimiser.clip_gradient",
                 "a number above 0",
                 clip.to_string(),
             )?;
         }
         field(
-            !self.defence.attacks() || self.attack.steps > 0,
+            (usize::from(self.defence.attacks())..=100_000).contains(&self.attack.steps),
             "attack.steps",
-            "at least 1",
-            "0".into(),
+            "1 to 100,000",
+            self.attack.steps.to_string(),
         )?;
         if let Some((name, expected, got)) = self.defence.fault() {
             field(false, name, expected, got)?;
@@ -438,18 +471,18 @@ impl Recipe {
         }
         let warm = self.warm_up.epsilon_epochs;
         field(
-            warm >= 0.0 && warm.is_finite(),
+            (0.0..=1e6).contains(&warm),
             "warm_up.epsilon_epochs",
-            "at least 0",
+            "0 to 1,000,000",
             warm.to_string(),
         )?;
         field(self.evaluation.every > 0, "evaluation.every", "at least 1", "0".into())?;
         field(self.log_every > 0, "log_every", "at least 1", "0".into())?;
         let pause = self.checkpoint_seconds;
         field(
-            pause >= 0.0 && pause.is_finite(),
+            (0.0..=1e7).contains(&pause),
             "checkpoint_seconds",
-            "at least 0",
+            "0 to 10,000,000 (115 days)",
             pause.to_string(),
         )?;
         let suite = self.evaluation.suite().map_err(|error| RecipeError::Field {
@@ -562,5 +595,38 @@ mod as_text {
         D: Deserializer<'de>,
     {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_without_sense_are_refused_with_what_was_probably_meant() {
+        for (change, words) in [
+            (
+                (|r: &mut Recipe| r.threat.epsilon = "8".parse().unwrap()) as fn(&mut Recipe),
+                "did you mean 8/255?",
+            ),
+            (|r| r.threat.epsilon = "1e39".parse().unwrap(), "threat.epsilon"),
+            (|r| r.attack.step_size = "2".parse().unwrap(), "did you mean 2/255?"),
+            (|r| r.data.augmentation.pad = 1_000_000, "data.augmentation.pad"),
+            (|r| r.optimiser.learning_rate = 1e300, "optimiser.learning_rate"),
+            (|r| r.checkpoint_seconds = 1e300, "checkpoint_seconds"),
+            (|r| r.optimiser.clip_gradient = Some(f64::INFINITY), "clip_gradient"),
+        ] {
+            let mut recipe = preset("cifar10-mart-paper").unwrap();
+            change(&mut recipe);
+            let said = recipe.validate().unwrap_err().to_string();
+            assert!(said.contains(words), "{said}");
+        }
+        let mut euclidean = preset("cifar10-mart-paper").unwrap();
+        euclidean.threat = ThreatModel {
+            norm: crate::threat::Norm::L2,
+            epsilon: "3".parse().unwrap(),
+        };
+        euclidean.validate().unwrap();
     }
 }
