@@ -292,7 +292,7 @@ fn doubling_steps_still_helps(attacks: &[AttackSpec], results: &[AttackResult], 
 fn standard_epsilons(dataset: &str, norm: Norm) -> &'static [&'static str] {
     let name = dataset.to_lowercase();
     match norm {
-        Norm::Linf if name.contains("fashion") => &["0.1"],
+        Norm::Linf if name.contains("fashion") => &["0.1", "0.3"],
         Norm::Linf if name.contains("mnist") => &["0.3"],
         Norm::Linf if name.contains("cifar") => &["8/255"],
         Norm::L2 if name.contains("cifar") => &["0.5", "128/255"],
@@ -662,6 +662,6 @@ mod tests {
         assert!(!standard("CIFAR-10", "0.031"));
         assert!(standard("Fashion-MNIST", "0.3") && !standard("MNIST", "0.1"));
         assert!(standard_epsilons("glyphs", Norm::Linf).is_empty());
-        assert_eq!(standard_epsilons("Fashion-MNIST", Norm::Linf), ["0.1"]);
+        assert_eq!(standard_epsilons("Fashion-MNIST", Norm::Linf), ["0.1", "0.3"]);
     }
 }
