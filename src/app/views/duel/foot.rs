@@ -189,9 +189,6 @@ fn robustness_ui(ui: &mut Ui, state: &State) {
     );
 }
 
-/// An ε, and each side's figure there with its colour and whether it holds.
-type Cursor = (f64, Vec<(f64, Color32, bool)>);
-
 /// What the curves are measured with and on; both, where they differ.
 fn of(corners: &[Corner; 2]) -> String {
     let mut said: Vec<&str> = corners
