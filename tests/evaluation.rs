@@ -837,7 +837,7 @@ fn in_turn_the_fallen_are_spared_and_each_part_has_its_figure() {
     assert!(
         found.attacks[6]
             .settings
-            .contains("fab-t-10 (towards 9 classes, 10 steps each")
+            .contains("fab-t-10 (towards at most 9 other classes, 10 steps each")
     );
     assert!(found.attacks[5].settings.contains("500 queries"));
     let json = found.to_json(true).unwrap();

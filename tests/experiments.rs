@@ -280,6 +280,9 @@ fn the_subsets_of_figure_1_come_from_its_first_row() {
     let mut plan = small("figure-1");
     plan.measures.truncate(1);
     for row in &mut plan.rows {
+        row.recipe.data.source = "glyphs".into();
+        row.recipe.batch_size = 32;
+        row.recipe.optimiser.learning_rate = 0.06;
         row.recipe.data.limit_train = Some(480);
     }
     // Enough natural epochs that the network gets most examples right, and some wrong.

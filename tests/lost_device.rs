@@ -56,7 +56,7 @@ fn the_window_lives_on_says_so_and_resumes_on_another_device() {
     assert!(again.sync().is_ok(), "the lost device is handed out again");
 
     app(&mut window).apply(Command::Show("Device"));
-    window.run_steps(3);
+    wait(&mut window, LIMIT, |window| window.query_by_label("cpu").is_some());
     window.get_by_label("cpu").click();
     window.step();
     window.get_by_label_contains("Resume from the last checkpoint").click();
