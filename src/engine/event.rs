@@ -167,6 +167,9 @@ pub struct Best {
     /// The natural accuracy, which decides between equals.
     #[serde(default)]
     pub natural: Option<f64>,
+    /// The epoch, from 1, that first reached the accuracy: an equal one later is no progress to wait for.
+    #[serde(default)]
+    pub risen: Option<usize>,
 }
 
 /// What the accuracy over all attacks is called.
@@ -193,7 +196,16 @@ impl Best {
             accuracy: *accuracy.get(chooser)?,
             under: chooser.to_string(),
             natural: accuracy.get("natural").copied(),
+            risen: Some(epoch),
         })
+    }
+
+    /// This epoch in the place of an earlier best one.
+    pub fn after(mut self, earlier: Option<&Self>) -> Self {
+        if let Some(earlier) = earlier.filter(|earlier| earlier.accuracy == self.accuracy) {
+            self.risen = Some(earlier.risen.unwrap_or(earlier.epoch));
+        }
+        self
     }
 
     /// Whether it is at least as good as an earlier one: of equals the one with the better natural accuracy is, and the later.

@@ -236,7 +236,10 @@ impl<'a> Trainer<'a> {
 
     fn is_out_of_patience(&self) -> bool {
         let best = self.progress.best.as_ref();
-        best.is_some_and(|best| self.recipe.is_out_of_patience(self.progress.epoch, best.epoch))
+        best.is_some_and(|best| {
+            let risen = best.risen.unwrap_or(best.epoch);
+            self.recipe.is_out_of_patience(self.progress.epoch, risen)
+        })
     }
 
     /// The moment of the run, in epochs.
@@ -470,7 +473,8 @@ impl<'a> Trainer<'a> {
         };
         let chooser = event::chooser(&self.recipe.evaluation.attacks);
         let found = Best::of(epoch, &accuracy, chooser)
-            .filter(|found| self.progress.best.as_ref().is_none_or(|best| found.replaces(best)));
+            .filter(|found| self.progress.best.as_ref().is_none_or(|best| found.replaces(best)))
+            .map(|found| found.after(self.progress.best.as_ref()));
         let best = found.is_some();
         if best {
             self.progress.best = found;
