@@ -348,7 +348,7 @@ fn compare(contestants: &[Contestant]) -> (Vec<Difference>, Vec<String>) {
     });
     let (differences, mut verdict): (Vec<_>, Vec<_>) = found.unzip();
     verdict.push(
-        "One seed and minutes of training: docs/measurements has five seeds of a longer one. MART's lead, where there is one, is under PGD and not under AutoAttack (`martlet evaluate RUN --attacks autoattack-fast`).".into(),
+        "One seed and minutes of training: docs/measurements has five seeds of a longer one, in which S⁻ matters and MART cannot be told from Standard. MART's lead, where there is one, is under PGD and not under AutoAttack (`martlet evaluate RUN --attacks autoattack-fast`).".into(),
     );
     (differences, verdict)
 }
