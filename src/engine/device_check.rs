@@ -51,8 +51,10 @@ pub struct Subject {
 const OPERATIONS: usize = 1_000_000_000_000;
 /// The same on a software rasteriser, which is far slower.
 const OPERATIONS_OF_SOFTWARE: usize = 5_000_000_000;
-/// Passes of an attack and a step of training, each as long as a forward pass.
-const PASSES: usize = 9;
+/// Passes of an attack and a step of training, twice, each as long as a forward pass.
+const PASSES: usize = 18;
+/// What rounding adds up to in a network's activations, taken from a value of its images.
+const ROUNDING: f32 = 1e-6;
 
 impl Subject {
     /// The network with the data that it is mostly trained on: 28×28 grey images, or 32×32 in colour.
@@ -191,18 +193,21 @@ fn keep(verdict: Verdict, device: &Device, subject: &str) -> Verdict {
     verdict
 }
 
-/// Something that was computed: its name, its values, whether it is a gradient of images.
+/// Something that was computed: its name, its values, whether it is a gradient.
 type Computed = (&'static str, Vec<f32>, bool);
 
 fn compare(subject: &Subject, device: &Device) -> Result<Vec<Comparison>, CheckError> {
-    let actual = computed(subject, device, device)?;
-    let expected = computed(subject, &Device::cpu(), device)?;
-    let pairs = actual.iter().zip(&expected);
-    Ok(pairs
-        .map(|((what, actual, _), (_, expected, is_of_images))| {
+    let cpu = Device::cpu();
+    let actual = computed(subject, device, device, 0.0)?;
+    let expected = computed(subject, &cpu, device, 0.0)?;
+    let moved = computed(subject, &cpu, device, ROUNDING)?;
+    let found = actual.iter().zip(&expected).zip(&moved);
+    Ok(found
+        .map(|(((what, actual, _), (_, expected, jumps)), (_, moved, _))| {
             let name = format!("{}: {what}", subject.network);
-            if *is_of_images {
-                Comparison::of_length(&name, actual, expected)
+            if *jumps {
+                let moved = Comparison::of_length(&name, moved, expected);
+                Comparison::of_length(&name, actual, expected).that_jumps(&moved)
             } else {
                 Comparison::of_elements(&name, actual, expected)
             }
@@ -211,14 +216,14 @@ fn compare(subject: &Subject, device: &Device) -> Result<Vec<Comparison>, CheckE
 }
 
 /// Everything that training and an evaluation take from the network, computed on a device, with as many images as
-/// `checked` is worth.
-fn computed(subject: &Subject, device: &Device, checked: &Device) -> Result<Vec<Computed>, CheckError> {
+/// `checked` is worth, each value of them moved by up to `noise`.
+fn computed(subject: &Subject, device: &Device, checked: &Device, noise: f32) -> Result<Vec<Computed>, CheckError> {
     let rng = &mut Rng::new(2026);
     let mut model = Model::new(subject.network, subject.input, subject.classes, rng, device)?;
     let examples = subject.examples(&model, checked);
     // Some networks begin with a last layer of zeros, through which no gradient passes.
-    let noise = random(rng, [-0.02, 0.02], [model.parameter_count()], device);
-    model.set_parameters(model.parameters() + noise);
+    let start = random(rng, [-0.02, 0.02], [model.parameter_count()], device);
+    model.set_parameters(model.parameters() + start);
     let ImageShape {
         channels,
         height,
@@ -226,7 +231,9 @@ fn computed(subject: &Subject, device: &Device, checked: &Device) -> Result<Vec<
     } = subject.input;
     let shape = [examples, channels, height, width];
     let natural = random(rng, [0.0, 1.0], shape, device);
-    let adversarial = (natural.clone() + random(rng, [-0.05, 0.05], shape, device)).clamp(0.0, 1.0);
+    let perturbation = random(rng, [-0.05, 0.05], shape, device);
+    let natural = natural + random(rng, [-1.0, 1.0], shape, device) * noise;
+    let adversarial = (natural.clone() + perturbation).clamp(0.0, 1.0);
     let labels: Vec<i64> = (0..examples)
         .map(|example| (example % subject.classes) as i64)
         .collect();
@@ -244,10 +251,20 @@ fn random<const D: usize>(rng: &mut Rng, [low, high]: [f32; 2], shape: [usize; D
     Tensor::from_data(TensorData::new(values, shape), device.tensors())
 }
 
-/// A step of MART, then an attack's gradient and what the network says to its images.
+/// What the network says to the images and an attack's gradient, then a step of MART.
 fn passes(model: &mut Model, batch: &Batch, adversarial: Tensor<4>) -> Result<Vec<Computed>, DeviceError> {
     const FORM: Form = Form::Paper;
     let labels = || batch.labels.clone();
+    let images = batch.images.clone().autodiff().require_grad();
+    let logits = model.forward(images.clone(), Mode::Eval);
+    let mut gradients = losses::cross_entropy(logits.clone(), labels()).sum().backward();
+    // A missing gradient has no values, which no comparison passes.
+    let of_images = images.grad_remove(&mut gradients).map_or(Ok(Vec::new()), read)?;
+    let mut found = vec![
+        ("logits in evaluation", read(logits.inner())?, false),
+        ("gradient of the images", of_images, true),
+    ];
+
     let tracked = model.tracked();
     tracked.seed_dropout(3);
     let [natural, attacked] = tracked.forward_both([batch.images.clone(), adversarial], Mode::Train);
@@ -257,13 +274,10 @@ fn passes(model: &mut Model, batch: &Batch, adversarial: Tensor<4>) -> Result<Ve
     let objective = (losses::boosted_cross_entropy(attacked, labels(), FORM) + divergence * weight * 5.0).mean();
     let mut gradients = objective.backward();
     let gradient = tracked.gradient(&mut gradients).ok();
-    let mut found = vec![
-        ("logits in training", read(trained)?, false),
-        ("MART's loss", read(objective.inner())?, false),
-    ];
-    // A missing gradient has no values, which no comparison passes.
+    found.push(("logits in training", read(trained)?, false));
+    found.push(("MART's loss", read(objective.inner())?, false));
     let of_parameters = gradient.clone().map_or(Ok(Vec::new()), read)?;
-    found.push(("gradient of the parameters", of_parameters, false));
+    found.push(("gradient of the parameters", of_parameters, true));
     if let Some(gradient) = gradient {
         let settings = Optimiser {
             learning_rate: 0.05,
@@ -276,13 +290,6 @@ fn passes(model: &mut Model, batch: &Batch, adversarial: Tensor<4>) -> Result<Ve
         Sgd::default().step(model, gradient, &settings, 0.05);
     }
     found.push(("parameters after a step", read(model.parameters())?, false));
-
-    let images = batch.images.clone().autodiff().require_grad();
-    let logits = model.forward(images.clone(), Mode::Eval);
-    let mut gradients = losses::cross_entropy(logits.clone(), labels()).sum().backward();
-    let of_images = images.grad_remove(&mut gradients).map_or(Ok(Vec::new()), read)?;
-    found.push(("logits in evaluation", read(logits.inner())?, false));
-    found.push(("gradient of the images", of_images, true));
     Ok(found)
 }
 
@@ -304,7 +311,7 @@ mod tests {
     fn what_is_compared_is_alive() {
         let cpu = Device::cpu();
         for subject in SMALL {
-            let found = computed(&subject, &cpu, &cpu).unwrap();
+            let found = computed(&subject, &cpu, &cpu, 0.0).unwrap();
             assert_eq!(found.len(), 6);
             for (name, values, _) in found {
                 assert!(values.iter().all(|value| value.is_finite()), "{name} is not finite");

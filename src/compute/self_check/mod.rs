@@ -17,7 +17,7 @@ use crate::{random::Rng, shapes::ImageShape};
 
 pub use store::recall;
 
-/// The largest relative difference that passes.
+/// The largest relative difference that passes, but for what jumps ([`Comparison::that_jumps`]).
 ///
 /// f32 sums of a few hundred terms in another order differ by some 10⁻⁶, tensor cores with 10-bit mantissas by some
 /// 10⁻⁴; wrong results differ by the order of 1. So 10⁻³ passes honest rounding and nothing else.
@@ -31,6 +31,13 @@ pub struct Comparison {
     /// `max |device − processor| / max |processor|` over its elements, or `‖device − processor‖ / ‖processor‖`; the largest
     /// f64 where the device gave a value that is not a number, or no value.
     pub relative_difference: f64,
+    /// The largest that passes.
+    #[serde(default = "tolerance")]
+    pub allowed: f64,
+}
+
+fn tolerance() -> f64 {
+    TOLERANCE
 }
 
 impl Comparison {
@@ -41,13 +48,25 @@ impl Comparison {
         Self::new(name, actual.len() == expected.len(), worst, scale)
     }
 
-    /// By Euclidean length. For a gradient of images: it jumps where the input of a ReLU crosses zero, so that single pixels
-    /// may differ between two exact enough passes.
+    /// By Euclidean length, for gradients: they jump where the input of a ReLU crosses zero, so that single values may differ
+    /// between two exact enough passes.
     pub fn of_length(name: &str, actual: &[f32], expected: &[f32]) -> Self {
         let length = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
         let off = length(&mut differences(actual, expected));
         let scale = length(&mut expected.iter().map(|value| f64::from(*value)));
         Self::new(name, actual.len() == expected.len(), off, scale)
+    }
+
+    /// Allows as much more as the processor's own values move when what it reads moves by a rounding, `moved`. Measured for a
+    /// small network and 128 images: weights that move by 10⁻⁶ move the images' gradient by 4·10⁻³, by 10⁻⁵ by 10⁻².
+    #[must_use]
+    pub fn that_jumps(self, moved: &Self) -> Self {
+        /// How many such movements pass: two passes round in many places.
+        const MOVEMENTS: f64 = 4.0;
+        /// Wrong gradients differ by the order of 1.
+        const MOST: f64 = 0.1;
+        let allowed = (MOVEMENTS * moved.relative_difference).clamp(TOLERANCE, MOST);
+        Self { allowed, ..self }
     }
 
     fn new(name: &str, is_whole: bool, off: f64, scale: f64) -> Self {
@@ -59,7 +78,12 @@ impl Comparison {
             } else {
                 f64::MAX
             },
+            allowed: TOLERANCE,
         }
+    }
+
+    fn share(&self) -> f64 {
+        self.relative_difference / self.allowed
     }
 }
 
@@ -79,7 +103,7 @@ fn largest(values: impl Iterator<Item = f64>) -> f64 {
 /// What a self-check found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether every comparison stays within [`TOLERANCE`].
+    /// Whether every comparison stays within what it allows.
     pub passed: bool,
     /// Every comparison, the worst first; empty for the processor, which is the reference itself.
     pub worst: Vec<Comparison>,
@@ -101,7 +125,7 @@ pub struct Verdict {
 impl Verdict {
     /// The verdict on a device from what was compared since `begun`, in any order. None on the processor.
     pub fn new(device: &Device, begun: Instant, mut comparisons: Vec<Comparison>) -> Self {
-        comparisons.sort_by(|a, b| b.relative_difference.total_cmp(&a.relative_difference));
+        comparisons.sort_by(|a, b| b.share().total_cmp(&a.share()));
         let info = device.info();
         Self {
             passed: comparisons.iter().all(within),
@@ -143,7 +167,10 @@ impl std::fmt::Display for Verdict {
             )?;
         }
         let difference = if worst.relative_difference < f64::MAX {
-            format!("relative difference {:.1e}", worst.relative_difference)
+            format!(
+                "relative difference {:.1e} of {:.0e} allowed",
+                worst.relative_difference, worst.allowed
+            )
         } else {
             "not a number".to_string()
         };
@@ -156,7 +183,7 @@ impl std::fmt::Display for Verdict {
 }
 
 fn within(comparison: &Comparison) -> bool {
-    comparison.relative_difference <= TOLERANCE
+    comparison.relative_difference <= comparison.allowed
 }
 
 /// Fixed numbers for one purpose, the same on every machine.
@@ -261,6 +288,11 @@ mod tests {
             Comparison::of_length("off", &[1.0, 1.0], &[1.0, 0.0]).relative_difference,
             1.0
         );
+        // What jumps may differ as far as it moves by itself, and never by the order of 1.
+        let off = |by: f32| Comparison::of_length("off", &[1.0 + by], &[1.0]);
+        assert!(within(&off(0.02).that_jumps(&off(0.01))) && !within(&off(0.05).that_jumps(&off(0.01))));
+        assert!(within(&off(0.0009).that_jumps(&off(0.0))) && !within(&off(0.0011).that_jumps(&off(0.0))));
+        assert!(!within(&off(0.2).that_jumps(&off(0.5))));
     }
 
     #[test]
