@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 const LINES: [&[&str]; 13] = [
-    &["shapes", "random", "control", "wording", "protobuf"],
+    &["shapes", "random", "control", "wording", "protobuf", "seal"],
     &["compute"],
     &["data"],
     &["threat", "nn"],

@@ -587,6 +587,11 @@ fn a_written_file_replaces_an_old_one_whole_and_carries_its_metadata() {
     std::fs::write(&path, "old").unwrap();
     let metadata = BTreeMap::from([("network".to_string(), "wide-resnet-10-1".to_string())]);
     weights::save_safetensors(&model("wide-resnet-10-1", COLOUR), &path, &metadata).unwrap();
+    let written = std::fs::read(&path).unwrap();
+    for _ in 0..8 {
+        weights::save_safetensors(&model("wide-resnet-10-1", COLOUR), &path, &metadata).unwrap();
+        assert!(std::fs::read(&path).unwrap() == written, "the same weights, another file");
+    }
     let bytes = std::fs::read(&path).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     assert_eq!(header.metadata().as_ref().unwrap()["network"], "wide-resnet-10-1");

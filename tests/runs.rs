@@ -133,15 +133,13 @@ fn what_is_written_comes_back() {
 #[test]
 fn the_same_checkpoint_makes_the_same_bytes() {
     let folder = TempDir::new().unwrap();
-    let bytes: Vec<[Vec<u8>; 3]> = ["a", "b"]
-        .map(|name| {
-            let mut run = run_in(&folder, name);
-            run.save(Slot::Last, &checkpoint(5, 5, 7)).unwrap();
-            let place = generation(run.folder(), "last");
-            ["weights.safetensors", "optimiser.safetensors", "progress.json"].map(|f| fs::read(place.join(f)).unwrap())
-        })
-        .into();
-    assert_eq!(bytes[0], bytes[1]);
+    let mut run = run_in(&folder, "a");
+    let mut bytes = || {
+        run.save(Slot::Last, &checkpoint(5, 5, 7)).unwrap();
+        let place = generation(run.folder(), "last");
+        ["weights.safetensors", "optimiser.safetensors", "progress.json"].map(|f| fs::read(place.join(f)).unwrap())
+    };
+    assert_eq!(bytes(), bytes());
 }
 
 #[test]
@@ -306,32 +304,157 @@ fn a_torn_last_line_is_left_out_and_removed() {
     assert!(message.contains("line 2"), "{message}");
 }
 
-#[test]
-fn metrics_shorter_than_the_checkpoint_says_are_found() {
-    let folder = TempDir::new().unwrap();
-    let mut run = run_in(&folder, "a");
-    for step in 0..3 {
-        run.append(&event(step)).unwrap();
+/// A run of five steps with two epochs, and a checkpoint that holds the epochs' reports.
+fn run_with_reports(folder: &TempDir, name: &str) -> Run {
+    let mut run = run_in(folder, name);
+    let report = |epoch: u64| json!({ "epoch": epoch, "accuracy": { "natural": 0.125 * epoch as f64 } });
+    for epoch in 1..=2 {
+        run.append(&event(epoch)).unwrap();
+        let mut line = report(epoch);
+        line["event"] = json!("epoch");
+        run.append(&line).unwrap();
     }
-    run.save(Slot::Last, &checkpoint(3, 0, 3)).unwrap();
+    let mut saved = checkpoint(4, 4, 3);
+    saved.progress["reports"] = json!([report(1), report(2)]);
+    run.save(Slot::Best, &saved).unwrap();
+    run.save(Slot::Last, &saved).unwrap();
+    run
+}
+
+#[test]
+fn metrics_that_the_checkpoint_does_not_know_are_refused_and_made_anew() {
+    let changed = |text: &str| text.replace("0.125", "0.925");
+    let shorter = |text: &str| text[..text.len() - 1].to_string();
+    let lost = |_: &str| String::new();
+    for (number, damage) in [changed as fn(&str) -> String, shorter, lost].into_iter().enumerate() {
+        let folder = TempDir::new().unwrap();
+        let run = run_with_reports(&folder, "a");
+        let place = run.folder().to_path_buf();
+        let before = run.metrics().unwrap();
+        drop(run);
+        let path = place.join("metrics.jsonl");
+        let damaged = damage(&fs::read_to_string(&path).unwrap());
+        match number {
+            2 => fs::remove_file(&path).unwrap(),
+            _ => fs::write(&path, &damaged).unwrap(),
+        }
+
+        let mut run = Run::open(&place).unwrap();
+        let error = run.metrics().unwrap_err();
+        assert!(matches!(error, RunError::Damaged { .. }), "{number}: {error}");
+        assert_eq!(runs::check(&place).len(), 1, "{number}");
+        let resumed = run.resume().unwrap().unwrap();
+        assert_eq!(resumed.progress["step"], 4);
+        let notices = run.take_notices();
+        assert!(notices.len() == 1 && notices[0].contains("2 epochs"), "{notices:?}");
+        let epochs: Vec<Value> = before.into_iter().filter(|line| line["event"] == "epoch").collect();
+        assert_eq!(run.metrics().unwrap(), epochs, "{number}");
+        // What a writer has cut off the end stays cut off; all else is kept beside.
+        let kept = fs::read_to_string(place.join("metrics.discarded.jsonl")).unwrap();
+        assert!(number != 0 || kept == damaged, "{kept}");
+        // From here on it is a run like any other.
+        run.append(&event(5)).unwrap();
+        run.save(Slot::Last, &checkpoint(5, 4, 3)).unwrap();
+        assert_eq!(run.resume().unwrap().unwrap(), checkpoint(5, 4, 3));
+        assert!(run.take_notices().is_empty());
+        drop(run);
+        assert_eq!(runs::check(&place), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_missing_line_of_checksums_is_damage() {
+    let folder = TempDir::new().unwrap();
+    let run = run_with_reports(&folder, "a");
+    let path = generation(run.folder(), "best").join("checksums.md5");
+    let whole = fs::read_to_string(&path).unwrap();
+    let without = |file: &str| {
+        let lines = whole.lines().filter(|line| !line.ends_with(file));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    for damaged in [
+        String::new(),
+        without("weights.safetensors"),
+        without("progress.json"),
+        whole.replace("weights.safetensors", "weights.safetensorz"),
+    ] {
+        fs::write(&path, &damaged).unwrap();
+        let error = run.weights_path(Slot::Best).unwrap_err();
+        assert!(matches!(error, RunError::Damaged { .. }), "{damaged:?}: {error}");
+        assert!(!runs::check(run.folder()).is_empty(), "{damaged:?}");
+    }
+    fs::write(&path, &whole).unwrap();
+    assert!(run.weights_path(Slot::Best).unwrap().is_some());
+}
+
+#[test]
+fn a_recipe_that_was_changed_by_hand_is_refused_and_one_that_was_changed_by_us_is_not() {
+    let folder = TempDir::new().unwrap();
+    let text = "epochs = 3\n\n[data]\nsource = \"mnist:here\"\n\n[defence]\nkind = \"mart\"\nlambda = 5.0\n";
+    let mut run = Run::create(folder.path(), "a", text, json!({})).unwrap();
+    run.save(Slot::Last, &checkpoint(1, 1, 3)).unwrap();
+    let place = run.folder().to_path_buf();
+    let path = place.join("recipe.toml");
     drop(run);
-    let path = folder.path().join("a/metrics.jsonl");
-    let whole = fs::read(&path).unwrap();
-    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-    let message = Run::open(&folder.path().join("a"))
-        .unwrap()
-        .resume()
-        .unwrap_err()
-        .to_string();
+
+    for same in [
+        text.replace("mnist:here", "mnist:elsewhere"),
+        format!("# a remark\n{text}"),
+    ] {
+        fs::write(&path, same).unwrap();
+        assert!(Run::open(&place).is_ok());
+    }
+    fs::write(&path, text.replace("lambda = 5.0", "lambda = 1.0")).unwrap();
+    let error = Run::open(&place).err().unwrap();
+    assert!(matches!(error, RunError::Recipe { .. }), "{error}");
+    let listed = runs::list(folder.path()).unwrap();
     assert!(
-        message.contains("3 lines") && message.ends_with("metrics.jsonl"),
-        "{message}"
+        listed[0].problem.as_ref().unwrap().contains("changed since"),
+        "{listed:?}"
     );
-    fs::remove_file(&path).unwrap();
-    assert!(matches!(
-        Run::open(&folder.path().join("a")),
-        Err(RunError::Damaged { .. })
-    ));
+    fs::write(&path, text).unwrap();
+
+    // More epochs, asked for: the checkpoints of before are still this run's.
+    let longer = text.replace("epochs = 3", "epochs = 9");
+    let mut run = Run::open(&place).unwrap();
+    run.change_recipe(&longer).unwrap();
+    drop(run);
+    let mut run = Run::open(&place).unwrap();
+    assert_eq!(run.recipe_toml(), longer);
+    assert_eq!(run.resume().unwrap().unwrap(), checkpoint(1, 1, 3));
+    run.save(Slot::Last, &checkpoint(2, 1, 3)).unwrap();
+    drop(run);
+    assert_eq!(runs::check(&place), Vec::<String>::new());
+}
+
+#[test]
+fn parts_of_another_run_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let [mine, other] = ["a", "b"].map(|name| run_with_reports(&folder, name));
+    let (own, foreign) = (generation(mine.folder(), "last"), generation(other.folder(), "last"));
+    let evaluation = mine.folder().join("evaluation-test-best.json");
+    mine.write_sealed(&evaluation, "{\n  \"n\": 5\n}").unwrap();
+    assert_eq!(runs::check(mine.folder()), Vec::<String>::new());
+
+    for file in fs::read_dir(&foreign).unwrap().flatten() {
+        fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let error = mine.load(Slot::Last).unwrap_err().to_string();
+    assert!(error.contains("another run"), "{error}");
+
+    let copied = other.folder().join("evaluation-test-best.json");
+    fs::copy(&evaluation, &copied).unwrap();
+    let error = other.read_sealed(&copied).unwrap_err().to_string();
+    assert!(error.contains("another run's"), "{error}");
+    let text = fs::read_to_string(&evaluation).unwrap();
+    fs::write(&evaluation, text.replace("5", "6")).unwrap();
+    assert!(matches!(mine.read_sealed(&evaluation), Err(RunError::Damaged { .. })));
+    assert_eq!(runs::check(other.folder()).len(), 1);
+
+    let identity = other.folder().join("run.json");
+    let text = fs::read_to_string(&identity).unwrap();
+    fs::write(&identity, text.replace("\"abc\"", "\"abd\"")).unwrap();
+    assert!(matches!(Run::open(other.folder()), Err(RunError::Damaged { .. })));
 }
 
 #[test]
@@ -558,7 +681,7 @@ fn wrong_use_is_an_error_that_changes_nothing() {
     for path in [progress, identity] {
         let text = fs::read_to_string(&path)
             .unwrap()
-            .replace("\"format\": 1", "\"format\": 99");
+            .replace("\"format\": 2", "\"format\": 99");
         fs::write(&path, text).unwrap();
     }
     let message = Run::open(run.folder()).err().unwrap().to_string();

@@ -160,7 +160,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         examination = examination.with_surrogate(path.display().to_string(), other);
     }
     let mut keep = |record: &Record| match &arguments.resume_file {
-        Some(path) => write_atomic(path, &serde_json::to_vec(record)?).map_err(std::io::Error::other),
+        Some(path) => write_atomic(path, record.to_json()?.as_bytes()).map_err(std::io::Error::other),
         None => Ok(()),
     };
     if let Some(path) = &arguments.resume_file {
@@ -213,16 +213,14 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
 
 /// The record of an evaluation that was stopped, where there is one.
 fn known_record(path: &Path) -> Result<Option<Record>> {
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let record = serde_json::from_slice(&bytes);
-            record.map(Some).with_context(|| {
-                format!(
-                    "expected the record of a stopped evaluation; name another file, or remove this one: {}",
-                    path.display()
-                )
-            })
-        }
+    match std::fs::read_to_string(path) {
+        Ok(text) => match Record::from_json(&text) {
+            Ok(record) => Ok(Some(record)),
+            Err(got) => anyhow::bail!(
+                "expected the record of a stopped evaluation; got {got}; name another file, or remove this one: {}",
+                path.display()
+            ),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("the record cannot be read: {}", path.display())),
     }

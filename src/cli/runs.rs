@@ -22,7 +22,7 @@ use crate::{
 /// Arguments of `martlet runs`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --report mnist-mart-1\n  martlet runs --csv mnist-mart-1 --out metrics.csv\n  martlet runs --tensorboard mnist-mart-1 --out logs/mnist-mart-1\n  martlet runs --delete mnist-mart-1"
+    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --check\n  martlet runs --report mnist-mart-1\n  martlet runs --csv mnist-mart-1 --out metrics.csv\n  martlet runs --tensorboard mnist-mart-1 --out logs/mnist-mart-1\n  martlet runs --delete mnist-mart-1"
 )]
 pub struct RunsArguments {
     #[command(flatten)]
@@ -45,6 +45,9 @@ pub struct RunsArguments {
     /// Where --csv or --tensorboard writes.
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
+    /// Look through every file of every run: is it what was written, and of this run?
+    #[arg(long, conflicts_with_all = ["json", "show", "report", "csv", "tensorboard", "delete"])]
+    check: bool,
     /// Delete a run after asking.
     #[arg(long, value_name = "NAME")]
     delete: Option<String>,
@@ -90,6 +93,9 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
         return Ok(());
     }
     let list = runs::list(runs_dir)?;
+    if arguments.check {
+        return checked(&list);
+    }
     if arguments.json {
         say(serde_json::to_string_pretty(&list)?);
         return Ok(());
@@ -110,6 +116,25 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
             note(format!("{}: {problem}", run.name));
         }
     }
+    Ok(())
+}
+
+/// Looks through the runs, and fails where one is not whole.
+fn checked(list: &[Summary]) -> Result<()> {
+    let mut damaged = 0;
+    for run in list {
+        let problems = runs::check(&run.folder);
+        say(format!(
+            "{}: {}",
+            run.name,
+            if problems.is_empty() { "whole" } else { "DAMAGED" }
+        ));
+        for problem in &problems {
+            say(format!("  {problem}"));
+        }
+        damaged += usize::from(!problems.is_empty());
+    }
+    anyhow::ensure!(damaged == 0, "{damaged} of {} runs are damaged", list.len());
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use md5::{Digest, Md5};
 
 use crate::{
     evaluation::Evaluation,
-    runs::{Run, RunError, Slot, write_atomic},
+    runs::{Run, RunError, Slot},
 };
 
 /// What a figure belongs to, in one line: checkpoint, examples, norm, radii, attacks with their numbers, seed, surrogate.
@@ -31,6 +31,33 @@ fn identity(evaluation: &Evaluation) -> String {
     .join("\n")
 }
 
+/// Reads an evaluation of a run's folder: it must be what was written, and this run's.
+///
+/// # Errors
+/// [`RunError::Damaged`] where it is not; [`RunError::Io`].
+pub fn read(run: &Run, file: &Path) -> Result<Evaluation, RunError> {
+    let text = run.read_sealed(file)?;
+    serde_json::from_str(&text).map_err(|error| RunError::Damaged {
+        expected: "an evaluation".to_string(),
+        got: error.to_string(),
+        way_out: "put it back from a copy, or remove it and measure anew",
+        path: file.to_path_buf(),
+    })
+}
+
+/// Writes an evaluation into a run's folder, with each image's fate.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(run: &Run, file: &Path, evaluation: &Evaluation) -> Result<(), RunError> {
+    let text = evaluation.to_json(true).map_err(|error| RunError::Io {
+        doing: "write the evaluation",
+        path: file.to_path_buf(),
+        source: error.into(),
+    })?;
+    run.write_sealed(file, &text)
+}
+
 /// The file for an identity of its own.
 fn own_file(folder: &Path, evaluation: &Evaluation, slot: Slot) -> PathBuf {
     let split = evaluation.dataset.split.as_deref().unwrap_or("examples");
@@ -52,30 +79,25 @@ pub fn keep(run: &Run, evaluation: &Evaluation, slot: Slot, stands: bool) -> Res
     let standing = folder.join(format!("evaluation-{split}-{slot}.json"));
     let mut file = own_file(folder, evaluation, slot);
     if stands {
-        file = match std::fs::read(&standing).map(|bytes| serde_json::from_slice::<Evaluation>(&bytes)) {
-            Err(_) => standing,
-            Ok(Ok(earlier)) if identity(&earlier) == identity(evaluation) => standing,
-            Ok(Ok(earlier))
+        file = match read(run, &standing) {
+            Err(_) if !standing.exists() => standing,
+            Ok(earlier) if identity(&earlier) == identity(evaluation) => standing,
+            Ok(earlier)
                 if earlier.checkpoint == evaluation.checkpoint && earlier.attacks.len() > evaluation.attacks.len() =>
             {
                 file
             }
-            Ok(Ok(earlier)) => {
+            Ok(earlier) => {
                 move_aside(&standing, &own_file(folder, &earlier, slot))?;
                 standing
             }
-            Ok(Err(_)) => {
+            Err(_) => {
                 move_aside(&standing, &standing.with_extension("json.damaged"))?;
                 standing
             }
         };
     }
-    let text = evaluation.to_json(true).map_err(|error| RunError::Io {
-        doing: "write the evaluation",
-        path: file.clone(),
-        source: error.into(),
-    })?;
-    write_atomic(&file, text.as_bytes())?;
+    write(run, &file, evaluation)?;
     Ok(file)
 }
 

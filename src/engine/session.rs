@@ -140,6 +140,16 @@ pub fn run(
     if let Some(verdict) = device_check::ensure_network(&subject, device)? {
         identity["network_check"] = json!(verdict);
     }
+    let earlier = run.identity()["sessions"]
+        .as_array()
+        .and_then(|sessions| sessions.last());
+    let earlier = earlier.and_then(|session| session["device"]["info"]["name"].as_str());
+    if let Some(earlier) = earlier.filter(|earlier| *earlier != device.info().name) {
+        run.note(format!(
+            "The run was trained on {earlier} until now and goes on on {}; figures may differ in their last digits",
+            device.info().name
+        ));
+    }
     run.begin_session(identity)?;
     train(recipe, data, run, device, control, observer).inspect_err(|error| {
         // The cause matters more than whether it could be written down: a full disk fails here again.
@@ -153,10 +163,33 @@ pub fn name_of(recipe: &Recipe) -> String {
     format!("{data}-{}", recipe.defence.name())
 }
 
-/// A run's network with the weights of a checkpoint.
+/// A run's network with the weights of a checkpoint, the last where none was found the best yet, and the checkpoint's name.
 ///
 /// # Errors
 /// When the run has no checkpoint yet, it is damaged, or it does not fit the data.
+pub fn named_model_of(
+    run: &Run,
+    slot: Slot,
+    shape: ImageShape,
+    classes: usize,
+    device: &Device,
+) -> Result<(Model, String), TrainError> {
+    let recipe = Recipe::from_toml(run.recipe_toml()).map_err(|error| TrainError::Progress(error.to_string()))?;
+    let (name, checkpoint) = match run.load_named(slot)? {
+        Some(found) => found,
+        None => run
+            .load_named(Slot::Last)?
+            .ok_or_else(|| TrainError::Progress("there is none yet".to_string()))?,
+    };
+    let mut model = Model::new(recipe.network, shape, classes, &mut Rng::new(0), device)?;
+    super::progress::load_weights(&mut model, &checkpoint.weights)?;
+    Ok((model, name))
+}
+
+/// [`named_model_of`] where the name does not matter.
+///
+/// # Errors
+/// As [`named_model_of`].
 pub fn model_of(
     run: &Run,
     slot: Slot,
@@ -164,14 +197,5 @@ pub fn model_of(
     classes: usize,
     device: &Device,
 ) -> Result<Model, TrainError> {
-    let recipe = Recipe::from_toml(run.recipe_toml()).map_err(|error| TrainError::Progress(error.to_string()))?;
-    let checkpoint = match run.load(slot)? {
-        Some(checkpoint) => checkpoint,
-        None => run
-            .load(Slot::Last)?
-            .ok_or_else(|| TrainError::Progress("there is none yet".to_string()))?,
-    };
-    let mut model = Model::new(recipe.network, shape, classes, &mut Rng::new(0), device)?;
-    super::progress::load_weights(&mut model, &checkpoint.weights)?;
-    Ok(model)
+    named_model_of(run, slot, shape, classes, device).map(|(model, _)| model)
 }

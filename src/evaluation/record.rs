@@ -9,6 +9,7 @@ use crate::{
     compute::DeviceError,
     data::Dataset,
     nn::{Model, StateValues},
+    seal::{self, Seal},
     threat::{Epsilon, Norm},
 };
 
@@ -35,6 +36,29 @@ pub(super) struct Identity {
     epsilons: Vec<Epsilon>,
     seed: u64,
     attacks: Vec<AttackSpec>,
+}
+
+impl Record {
+    /// Its text for a file, sealed: what is read back is believed.
+    ///
+    /// # Errors
+    /// None in practice: it holds numbers and names.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        Ok(seal::sealed(&serde_json::to_string_pretty(self)?, &[]))
+    }
+
+    /// A record from the text of its file.
+    ///
+    /// # Errors
+    /// In words, where the text is no record or was changed since it was written.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let record = serde_json::from_str(text).map_err(|error| format!("no record of an evaluation ({error})"))?;
+        match seal::seal_of(text) {
+            Seal::Whole => Ok(record),
+            Seal::Broken => Err("a record that was changed since it was written".to_string()),
+            Seal::Missing => Err("a record without a seal, of an older Martlet".to_string()),
+        }
+    }
 }
 
 /// One attack at one radius.

@@ -10,7 +10,7 @@ use crate::{
     control::Control,
     data::{self, Split},
     defences::Side,
-    engine::{Event, TrainError, TrainingData, labelling, session, subsets},
+    engine::{Event, TrainError, TrainingData, filing, labelling, session, subsets},
     evaluation::{EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume},
     recipe::Recipe,
     runs::{Run, Slot, write_atomic},
@@ -227,16 +227,13 @@ impl Conduct<'_> {
         let test = data::load(&self.plan.source, Split::Test).map_err(TrainError::from)?;
         for measure in &self.plan.measures {
             let file = run.folder().join(format!("{}.json", measure.name));
-            if Outcome::evaluation(&file, measure).is_some() {
+            if Outcome::evaluation(run, &file, measure).is_some() {
                 continue;
             }
             let stage = Stage::Measuring(measure);
             tell(Progress::Row { row, stage });
             let evaluation = self.evaluate(row, run, &test, measure, tell)?;
-            let json = evaluation
-                .to_json(true)
-                .map_err(|error| self.io(&file, std::io::Error::other(error)))?;
-            write_atomic(&file, json.as_bytes())?;
+            filing::write(run, &file, &evaluation)?;
             let _ = std::fs::remove_file(partial(&file));
         }
         Ok(())
@@ -252,7 +249,7 @@ impl Conduct<'_> {
     ) -> Result<Evaluation, ExperimentError> {
         let examples = test.take(measure.limit.unwrap_or(usize::MAX));
         let (shape, classes) = (examples.shape(), examples.classes());
-        let model = session::model_of(run, measure.slot, shape, classes, self.device)?;
+        let (model, checkpoint) = session::named_model_of(run, measure.slot, shape, classes, self.device)?;
         let mut suite = measure.suite()?;
         suite.seed = self.plan.seed;
         let surrogate = match self.plan.surrogate {
@@ -269,11 +266,11 @@ impl Conduct<'_> {
         }
         let file = partial(&run.folder().join(format!("{}.json", measure.name)));
         // A record that cannot be read is of no use; what it held is done again.
-        let record = std::fs::read(&file)
+        let record = std::fs::read_to_string(&file)
             .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            .and_then(|text| Record::from_json(&text).ok());
         let mut keep =
-            |record: &Record| write_atomic(&file, &serde_json::to_vec(record)?).map_err(std::io::Error::other);
+            |record: &Record| write_atomic(&file, record.to_json()?.as_bytes()).map_err(std::io::Error::other);
         let resume = Resume {
             record,
             keep: &mut keep,
@@ -289,6 +286,7 @@ impl Conduct<'_> {
             outcome => outcome?,
         };
         evaluation.dataset.split = Some("test".into());
+        evaluation.checkpoint = Some(checkpoint);
         Ok(evaluation)
     }
 

@@ -4,6 +4,7 @@ use std::{fmt, path::Path};
 
 use super::{Budget, ExperimentError, Measure, Plan, Row, plan::beyond_attack};
 use crate::{
+    engine::filing,
     evaluation::{Evaluation, Standing},
     report::{
         RunReport,
@@ -228,8 +229,9 @@ impl Outcome {
             let of = planned.recipe.epochs;
             return Ok(RowState::Begun { epochs, of });
         }
-        let is_kept =
-            |measure: &Measure| Self::evaluation(&folder.join(format!("{}.json", measure.name)), measure).is_some();
+        let is_kept = |measure: &Measure| {
+            Self::evaluation(&run, &folder.join(format!("{}.json", measure.name)), measure).is_some()
+        };
         let measured = planned.row.trains.is_helper() || plan.measures.iter().all(is_kept);
         Ok(if measured {
             RowState::Measured
@@ -239,9 +241,8 @@ impl Outcome {
     }
 
     /// The evaluation of a measure, where it is kept whole and fits it.
-    pub(super) fn evaluation(file: &Path, measure: &Measure) -> Option<Evaluation> {
-        let bytes = std::fs::read(file).ok()?;
-        let evaluation: Evaluation = serde_json::from_slice(&bytes).ok()?;
+    pub(super) fn evaluation(run: &Run, file: &Path, measure: &Measure) -> Option<Evaluation> {
+        let evaluation = filing::read(run, file).ok()?;
         let fits = measure.attacks.iter().all(|name| evaluation.attack(name).is_some());
         (fits && measure.limit.is_none_or(|limit| evaluation.n <= limit)).then_some(evaluation)
     }

@@ -622,7 +622,33 @@ pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, 
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
-    write_whole(path, &bytes)
+    write_whole(path, &in_order(bytes))
+}
+
+/// The same file with its header's fields in the order of their names: safetensors takes its metadata from a hash map, whose order
+/// is another each time.
+fn in_order(bytes: Vec<u8>) -> Vec<u8> {
+    let ordered = || {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let (header, tensors) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        let fields: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+        let fields: BTreeMap<String, serde_json::Value> = fields
+            .into_iter()
+            .map(|(name, value)| match value {
+                serde_json::Value::Object(inner) => {
+                    let inner: BTreeMap<String, serde_json::Value> = inner.into_iter().collect();
+                    (name, serde_json::json!(inner))
+                }
+                other => (name, other),
+            })
+            .collect();
+        let mut header = serde_json::to_vec(&fields).ok()?;
+        // Tensors begin at a multiple of eight.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let length = (header.len() as u64).to_le_bytes();
+        Some([&length[..], &header, tensors].concat())
+    };
+    ordered().unwrap_or(bytes)
 }
 
 /// Writes a file that appears under its name only when the disk has all of it.

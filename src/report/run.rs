@@ -1,9 +1,6 @@
 //! What a run's folder tells a reader.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use image::ImageError;
 use serde_json::Value;
@@ -107,7 +104,7 @@ impl RunReport {
             warnings: Vec::new(),
             adjustments: Vec::new(),
             ending: Ending::Open,
-            evaluations: evaluations(run.folder())?,
+            evaluations: evaluations(run)?,
         };
         for line in run.metrics()? {
             if line["event"] == "failed" {
@@ -140,8 +137,8 @@ impl RunReport {
 }
 
 /// The evaluations in a run's folder, in the order of their names.
-fn evaluations(folder: &Path) -> Result<Vec<(String, Evaluation)>, ReportError> {
-    let entries = fs::read_dir(folder)
+fn evaluations(run: &Run) -> Result<Vec<(String, Evaluation)>, ReportError> {
+    let entries = fs::read_dir(run.folder())
         .into_iter()
         .flatten()
         .flatten()
@@ -160,8 +157,8 @@ fn evaluations(folder: &Path) -> Result<Vec<(String, Evaluation)>, ReportError> 
             got,
             path: path.clone(),
         };
-        let bytes = fs::read(&path).map_err(|error| damaged(error.to_string()))?;
-        let evaluation = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let text = run.read_sealed(&path)?;
+        let evaluation = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         found.push((
             path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             evaluation,

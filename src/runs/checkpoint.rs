@@ -5,7 +5,7 @@ use super::{
     atomic::{TEMPORARY, names_with, sync_folder, write_atomic, write_synced},
     metrics::Mark,
 };
-use md5::{Digest, Md5};
+use crate::seal;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
@@ -17,7 +17,7 @@ use std::{
 };
 
 /// The version of the layout that this martlet writes, and the newest that it reads.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 const WEIGHTS_FILE: &str = "weights.safetensors";
 const OPTIMISER_FILE: &str = "optimiser.safetensors";
@@ -83,11 +83,26 @@ impl fmt::Display for Slot {
     }
 }
 
+/// What a checkpoint is tied to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ties {
+    /// The run's id; none for a run of format 1, which has no ties.
+    pub run: Option<String>,
+    /// Hashes of the recipes that the run has had, the present one last.
+    pub recipes: Vec<String>,
+}
+
 /// `progress.json`: the caller's progress, and what ties the checkpoint to the rest of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub format: u64,
     pub slot: Slot,
+    /// The id of the run that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The hash of the recipe at this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
     /// The end of the metrics at this moment; a resumed run goes on from there.
     pub metrics: Mark,
     /// The best checkpoint at this moment.
@@ -99,20 +114,33 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub fn new(slot: Slot, metrics: Mark, best: Option<String>, progress: &Value) -> Result<Header, serde_json::Error> {
+    pub fn new(
+        slot: Slot,
+        ties: &Ties,
+        metrics: Mark,
+        best: Option<String>,
+        progress: &Value,
+    ) -> Result<Header, serde_json::Error> {
         // serde_json reads floats fast and up to one unit in the last place wrong; a learning rate or a best loss that
         // changes so little still makes a resumed run another run.
         let read_back: Value = serde_json::from_slice(&serde_json::to_vec(progress)?)?;
         let mut exact = BTreeMap::new();
         note_inexact(progress, &read_back, &mut String::new(), &mut exact);
         Ok(Header {
-            format: FORMAT,
+            format: if ties.run.is_some() { FORMAT } else { 1 },
             slot,
+            run: ties.run.clone(),
+            recipe: ties.run.as_ref().and_then(|_| ties.recipes.last().cloned()),
             metrics,
             best,
             progress: progress.clone(),
             exact,
         })
+    }
+
+    /// The same with other metrics.
+    pub fn with(self, metrics: Mark) -> Self {
+        Self { metrics, ..self }
     }
 
     fn restore_exact(&mut self) -> Option<()> {
@@ -166,6 +194,7 @@ pub(super) struct Found {
 /// A run's `checkpoints` folder.
 pub(super) struct Store {
     pub folder: PathBuf,
+    pub ties: Ties,
 }
 
 impl Store {
@@ -327,35 +356,59 @@ impl Store {
         self.folder.join(name).join(WEIGHTS_FILE)
     }
 
-    /// The same, every byte of them verified.
-    pub fn verified_weights(&self, name: &str) -> Result<PathBuf, RunError> {
-        let folder = self.folder.join(name);
-        let written = String::from_utf8_lossy(&read_file(&folder.join(CHECKSUMS_FILE))?).into_owned();
-        verified(&folder, WEIGHTS_FILE, &written)?;
-        Ok(self.weights(name))
-    }
-
     /// A generation's `progress.json`, its checksum unverified.
     pub fn header(&self, name: &str) -> Result<Header, RunError> {
         let path = self.folder.join(name).join(PROGRESS_FILE);
         parse_header(&read_file(&path)?, &path)
     }
 
-    /// The slot's newest whole generation that `fits`, the pointer's own before all others.
+    /// The place in the metrics that the newest whole progress knows.
+    pub fn known_metrics(&self) -> Option<Mark> {
+        let named = self.pointer(Slot::Last).ok().flatten();
+        let others = self.generations(Slot::Last).into_iter();
+        let others = others.filter(|name| Some(name) != named.as_ref()).collect::<Vec<_>>();
+        named.iter().chain(&others).find_map(|name| {
+            let folder = self.folder.join(name);
+            let written = read_file(&folder.join(CHECKSUMS_FILE)).ok()?;
+            let (bytes, _) = verified(&folder, PROGRESS_FILE, &String::from_utf8_lossy(&written)).ok()?;
+            let header = parse_header(&bytes, &folder.join(PROGRESS_FILE)).ok()?;
+            self.belongs(&header, name).ok().map(|()| header.metrics)
+        })
+    }
+
+    /// Whether a checkpoint is of this run and of a recipe that the run has had.
+    fn belongs(&self, header: &Header, name: &str) -> Result<(), RunError> {
+        if self.ties.run.is_none() && header.run.is_none() {
+            return Ok(());
+        }
+        let foreign = |expected: &str, got: &str| {
+            Err(RunError::Damaged {
+                expected: expected.to_string(),
+                got: got.to_string(),
+                way_out: WAY_OUT,
+                path: self.folder.join(name),
+            })
+        };
+        if header.run != self.ties.run {
+            return foreign("a checkpoint of this run", "one of another run");
+        }
+        match &header.recipe {
+            Some(recipe) if self.ties.recipes.contains(recipe) => Ok(()),
+            _ => foreign("a checkpoint of this run's recipe", "one of another recipe"),
+        }
+    }
+
+    /// The slot's newest whole generation, the pointer's own before all others.
     ///
     /// # Errors
     /// The newest one's damage if none is whole; anything that is no damage, such as a missing permission, at once.
-    pub fn find(
-        &self,
-        slot: Slot,
-        fits: &mut dyn FnMut(&Header) -> Result<(), RunError>,
-    ) -> Result<Option<Found>, RunError> {
+    pub fn find(&self, slot: Slot) -> Result<Option<Found>, RunError> {
         // A reader may look while the writer moves on and removes what the pointer named a moment ago: then again.
         let mut tries = 0;
         loop {
             let pointer = self.pointer(slot);
             let before = pointer.as_ref().ok().cloned();
-            let outcome = self.find_from(slot, pointer, fits);
+            let outcome = self.find_from(slot, pointer);
             tries += 1;
             let as_named = matches!(outcome, Ok(Some(Found { notice: None, .. })));
             let moved = before.is_some() && self.pointer(slot).ok() != before;
@@ -365,12 +418,7 @@ impl Store {
         }
     }
 
-    fn find_from(
-        &self,
-        slot: Slot,
-        pointer: Result<Option<String>, RunError>,
-        fits: &mut dyn FnMut(&Header) -> Result<(), RunError>,
-    ) -> Result<Option<Found>, RunError> {
+    fn find_from(&self, slot: Slot, pointer: Result<Option<String>, RunError>) -> Result<Option<Found>, RunError> {
         let (mut failure, named) = match pointer {
             Ok(named) => (None, named),
             Err(error) if error.is_damage() => (Some(error), None),
@@ -381,10 +429,7 @@ impl Store {
             .into_iter()
             .filter(|name| Some(name) != named.as_ref());
         for name in named.iter().cloned().chain(others) {
-            match self
-                .read(&name)
-                .and_then(|(header, checkpoint)| fits(&header).map(|()| (header, checkpoint)))
-            {
+            match self.read(&name) {
                 Ok((header, checkpoint)) => {
                     let notice = match failure {
                         Some(error) => Some(format!(
@@ -409,7 +454,7 @@ impl Store {
         failure.map_or(Ok(None), Err)
     }
 
-    /// Reads a generation, every byte of it verified.
+    /// Reads a generation, every byte of it verified, and that it is of this run.
     pub fn read(&self, name: &str) -> Result<(Header, Checkpoint), RunError> {
         let folder = self.folder.join(name);
         let sums_path = folder.join(CHECKSUMS_FILE);
@@ -432,6 +477,7 @@ impl Store {
             });
         }
         let header = parse_header(&progress_bytes, &progress_path)?;
+        self.belongs(&header, name)?;
         let weights = parse_arrays(&weights_bytes, &folder.join(WEIGHTS_FILE))?;
         let optimiser = parse_arrays(&optimiser_bytes, &folder.join(OPTIMISER_FILE))?;
         let progress = header.progress.clone();
@@ -480,27 +526,35 @@ fn write_files(folder: &Path, header: &Header, checkpoint: &Checkpoint) -> Resul
     sync_folder(folder)
 }
 
-/// A file of a generation with its line of checksums, which is the `written` one where that is there.
+/// A file of a generation and its line of checksums, which must be among the `written` ones.
 fn verified(folder: &Path, file: &str, written: &str) -> Result<(Vec<u8>, String), RunError> {
     let path = folder.join(file);
     let bytes = read_file(&path)?;
     let line = checksum_line(file, &bytes);
     let known = written.lines().find(|known| known.ends_with(&format!("  {file}")));
-    match known.filter(|known| *known != line.trim_end()) {
-        None => Ok((bytes, line)),
-        Some(known) => Err(RunError::Damaged {
-            expected: format!("a file with the checksum {}", &known[..known.find(' ').unwrap_or(0)]),
-            got: format!("{} bytes with the checksum {}", bytes.len(), &line[..32]),
-            way_out: WAY_OUT,
-            path,
-        }),
-    }
+    let expected = match known {
+        Some(known) if known == line.trim_end() => return Ok((bytes, line)),
+        Some(known) => format!("a file with the checksum {}", &known[..known.find(' ').unwrap_or(0)]),
+        None => format!("a checksum of {file} in {CHECKSUMS_FILE}"),
+    };
+    Err(RunError::Damaged {
+        expected,
+        got: match known {
+            Some(_) => format!("{} bytes with the checksum {}", bytes.len(), &line[..32]),
+            None => "none".to_string(),
+        },
+        way_out: WAY_OUT,
+        path: if known.is_some() {
+            path
+        } else {
+            folder.join(CHECKSUMS_FILE)
+        },
+    })
 }
 
 /// One line as `md5sum` writes it, so that `md5sum -c checksums.md5` verifies a checkpoint too.
 fn checksum_line(file: &str, bytes: &[u8]) -> String {
-    let digest: String = Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{digest}  {file}\n")
+    format!("{}  {file}\n", seal::digest(bytes))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, RunError> {

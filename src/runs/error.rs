@@ -54,6 +54,16 @@ pub enum RunError {
         /// The file.
         path: PathBuf,
     },
+    /// `recipe.toml` is not the one that the run was begun with.
+    #[error(
+        "expected the recipe that the run was trained with; got one that was changed since; put the old one back from a copy, \
+         or start a new run with this one (martlet train --recipe with this path): {}",
+        path.display()
+    )]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+    },
     /// A newer martlet wrote it.
     #[error(
         "expected format {known} or older; got format {got}; open it with the newer martlet that wrote it: {}",

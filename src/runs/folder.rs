@@ -1,9 +1,9 @@
 //! The folder of runs: names, the list, deletion.
 
 use super::{
-    RUN_FILE, RunError,
+    RUN_FILE, Run, RunError,
     atomic::{self, TEMPORARY, names_with, sync_folder},
-    checkpoint::{Slot, Store},
+    checkpoint::{Slot, Store, Ties},
     metrics, read_identity,
 };
 use serde::Serialize;
@@ -119,7 +119,11 @@ fn summarise(folder: &Path) -> Summary {
     let ending = metrics::ending(folder).map_err(&mut note).unwrap_or_default();
     let store = Store {
         folder: folder.join(super::CHECKPOINTS),
+        ties: Ties::default(),
     };
+    if let Err(error @ RunError::Recipe { .. }) = Run::open(folder) {
+        note(error);
+    }
     let mut figures = |slot| {
         let header = store
             .pointer(slot)

@@ -1,11 +1,13 @@
 //! `metrics.jsonl`: one event a line, appended, and cut back to a checkpoint's length when a run resumes.
 
-use super::RunError;
+use super::{RunError, atomic::write_atomic};
+use crate::seal;
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -13,12 +15,40 @@ use std::{
 pub(super) const METRICS_FILE: &str = "metrics.jsonl";
 
 /// A place in the metrics, always at the end of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     /// Bytes before it.
     pub bytes: u64,
     /// Lines before it.
     pub lines: u64,
+    /// Their MD5; a run of format 1 has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub md5: String,
+}
+
+impl Mark {
+    /// Whether this is what the metrics hold where `other` says so.
+    fn is(&self, other: &Mark) -> bool {
+        (self.bytes, self.lines) == (other.bytes, other.lines) && (other.md5.is_empty() || self.md5 == other.md5)
+    }
+
+    /// [`RunError::Damaged`]: these are not the metrics that a checkpoint of this mark knows.
+    fn missed(&self, found: &Mark, path: &Path) -> RunError {
+        let got = if (self.bytes, self.lines) == (found.bytes, found.lines) {
+            "as many with other content".to_string()
+        } else {
+            format!("{} lines in {} bytes", found.lines, found.bytes)
+        };
+        RunError::Damaged {
+            expected: format!(
+                "metrics that hold the checkpoint's {} lines in their first {} bytes",
+                self.lines, self.bytes
+            ),
+            got,
+            way_out: "put the file back from a copy, or let `martlet train --resume` make its epochs anew from the checkpoint",
+            path: path.to_path_buf(),
+        }
+    }
 }
 
 /// The metrics, open for the one process that holds the run's lock.
@@ -26,9 +56,33 @@ pub(super) struct Metrics {
     file: File,
     path: PathBuf,
     /// The end of the last whole line: what the file is cut back to when a write fails.
-    end: Mark,
+    end: End,
     /// Bytes of a failed write may still follow the end.
     torn: bool,
+}
+
+/// A place with the hash of everything before it.
+#[derive(Clone, Default)]
+struct End {
+    bytes: u64,
+    lines: u64,
+    hash: Md5,
+}
+
+impl End {
+    fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes,
+            lines: self.lines,
+            md5: seal::hex(self.hash.clone()),
+        }
+    }
+
+    fn add(&mut self, line: &[u8]) {
+        self.bytes += line.len() as u64;
+        self.lines += 1;
+        self.hash.update(line);
+    }
 }
 
 impl Metrics {
@@ -44,8 +98,8 @@ impl Metrics {
         let mut metrics = Metrics {
             file,
             path,
-            end,
             torn: length > end.bytes,
+            end,
         };
         metrics.mend()?;
         Ok(metrics)
@@ -53,7 +107,7 @@ impl Metrics {
 
     /// The end of the last whole line.
     pub fn end(&self) -> Mark {
-        self.end
+        self.end.mark()
     }
 
     /// Appends one event as one line, in one write; when that fails, the file is cut back to what it was.
@@ -76,10 +130,7 @@ impl Metrics {
             });
         }
         self.torn = false;
-        self.end = Mark {
-            bytes: self.end.bytes + line.len() as u64,
-            lines: self.end.lines + 1,
-        };
+        self.end.add(&line);
         Ok(())
     }
 
@@ -91,30 +142,24 @@ impl Metrics {
             .map_err(RunError::io("sync the metrics", &self.path))
     }
 
-    /// Whether `mark` is the end of that many lines of this file.
+    /// Whether `mark` is a place in this file, with the lines before it that the checkpoint knew.
     ///
     /// # Errors
     /// [`RunError::Damaged`] if it is not.
-    pub fn verify(&mut self, mark: Mark) -> Result<(), RunError> {
+    pub fn verify(&mut self, mark: &Mark) -> Result<(), RunError> {
         let (found, _) = scan(&mut self.file, mark.bytes).map_err(RunError::io("read the metrics", &self.path))?;
-        if found == mark {
+        let found = found.mark();
+        if found.is(mark) {
             return Ok(());
         }
-        Err(RunError::Damaged {
-            expected: format!(
-                "metrics that hold the checkpoint's {} lines in their first {} bytes",
-                mark.lines, mark.bytes
-            ),
-            got: format!("{} lines in {} bytes", found.lines, found.bytes),
-            way_out: "put the file back from a copy, or start a new run from this one's recipe.toml",
-            path: self.path.clone(),
-        })
+        Err(mark.missed(&found, &self.path))
     }
 
-    /// Removes everything after `mark`.
-    pub fn cut_back(&mut self, mark: Mark) -> Result<(), RunError> {
-        self.torn = mark != self.end;
-        self.end = mark;
+    /// Removes everything after `mark`, which is a place in this file.
+    pub fn cut_back(&mut self, mark: &Mark) -> Result<(), RunError> {
+        let (end, _) = scan(&mut self.file, mark.bytes).map_err(RunError::io("read the metrics", &self.path))?;
+        self.torn = end.bytes != self.end.bytes;
+        self.end = end;
         self.sync()
     }
 
@@ -130,24 +175,26 @@ impl Metrics {
 }
 
 /// The end of the last whole line within the first `limit` bytes, and how many bytes were there at all.
-fn scan(file: &mut File, limit: u64) -> io::Result<(Mark, u64)> {
+fn scan(file: &mut File, limit: u64) -> io::Result<(End, u64)> {
     file.seek(SeekFrom::Start(0))?;
-    let (mut mark, mut length) = (Mark { bytes: 0, lines: 0 }, 0u64);
-    let mut buffer = vec![0; 1 << 16];
-    let mut within = file.take(limit);
+    let (mut end, mut length) = (End::default(), 0u64);
+    let mut lines = io::BufReader::with_capacity(1 << 16, file.take(limit));
+    let mut line = Vec::new();
     loop {
-        let count = within.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((mark, length));
-        }
-        for (offset, _) in buffer[..count].iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
-            mark = Mark {
-                bytes: length + offset as u64 + 1,
-                lines: mark.lines + 1,
-            };
-        }
+        line.clear();
+        let count = lines.read_until(b'\n', &mut line)?;
         length += count as u64;
+        if !line.ends_with(b"\n") {
+            return Ok((end, length));
+        }
+        end.add(&line);
     }
+}
+
+/// Writes the metrics anew from these events.
+pub(super) fn rewrite(folder: &Path, events: impl Iterator<Item = Value>) -> Result<(), RunError> {
+    let text: String = events.map(|event| format!("{event}\n")).collect();
+    write_atomic(&folder.join(METRICS_FILE), text.as_bytes())
 }
 
 fn missing(error: io::Error, path: &Path) -> RunError {
@@ -171,10 +218,21 @@ fn kind(event: &Value) -> Option<&str> {
     event.get("event")?.as_str()
 }
 
-/// Every event; a last line that a kill has torn is left out.
-pub(super) fn read(folder: &Path) -> Result<Vec<Value>, RunError> {
+/// Every event; a last line that a kill has torn is left out. `known` is a place that a checkpoint knows.
+pub(super) fn read(folder: &Path, known: Option<&Mark>) -> Result<Vec<Value>, RunError> {
     let path = folder.join(METRICS_FILE);
     let bytes = fs::read(&path).map_err(|error| missing(error, &path))?;
+    if let Some(mark) = known {
+        let mut end = End::default();
+        let within = &bytes[..bytes.len().min(usize::try_from(mark.bytes).unwrap_or(usize::MAX))];
+        let whole = within.split_inclusive(|byte| *byte == b'\n');
+        whole
+            .filter(|line| line.ends_with(b"\n"))
+            .for_each(|line| end.add(line));
+        if !end.mark().is(mark) {
+            return Err(mark.missed(&end.mark(), &path));
+        }
+    }
     let mut events = Vec::new();
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate().peekable();
     while let Some((number, line)) = lines.next() {

@@ -4,7 +4,8 @@
 //! ```text
 //! NAME/
 //!   recipe.toml             the recipe's text
-//!   run.json                name, creation, martlet's version, device and self-check, data; one session a start
+//!   run.json                id, name, creation, martlet's version, device and self-check, data, hashes of the recipes;
+//!                           one session a start; sealed
 //!   metrics.jsonl           one event a line, append only
 //!   checkpoints/
 //!     last                  text: the name of the folder with the latest checkpoint, such as last-000012
@@ -14,9 +15,10 @@
 //!     last-000012/          one generation: files that belong together
 //!       weights.safetensors     parameters and buffers under PyTorch's names
 //!       optimiser.safetensors   momentum
-//!       progress.json           counters and generator states; the metrics' length and the best at that moment
+//!       progress.json           counters and generator states; the run's id, the recipe's hash, the metrics' length and hash,
+//!                               the best at that moment
 //!       checksums.md5           of the three; `md5sum -c checksums.md5` verifies it
-//!   evaluation-*.json       and figures, by [`write_atomic`]
+//!   evaluation-*.json       figures, sealed, with the run's id
 //! ```
 //!
 //! **Why it holds.** A checkpoint is written under a temporary name, synced and renamed as a folder; only then does the
@@ -31,23 +33,31 @@
 //! best that was saved after the last checkpoint is made again, not believed. Therefore save [`Slot::Best`] before
 //! [`Slot::Last`] where both are due.
 //!
+//! **Nothing is believed unread.** A [`seal`](crate::seal) shows that `run.json` and the evaluations are what was written, checksums the same of
+//! checkpoints, and a checkpoint's progress of the metrics until its moment. All of them name the run, and `run.json` the hash of
+//! `recipe.toml` (without the place of its data), so that no part of another run or of another recipe passes for its own. A run
+//! of format 1 has neither; it is read as before. [`check`] looks through a whole run.
+//!
 //! **One writer.** The operating system's lock on `.lock` lets one process write a run; it goes with the process.
 //! `.holder` says which, for the message of whoever comes second.
 //! Reading takes no lock and works while another process writes.
 
 mod atomic;
+mod check;
 mod checkpoint;
 mod error;
 mod folder;
 mod metrics;
 
 pub use atomic::write_atomic;
+pub use check::check;
 pub use checkpoint::{Array, Checkpoint, Slot, Values};
 pub use error::RunError;
 pub use folder::{State, Summary, check_name, delete, list, pick_name, strongest};
 
+use crate::seal::{self, Seal, seal_of};
 use atomic::{TEMPORARY, remove_left_files, sync_folder, write_synced};
-use checkpoint::{FORMAT, Found, Header, Store};
+use checkpoint::{FORMAT, Found, Header, Store, Ties};
 use metrics::{METRICS_FILE, Mark, Metrics};
 use serde_json::{Map, Value, json};
 use std::{
@@ -56,12 +66,14 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 const RUN_FILE: &str = "run.json";
 const RECIPE_FILE: &str = "recipe.toml";
 const CHECKPOINTS: &str = "checkpoints";
 const DISCARDED_FILE: &str = "metrics.discarded.jsonl";
+const WAY_OUT: &str = "put the file back from a copy, or start a new run from this one's recipe.toml";
 
 /// An open run. It may be read at once; the first call that writes takes the run's lock and keeps it.
 pub struct Run {
@@ -84,7 +96,7 @@ impl Run {
     /// Creates a run and takes its lock. The folder appears at once, with all its parts.
     ///
     /// `identity` is an object with whatever tells this run from others (device, self-check, data fingerprint); the
-    /// fields `format`, `name`, `created`, `martlet` and `sessions` are added to it.
+    /// fields `format`, `id`, `name`, `created`, `martlet`, `recipes` and `sessions` are added to it.
     ///
     /// # Errors
     /// [`RunError::Name`], [`RunError::Taken`], or [`RunError::Io`]; the folder of runs is then as it was.
@@ -107,8 +119,10 @@ impl Run {
         };
         for (key, value) in [
             ("format", json!(FORMAT)),
+            ("id", json!(new_id(&folder))),
             ("name", json!(name)),
             ("created", json!(folder::now())),
+            ("recipes", json!([recipe_hash(recipe_toml)])),
             ("martlet", json!(env!("CARGO_PKG_VERSION"))),
             ("sessions", json!([])),
         ] {
@@ -122,7 +136,7 @@ impl Run {
             fs::create_dir(&temporary).map_err(RunError::io("make the run's folder", &temporary))?;
             let mut lock = atomic::lock(&temporary)?;
             write_synced(&temporary.join(RECIPE_FILE), recipe_toml.as_bytes())?;
-            write_synced(&temporary.join(RUN_FILE), &pretty(&identity))?;
+            write_synced(&temporary.join(RUN_FILE), &identity_text(&identity))?;
             write_synced(&temporary.join(METRICS_FILE), b"")?;
             let checkpoints = temporary.join(CHECKPOINTS);
             fs::create_dir(&checkpoints).map_err(RunError::io("make the checkpoints' folder", &checkpoints))?;
@@ -146,6 +160,7 @@ impl Run {
         Ok(Run {
             store: Store {
                 folder: folder.join(CHECKPOINTS),
+                ties: ties_of(&identity),
             },
             name: name.to_string(),
             recipe_toml: recipe_toml.to_string(),
@@ -159,8 +174,8 @@ impl Run {
     /// Opens a run for reading; [`Run::lock`], or the first call that writes, opens it for writing.
     ///
     /// # Errors
-    /// [`RunError::NotARun`] for another folder, [`RunError::Damaged`] for a run that lacks a part,
-    /// [`RunError::Newer`] for one of a newer martlet.
+    /// [`RunError::NotARun`] for another folder, [`RunError::Damaged`] for a run that lacks a part or whose recipe is not the one it
+    /// was begun with, [`RunError::Newer`] for one of a newer martlet.
     pub fn open(folder: &Path) -> Result<Run, RunError> {
         let name = match folder.file_name() {
             Some(name) => name.to_os_string(),
@@ -171,9 +186,12 @@ impl Run {
         };
         let identity = read_identity(folder)?;
         let recipe_toml = read_recipe(folder)?;
-        let metrics = folder.join(METRICS_FILE);
-        if !metrics.is_file() {
-            return Err(lacking(metrics));
+        let ties = ties_of(&identity);
+        let hash = recipe_hash(&recipe_toml);
+        if ties.run.is_some() && !ties.recipes.contains(&hash) {
+            return Err(RunError::Recipe {
+                path: folder.join(RECIPE_FILE),
+            });
         }
         Ok(Run {
             folder: folder.to_path_buf(),
@@ -182,6 +200,7 @@ impl Run {
             identity,
             store: Store {
                 folder: folder.join(CHECKPOINTS),
+                ties,
             },
             writer: None,
             notices: Mutex::default(),
@@ -208,6 +227,32 @@ impl Run {
         &self.identity
     }
 
+    /// The run's id, which its checkpoints and evaluations name; none for a run of format 1.
+    pub fn id(&self) -> Option<&str> {
+        self.store.ties.run.as_deref()
+    }
+
+    /// Goes on with another recipe from here: more epochs, say. Checkpoints until now keep the one that they were made with.
+    ///
+    /// # Errors
+    /// [`RunError::Io`], [`RunError::Locked`]; the old recipe stays then.
+    pub fn change_recipe(&mut self, recipe_toml: &str) -> Result<(), RunError> {
+        self.writer()?;
+        let mut identity = self.identity.clone();
+        let hash = json!(recipe_hash(recipe_toml));
+        if let Some(recipes) = identity.get_mut("recipes").and_then(Value::as_array_mut) {
+            recipes.retain(|known| *known != hash);
+            recipes.push(hash);
+        }
+        // First what allows the new recipe, then the recipe: a kill in between leaves the old one.
+        write_atomic(&self.folder.join(RUN_FILE), &identity_text(&identity))?;
+        write_atomic(&self.folder.join(RECIPE_FILE), recipe_toml.as_bytes())?;
+        self.store.ties = ties_of(&identity);
+        self.identity = identity;
+        self.recipe_toml = recipe_toml.to_string();
+        Ok(())
+    }
+
     /// Takes the run's lock, and removes what killed processes left behind. Once taken it stays until the run is
     /// dropped or its process dies; a second call does nothing.
     ///
@@ -228,6 +273,7 @@ impl Run {
                     remove_left_files(&entry.path());
                 }
                 self.store.clean();
+                self.find_metrics()?;
                 Writer {
                     metrics: Metrics::open(&self.folder)?,
                     _lock: lock,
@@ -251,7 +297,7 @@ impl Run {
             Some(sessions) => sessions.push(session),
             None => identity["sessions"] = json!([session]),
         }
-        write_atomic(&self.folder.join(RUN_FILE), &pretty(&identity))?;
+        write_atomic(&self.folder.join(RUN_FILE), &identity_text(&identity))?;
         self.identity = identity;
         Ok(())
     }
@@ -273,9 +319,18 @@ impl Run {
     /// belongs into a checkpoint's progress.
     ///
     /// # Errors
-    /// [`RunError::Damaged`] names the line that is no JSON.
+    /// [`RunError::Damaged`] names the line that is no JSON, or says that these are not the metrics which the last checkpoint knows.
     pub fn metrics(&self) -> Result<Vec<Value>, RunError> {
-        metrics::read(&self.folder)
+        // A reader may look while the writer goes back to its last checkpoint: then again.
+        let mut tries = 0;
+        loop {
+            let known = self.store.known_metrics();
+            let outcome = metrics::read(&self.folder, known.as_ref());
+            tries += 1;
+            if outcome.is_ok() || tries == 5 || self.store.known_metrics() == known {
+                return outcome;
+            }
+        }
     }
 
     /// Saves a checkpoint. Whenever it stops, by an error or a kill, the slot holds the old one or the new one, whole.
@@ -293,11 +348,12 @@ impl Run {
         } else {
             None
         };
-        let header = Header::new(slot, end, best, &checkpoint.progress).map_err(|error| RunError::Io {
-            doing: "encode the checkpoint's progress",
-            source: io::Error::other(error),
-            path: self.folder.clone(),
-        })?;
+        let header =
+            Header::new(slot, &self.store.ties, end, best, &checkpoint.progress).map_err(|error| RunError::Io {
+                doing: "encode the checkpoint's progress",
+                source: io::Error::other(error),
+                path: self.folder.clone(),
+            })?;
         self.store.write(&header, checkpoint)
     }
 
@@ -307,7 +363,15 @@ impl Run {
     /// # Errors
     /// [`RunError::Damaged`] names the damaged file if no older checkpoint is there.
     pub fn load(&self, slot: Slot) -> Result<Option<Checkpoint>, RunError> {
-        Ok(self.find(slot, &mut |_| Ok(()))?.map(|found| found.checkpoint))
+        Ok(self.load_named(slot)?.map(|(_, checkpoint)| checkpoint))
+    }
+
+    /// [`Run::load`] with the checkpoint's name, such as `best-000028`: each has one of its own.
+    ///
+    /// # Errors
+    /// As [`Run::load`].
+    pub fn load_named(&self, slot: Slot) -> Result<Option<(String, Checkpoint)>, RunError> {
+        Ok(self.find(slot)?.map(|found| (found.name, found.checkpoint)))
     }
 
     /// The name of a slot's newest checkpoint, such as `best-000028`, if one was saved: each has a name of its own.
@@ -318,13 +382,24 @@ impl Run {
         self.store.pointer(slot)
     }
 
-    /// The file with a slot's weights, if one was saved, every byte of it verified.
+    /// The file with a slot's weights, if one was saved, every byte of its checkpoint verified.
     ///
     /// # Errors
-    /// [`RunError::Damaged`] if the slot's pointer or the file is.
+    /// [`RunError::Damaged`] if the slot's pointer or the checkpoint is.
     pub fn weights_path(&self, slot: Slot) -> Result<Option<PathBuf>, RunError> {
-        let named = self.store.pointer(slot)?;
-        named.map(|name| self.store.verified_weights(&name)).transpose()
+        // A reader may look while the writer moves on and removes what the pointer named a moment ago: then again.
+        let mut tries = 0;
+        loop {
+            let Some(name) = self.store.pointer(slot)? else {
+                return Ok(None);
+            };
+            tries += 1;
+            match self.store.read(&name) {
+                Ok(_) => return Ok(Some(self.store.weights(&name))),
+                Err(_) if tries < 5 && self.store.pointer(slot).ok().flatten() != Some(name) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Goes back to the last checkpoint and returns it: cuts the metrics back to its moment and makes the best of its
@@ -347,7 +422,7 @@ impl Run {
     }
 
     fn go_back(&self, metrics: &mut Metrics) -> Result<Option<Checkpoint>, RunError> {
-        let found = self.find(Slot::Last, &mut |header| metrics.verify(header.metrics))?;
+        let found = self.find(Slot::Last)?;
         let best = match &found {
             Some(found) => {
                 if self.store.pointer(Slot::Last).ok().flatten().as_ref() != Some(&found.name) {
@@ -357,33 +432,80 @@ impl Run {
             }
             None => None,
         };
-        if best.as_ref().is_some_and(|name| !self.store.weights(name).exists()) {
-            let (name, folder) = (best.unwrap_or_default(), self.store.folder.display());
+        if let Some(name) = best.as_ref().filter(|name| !self.store.weights(name).exists()) {
+            let folder = self.store.folder.display();
             self.note(format!(
                 "The best checkpoint {name} of that moment is gone; the present best stays: {folder}"
             ));
-        } else if self.store.pointer(Slot::Best).ok().as_ref() != Some(&best) {
-            self.store.point(Slot::Best, best.as_deref())?;
+        } else {
+            if self.store.pointer(Slot::Best).ok().as_ref() != Some(&best) {
+                self.store.point(Slot::Best, best.as_deref())?;
+            }
+            if let Some(Err(error)) = best.map(|name| self.store.read(&name)) {
+                self.note(format!(
+                    "The best checkpoint is damaged; it stays until a better one is found: {error}"
+                ));
+            }
         }
-        let end = found
-            .as_ref()
-            .map_or(Mark { bytes: 0, lines: 0 }, |found| found.header.metrics);
-        if found.is_none() && metrics.end() != end {
-            let discarded = self.folder.join(METRICS_FILE);
-            let bytes = fs::read(&discarded).map_err(RunError::io("read the metrics", &discarded))?;
-            write_atomic(&self.folder.join(DISCARDED_FILE), &bytes)?;
+        match &found {
+            Some(found) => match metrics.verify(&found.header.metrics) {
+                Ok(()) => metrics.cut_back(&found.header.metrics)?,
+                Err(error) if error.is_damage() => self.rebuild(metrics, found, &error)?,
+                Err(error) => return Err(error),
+            },
+            None => {
+                if metrics.end().lines > 0 {
+                    self.keep_discarded()?;
+                }
+                metrics.cut_back(&Mark::default())?;
+            }
         }
-        metrics.cut_back(end)?;
         self.store.prune();
         Ok(found.map(|found| found.checkpoint))
     }
 
-    fn find(
-        &self,
-        slot: Slot,
-        fits: &mut dyn FnMut(&Header) -> Result<(), RunError>,
-    ) -> Result<Option<Found>, RunError> {
-        let found = self.store.find(slot, fits)?;
+    /// Makes the metrics anew from the reports that a checkpoint holds, and a checkpoint that knows them.
+    fn rebuild(&self, metrics: &mut Metrics, found: &Found, damage: &RunError) -> Result<(), RunError> {
+        let reports = found.header.progress.get("reports").and_then(Value::as_array);
+        let reports = reports.cloned().unwrap_or_default();
+        self.keep_discarded()?;
+        let epochs = reports.len();
+        metrics::rewrite(
+            &self.folder,
+            reports.into_iter().map(|mut report| {
+                report["event"] = json!("epoch");
+                report
+            }),
+        )?;
+        *metrics = Metrics::open(&self.folder)?;
+        metrics.sync()?;
+        self.store
+            .write(&found.header.clone().with(metrics.end()), &found.checkpoint)?;
+        self.note(format!(
+            "The metrics were damaged; those of {epochs} epochs are made anew from the checkpoint, those of minibatches are lost (what \
+             was there is in {DISCARDED_FILE}): {damage}"
+        ));
+        Ok(())
+    }
+
+    /// Keeps the present metrics beside those that take their place.
+    fn keep_discarded(&self) -> Result<(), RunError> {
+        let path = self.folder.join(METRICS_FILE);
+        let bytes = fs::read(&path).map_err(RunError::io("read the metrics", &path))?;
+        write_atomic(&self.folder.join(DISCARDED_FILE), &bytes)
+    }
+
+    /// Makes empty metrics where a checkpoint is there but no metrics are, so that [`Run::resume`] can make them anew.
+    fn find_metrics(&self) -> Result<(), RunError> {
+        let path = self.folder.join(METRICS_FILE);
+        if path.exists() || self.store.generations(Slot::Last).is_empty() {
+            return Ok(());
+        }
+        write_atomic(&path, b"")
+    }
+
+    fn find(&self, slot: Slot) -> Result<Option<Found>, RunError> {
+        let found = self.store.find(slot)?;
         if let Some(notice) = found.as_ref().and_then(|found| found.notice.clone()) {
             self.note(notice);
         }
@@ -395,7 +517,7 @@ impl Run {
         std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn note(&self, notice: String) {
+    pub(crate) fn note(&self, notice: String) {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
     }
 }
@@ -408,8 +530,35 @@ fn rename_new(temporary: &Path, folder: &Path, taken: impl Fn() -> RunError) -> 
     })
 }
 
-fn pretty(value: &Value) -> Vec<u8> {
-    format!("{value:#}\n").into_bytes()
+/// An id that no other run has.
+fn new_id(folder: &Path) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    seal::digest(format!("{} {} {}", folder.display(), process::id(), now.as_nanos()).as_bytes())
+}
+
+/// What a recipe's text says, without the place of its data, which may move: its fields and values, not their order.
+fn recipe_hash(recipe_toml: &str) -> String {
+    let Ok(mut fields) = recipe_toml.parse::<toml::Table>() else {
+        return seal::digest(recipe_toml.as_bytes());
+    };
+    if let Some(data) = fields.get_mut("data").and_then(toml::Value::as_table_mut) {
+        data.remove("source");
+    }
+    seal::digest(fields.to_string().as_bytes())
+}
+
+fn ties_of(identity: &Value) -> Ties {
+    let hashes = identity.get("recipes").and_then(Value::as_array).into_iter().flatten();
+    Ties {
+        run: identity.get("id").and_then(Value::as_str).map(str::to_string),
+        recipes: hashes.filter_map(Value::as_str).map(str::to_string).collect(),
+    }
+}
+
+fn identity_text(value: &Value) -> Vec<u8> {
+    let text = format!("{value:#}\n");
+    let sealed = value.get("format").and_then(Value::as_u64).unwrap_or(1) > 1;
+    if sealed { seal::sealed(&text, &[]) } else { text }.into_bytes()
 }
 
 fn read_identity(folder: &Path) -> Result<Value, RunError> {
@@ -417,7 +566,7 @@ fn read_identity(folder: &Path) -> Result<Value, RunError> {
     let damaged = |got: String| RunError::Damaged {
         expected: "a JSON object that says what the run is".to_string(),
         got,
-        way_out: "put the file back from a copy, or start a new run from this one's recipe.toml",
+        way_out: WAY_OUT,
         path: path.clone(),
     };
     let bytes = fs::read(&path).map_err(|source| match source.kind() {
@@ -440,17 +589,23 @@ fn read_identity(folder: &Path) -> Result<Value, RunError> {
             path: path.clone(),
         },
     })?;
-    let identity: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if !identity.is_object() {
+    let mut identity: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let Some(fields) = identity.as_object_mut() else {
         return Err(damaged("another JSON value".to_string()));
-    }
-    match identity.get("format").and_then(Value::as_u64) {
-        Some(format) if format > FORMAT => Err(RunError::Newer {
+    };
+    fields.remove("seal");
+    let format = fields.get("format").and_then(Value::as_u64).unwrap_or(1);
+    if format > FORMAT {
+        return Err(RunError::Newer {
             known: FORMAT,
             got: format,
             path,
-        }),
-        _ => Ok(identity),
+        });
+    }
+    match seal_of(&String::from_utf8_lossy(&bytes)) {
+        Seal::Whole => Ok(identity),
+        Seal::Missing if format < 2 => Ok(identity),
+        _ => Err(damaged("one that was changed since it was written".to_string())),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         theme::Fate,
         views::{KEPT, SHARES},
     },
+    engine::filing,
     evaluation::Evaluation,
     recipe::Recipe,
     report::Ending,
@@ -212,9 +213,9 @@ impl Guide {
             if self.evaluations.get(folder).is_some_and(|(known, _)| *known == changed) {
                 continue;
             }
-            let read = std::fs::read(&path).ok();
-            if let Some(evaluation) = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-                self.evaluations.insert(folder.clone(), (changed, evaluation));
+            let read = Run::open(folder).and_then(|run| filing::read(&run, &path));
+            if let Ok(evaluation) = read {
+                self.evaluations.insert(folder.clone(), (changed, Box::new(evaluation)));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use super::KEPT;
 use crate::{
+    engine::filing,
     evaluation::{CurvePoint, Evaluation, Standing},
     runs::{Run, Slot},
 };
@@ -38,13 +39,15 @@ impl Results {
             ..Self::default()
         };
         // A file that is missing or of another version is no fault: the run can be attacked anew.
-        let read = std::fs::read(folder.join(KEPT)).ok();
-        if let Some(evaluation) = read.and_then(|bytes| serde_json::from_slice::<Evaluation>(&bytes).ok()) {
+        let run = Run::open(folder);
+        let read = |run: &Run| filing::read(run, &folder.join(KEPT)).ok();
+        if let Ok(run) = &run
+            && let Some(evaluation) = read(run)
+        {
             for point in &evaluation.curve {
                 results.add(point);
             }
-            let best = Run::open(folder).and_then(|run| run.checkpoint_name(Slot::Best));
-            let best = best.ok().flatten();
+            let best = run.checkpoint_name(Slot::Best).ok().flatten();
             results.outdated = evaluation.checkpoint.is_some() && evaluation.checkpoint != best;
             results.suite = Some(Box::new(evaluation));
         }

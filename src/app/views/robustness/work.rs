@@ -7,10 +7,10 @@ use crate::{
     app::{background::Background, job, state::State},
     control::Control,
     data::{self, Split},
-    engine::session,
+    engine::{filing, session},
     evaluation::{CurvePoint, Evaluation, EvaluationEvent, Suite, Warning, evaluate},
     recipe::Recipe,
-    runs::{Run, Slot, write_atomic},
+    runs::{Run, Slot},
     threat::{Magnitude, ThreatModel},
 };
 
@@ -53,8 +53,8 @@ impl Robustness {
                 let dataset = whole.take(images.min(whole.len()));
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
-                let checkpoint = run.checkpoint_name(Slot::Best)?;
-                let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &opened.device)?;
+                let (shape, classes) = (dataset.shape(), dataset.classes());
+                let (model, checkpoint) = session::named_model_of(&run, Slot::Best, shape, classes, &opened.device)?;
                 let mut shares = if curve { SHARES.to_vec() } else { vec![1.0] };
                 let parts = shares.len() as f32;
                 // The trained radius first: it is what the table shows.
@@ -97,7 +97,7 @@ impl Robustness {
                     match &mut kept {
                         None => {
                             evaluation.dataset.split = Some("test".to_string());
-                            evaluation.checkpoint.clone_from(&checkpoint);
+                            evaluation.checkpoint = Some(checkpoint.clone());
                             if recipe.data.held_out == 0 {
                                 evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
                             }
@@ -111,7 +111,7 @@ impl Robustness {
                     if let Some(kept) = &mut kept {
                         kept.curve
                             .sort_by(|a, b| a.epsilon.value().total_cmp(&b.epsilon.value()));
-                        write_atomic(&folder.join(KEPT), kept.to_json(true)?.as_bytes())?;
+                        filing::write(&run, &folder.join(KEPT), kept)?;
                     }
                 }
                 Ok(())
