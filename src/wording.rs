@@ -1,5 +1,18 @@
 //! Figures as people read them, the same in the terminal, the window and the pages.
 
+/// `; did you mean NAME?` where a known name is near to one that is unknown, else nothing.
+pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    /// Two names that share most of their letters in their order.
+    const NEAR: f64 = 0.8;
+    let name = name.to_lowercase();
+    let near = known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(&name, &known.to_lowercase()), known))
+        .filter(|(likeness, _)| *likeness >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    near.map_or(String::new(), |(_, known)| format!("; did you mean {known}?"))
+}
+
 /// A share as per cent with one decimal: `87.1 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)

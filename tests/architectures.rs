@@ -590,7 +590,10 @@ fn a_written_file_replaces_an_old_one_whole_and_carries_its_metadata() {
     let written = std::fs::read(&path).unwrap();
     for _ in 0..8 {
         weights::save_safetensors(&model("wide-resnet-10-1", COLOUR), &path, &metadata).unwrap();
-        assert!(std::fs::read(&path).unwrap() == written, "the same weights, another file");
+        assert!(
+            std::fs::read(&path).unwrap() == written,
+            "the same weights, another file"
+        );
     }
     let bytes = std::fs::read(&path).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();

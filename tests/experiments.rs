@@ -322,7 +322,7 @@ fn a_row_whose_needs_came_to_nothing_is_told_and_the_others_go_on() {
 fn an_estimate_counts_what_is_left() {
     let plan = small("figure-2a");
     let control = Control::new();
-    let estimate_of = |control: &Control| estimate(&plan, &Device::cpu(), control).unwrap();
+    let estimate_of = |control: &Control| estimate(&plan, &|_| true, &Device::cpu(), control, &mut |_| {}).unwrap();
     let estimate = estimate_of(&control).unwrap();
     control.stop();
     assert!(estimate_of(&control).is_none(), "a stopped estimate is none");

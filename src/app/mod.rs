@@ -6,6 +6,7 @@
 mod atlas;
 mod background;
 mod bench;
+mod canvas;
 mod command;
 mod console;
 mod dialog;
@@ -60,6 +61,8 @@ pub struct App {
 /// # Errors
 /// Where there is no display, which is found out before anything else is done, or nothing to draw with.
 pub fn run() -> Result<(), eframe::Error> {
+    let crashed = canvas::has_crashed();
+    canvas::note_crashes();
     open(true, |creation| {
         console::leave();
         let settings = creation
@@ -69,7 +72,12 @@ pub fn run() -> Result<(), eframe::Error> {
         let layout = creation
             .storage
             .and_then(|storage| serde_json::from_str(&storage.get_string(LAYOUT)?).ok());
-        App::new(&creation.egui_ctx, settings, layout)
+        let mut app = App::new(&creation.egui_ctx, settings, layout.filter(|_| !crashed));
+        if crashed {
+            app.state
+                .complain("the last window crashed; the views stand where they stand at first".to_string());
+        }
+        app
     })
 }
 
@@ -103,6 +111,7 @@ pub fn reason(error: &eframe::Error) -> String {
 
 fn open(remembers: bool, make: impl FnOnce(&eframe::CreationContext<'_>) -> App) -> Result<(), eframe::Error> {
     let event_loop = winit::event_loop::EventLoop::<eframe::UserEvent>::with_user_event().build()?;
+    let (wgpu_options, remark) = canvas::configuration();
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
             .with_title("Martlet")
@@ -110,18 +119,26 @@ fn open(remembers: bool, make: impl FnOnce(&eframe::CreationContext<'_>) -> App)
             .with_inner_size([1280.0, 800.0])
             .with_min_inner_size([800.0, 520.0]),
         renderer: eframe::Renderer::Wgpu,
+        wgpu_options,
         persist_window: remembers,
         persistence_path: (!remembers).then(|| std::env::temp_dir().join("martlet-bench.ron")),
         ..Default::default()
     };
+    let came_up = canvas::CameUp::default();
+    let shown = came_up.clone();
     let make = Box::new(
         move |creation: &eframe::CreationContext<'_>| -> Result<Box<dyn eframe::App>, _> {
-            Ok(Box::new(make(creation)))
+            shown.note();
+            let mut app = make(creation);
+            if let Some(remark) = remark {
+                app.state.complain(remark);
+            }
+            Ok(Box::new(app))
         },
     );
     let mut window = eframe::create_native("martlet", options, make, &event_loop);
     event_loop.run_app(&mut window)?;
-    Ok(())
+    came_up.or_error()
 }
 
 impl App {

@@ -2,7 +2,7 @@
 
 mod tokens;
 
-pub use tokens::{FONTS, defence, defence_name, defence_title, display, font, palette, size, space, stroke};
+pub use tokens::{FONTS, defence, defence_name, defence_title, display, font, marker, palette, size, space, stroke};
 
 use egui::{Color32, Context, CornerRadius, FontFamily, FontId, Stroke, StrokeKind, TextStyle, Theme, Ui, Visuals};
 use egui_plot::{Plot, PlotResponse};

@@ -10,9 +10,9 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DeviceOption, RunsDirOption, WrongUse,
-    model::{ModelOptions, NO_BEST, open_run, slot_of},
-    open_device, stop_on_interrupt,
+    DeviceOption, RunsDirOption, WrongUse, check_writable,
+    model::{ModelOptions, NO_BEST, run_named, slot_of},
+    open_device, positive, stop_on_interrupt,
     terminal::{note, progress_bar, say, table},
 };
 use crate::{
@@ -75,7 +75,7 @@ struct LabelArguments {
     #[arg(long, value_name = "SOURCE")]
     images: String,
     /// Label only the first so many.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     first: Option<usize>,
     /// The .npz file to write: `image`, `label`, and `confidence`, the probability of each label.
     #[arg(long, value_name = "FILE")]
@@ -142,6 +142,11 @@ pub(super) fn run(arguments: DataArguments) -> Result<()> {
 const PREDICTED_AT_ONCE: usize = 128;
 
 fn label(arguments: &LabelArguments) -> Result<()> {
+    check_writable("--out", &arguments.out)?;
+    if arguments.model.limit.is_some() {
+        let wrong = "--limit: expected --first N, which says how many of the --images are labelled";
+        return Err(WrongUse(wrong.into()).into());
+    }
     let (device, _) = open_device(&arguments.device.device, false)?;
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
     let images = data::load(&arguments.images, Split::Train)?;
@@ -192,12 +197,8 @@ impl SplitFile {
 }
 
 fn split(arguments: &SplitArguments) -> Result<()> {
-    let run = open_run(&arguments.run, &arguments.runs_dir.runs_dir)?.ok_or_else(|| {
-        WrongUse(format!(
-            "expected a run's folder or name, got {}",
-            arguments.run.display()
-        ))
-    })?;
+    check_writable("--out", &arguments.out)?;
+    let run = run_named(&arguments.run, &arguments.runs_dir.runs_dir)?;
     let mut recipe = Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")?;
     if let Some(source) = &arguments.dataset {
         recipe.data.source.clone_from(source);

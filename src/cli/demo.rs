@@ -409,11 +409,7 @@ fn tell(stage: &Stage, subsets: &Subsets, contestants: &[Contestant], verdict: &
     say(format!("\n{}", verdict.join("\n")));
     // One suite on one data set: what is doubtful of one is doubtful of all.
     for warning in contestants.first().iter().flat_map(|first| &first.evaluation.warnings) {
-        note(format!(
-            "{} (docs/warnings.md#{})",
-            warning.headline(),
-            warning.anchor()
-        ));
+        note(format!("{} (martlet explain {})", warning.headline(), warning.anchor()));
     }
 }
 

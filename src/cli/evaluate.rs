@@ -7,11 +7,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use serde_json::json;
 
 use super::{
-    DeviceOption, RunsDirOption,
-    model::ModelOptions,
-    open_device, stop_on_interrupt,
+    DeviceOption, RunsDirOption, check_writable,
+    model::{Loaded, ModelOptions},
+    open_device, positive, stop_on_interrupt,
     terminal::{note, progress_bar, say, table},
 };
 use crate::{
@@ -21,8 +22,13 @@ use crate::{
         device_check::{self, Subject},
         filing,
     },
-    evaluation::{CurveEvent, CurvePoint, Evaluation, EvaluationEvent, Examination, Record, Resume, Suite, Warning},
-    runs::{Slot, write_atomic},
+    evaluation::{
+        AttackResult, CurveEvent, CurvePoint, EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume,
+        Suite, Warning,
+    },
+    files,
+    runs::{Run, Slot, write_atomic},
+    seal,
     threat::{Magnitude, Norm, ThreatModel},
     wording::{duration, percent},
 };
@@ -58,7 +64,7 @@ pub struct EvaluateArguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Examples attacked at once; it changes speed and memory, not the result.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = positive)]
     batch_size: usize,
     /// Leave out the probes that raise warnings.
     #[arg(long)]
@@ -82,7 +88,7 @@ pub struct AttackNumbers {
     #[arg(long)]
     step_size: Option<Magnitude>,
     /// How often an attack with a random start begins, where its name does not say: pgd-20x5 is five times.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive)]
     restarts: usize,
     /// The lead of a wrong class at which CW stops climbing.
     #[arg(long)]
@@ -142,6 +148,13 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     }
     let control = stop_on_interrupt();
     let to_stdout = arguments.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    let json_file = arguments.json.as_deref().filter(|_| !to_stdout);
+    for (option, path) in [
+        ("--json", json_file),
+        ("--resume-file", arguments.resume_file.as_deref()),
+    ] {
+        path.map_or(Ok(()), |path| check_writable(option, path))?;
+    }
     let (device, _) = open_device(&arguments.device.device, false)?;
     let runs_dir = &arguments.runs_dir.runs_dir;
     let loaded = arguments.model.load(runs_dir, &device)?;
@@ -155,34 +168,69 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     });
     let surrogate = surrogate.transpose()?;
 
-    let mut examination = Examination::new(&loaded.model, &loaded.dataset, &suite, &loaded.threat, &device);
-    if let (Some(other), Some(path)) = (&surrogate, &arguments.surrogate) {
-        examination = examination.with_surrogate(path.display().to_string(), other);
-    }
-    let mut keep = |record: &Record| match &arguments.resume_file {
-        Some(path) => write_atomic(path, record.to_json()?.as_bytes()).map_err(std::io::Error::other),
-        None => Ok(()),
-    };
-    if let Some(path) = &arguments.resume_file {
-        let record = known_record(path)?;
-        if record.is_some() {
-            note(format!("going on from {}", path.display()));
-        }
-        let keep = &mut keep;
-        examination = examination.with_resume(Resume { record, keep });
-    }
     let mut progress = Progress::new();
-    let mut evaluation = if arguments.epsilons.is_empty() {
-        examination.run(&control, &mut |event| progress.tell(event))?
-    } else {
-        curve(
-            examination,
-            &arguments.epsilons,
-            &loaded.threat,
-            &control,
-            &mut progress,
-        )?
+    let of_run = loaded
+        .run
+        .as_ref()
+        .and_then(|run| own_record(run, &loaded, &suite, &arguments));
+    let record_file = arguments.resume_file.clone().or_else(|| of_run.clone());
+    let mut measured = Vec::new();
+    let mut attempt = |record: Option<Record>| {
+        let mut examination = Examination::new(&loaded.model, &loaded.dataset, &suite, &loaded.threat, &device);
+        if let (Some(other), Some(path)) = (&surrogate, &arguments.surrogate) {
+            examination = examination.with_surrogate(path.display().to_string(), other);
+        }
+        let mut keep = |record: &Record| match &record_file {
+            Some(path) => write_atomic(path, record.to_json()?.as_bytes()).map_err(std::io::Error::other),
+            None => Ok(()),
+        };
+        let keep = &mut keep;
+        if record_file.is_some() {
+            examination = examination.with_resume(Resume { record, keep });
+        }
+        if !arguments.epsilons.is_empty() {
+            return curve(
+                examination,
+                &arguments.epsilons,
+                &loaded.threat,
+                &control,
+                &mut progress,
+            );
+        }
+        measured.clear();
+        let result = examination.run(&control, &mut |event| {
+            if let EvaluationEvent::AttackFinished(result) = &event {
+                measured.push(result.clone());
+                keep_partly(json_file, &measured);
+            }
+            progress.tell(event);
+        });
+        Ok(result?)
     };
+    let record = record_file.as_deref().map(known_record).transpose()?.flatten();
+    if let (Some(_), Some(path)) = (&record, &record_file) {
+        note(format!("going on from {}", path.display()));
+    }
+    let mut outcome = attempt(record);
+    let is = |outcome: &Result<Evaluation>, what: fn(&EvaluateError) -> bool| {
+        let error = outcome
+            .as_ref()
+            .err()
+            .and_then(|error| error.downcast_ref::<EvaluateError>());
+        error.is_some_and(what)
+    };
+    if arguments.resume_file.is_none() && is(&outcome, |error| matches!(error, EvaluateError::OtherEvaluation { .. })) {
+        outcome = attempt(None);
+    }
+    if is(&outcome, |error| matches!(error, EvaluateError::Stopped { .. })) {
+        progress.finish();
+        let kept = match (&record_file, measured.len()) {
+            (Some(path), 1..) if path.exists() => "the same command goes on after the attacks that have finished",
+            _ => "no attack had finished",
+        };
+        return Err(super::Stopped(format!("stopped; {kept}")).into());
+    }
+    let mut evaluation = outcome?;
     progress.finish();
     evaluation.dataset.split = Some(arguments.model.split.clone());
     if loaded.chosen_on_this_split {
@@ -193,22 +241,49 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         evaluation.add_warning(Warning::NormalisationLeftOut { tensors });
     }
     evaluation.checkpoint = loaded.checkpoint.as_ref().map(|(name, _)| name.clone());
+    // First what a person sees; no place that cannot be written costs another its figures.
     let json = evaluation.to_json(arguments.examples)?;
+    say(if to_stdout { json.clone() } else { report(&evaluation) });
+    let written = match json_file {
+        Some(path) => write_atomic(path, json.as_bytes())
+            .with_context(|| format!("the result cannot be written: {}", path.display())),
+        None => Ok(()),
+    };
     if let Some(run) = &loaded.run {
         let slot = loaded.checkpoint.as_ref().map_or(Slot::Last, |(_, slot)| *slot);
-        let file = filing::keep(run, &evaluation, slot, loaded.stands)?;
+        let file =
+            filing::keep(run, &evaluation, slot, loaded.stands).context("the run's folder cannot keep the figures")?;
         note(format!("kept in {}", file.display()));
     }
-    match &arguments.json {
-        Some(_) if to_stdout => say(json),
-        Some(path) => write_atomic(path, json.as_bytes())
-            .with_context(|| format!("the result cannot be written: {}", path.display()))?,
-        None => {}
+    if let Some(path) = of_run {
+        let _ = std::fs::remove_file(path);
     }
-    if !to_stdout {
-        say(report(&evaluation));
+    written
+}
+
+/// Where an evaluation of a run keeps what has finished, if its folder can be written: one file for each evaluation.
+fn own_record(run: &Run, loaded: &Loaded, suite: &Suite, arguments: &EvaluateArguments) -> Option<PathBuf> {
+    let (checkpoint, epsilons, surrogate) = (&loaded.checkpoint, &arguments.epsilons, &arguments.surrogate);
+    let (data, threat) = (loaded.dataset.fingerprint(), &loaded.threat);
+    let identity = format!("{checkpoint:?} {data} {threat:?} {suite:?} {epsilons:?} {surrogate:?}");
+    let hash = seal::digest(identity.as_bytes());
+    let file = run.folder().join(format!("evaluation-{}.partial", &hash[..8]));
+    files::check_writable(&file).ok().map(|()| file)
+}
+
+/// The figures so far, where the whole will be: a stop, or worse, leaves them there.
+fn keep_partly(file: Option<&Path>, measured: &[AttackResult]) {
+    let Some(path) = file.filter(|path| matches!(files::place_of(path), Ok(files::Place::File(_)))) else {
+        return;
+    };
+    let accuracy: serde_json::Map<_, _> = measured
+        .iter()
+        .map(|result| (result.name.clone(), json!(result.accuracy())))
+        .collect();
+    let text = json!({ "unfinished": true, "accuracy": accuracy, "attacks": measured });
+    if let Err(error) = write_atomic(path, format!("{text:#}\n").as_bytes()) {
+        note(format!("warning: the figures so far cannot be written: {error}"));
     }
-    Ok(())
 }
 
 /// The record of an evaluation that was stopped, where there is one.
@@ -335,7 +410,7 @@ pub fn report(evaluation: &Evaluation) -> String {
     }
     for warning in &evaluation.warnings {
         text += &format!(
-            "\n\nwarning: {}\n  {} (docs/warnings.md#{})",
+            "\n\nwarning: {}\n  {} (martlet explain {})",
             warning.headline(),
             warning.advice(),
             warning.anchor()
@@ -380,13 +455,17 @@ impl Progress {
                 bar.set_position((fraction * 1_000.0) as u64);
                 bar.set_message(format!("{attack}: {done} of {of}, {standing} still stand"));
             }
-            (EvaluationEvent::AttackFinished(result), None) => {
-                note(format!(
+            (EvaluationEvent::AttackFinished(result), bar) => {
+                let line = format!(
                     "{}: {} ({})",
                     result.name,
                     percent(result.accuracy()),
                     duration(result.seconds)
-                ));
+                );
+                match bar {
+                    Some(bar) => bar.suspend(|| note(line)),
+                    None => note(line),
+                }
             }
             _ => {}
         }

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     evaluation::EvaluationEvent,
     experiments::{
-        Budget, Conduct, EXPERIMENTS, ExperimentError, Outcome, Plan, Progress, Request, Stage, estimate, experiment,
+        Budget, Conduct, EXPERIMENTS, ExperimentError, Outcome, Plan, Progress, Request, RowState, Stage, estimate,
+        experiment,
     },
     wording::duration,
 };
@@ -190,10 +191,12 @@ fn conduct(arguments: &RunArguments) -> Result<()> {
     note(format!("{}: {}", plan.experiment.title, plan.experiment.question));
     plan.remarks().iter().for_each(note);
 
-    let Some(estimate) = estimate(&plan, &device, &control)? else {
+    let before = Outcome::read(&plan, runs_dir)?;
+    let wanted = |row: usize| rows.contains(&row) && before.states[row] != RowState::Measured;
+    let mut tell = |row: usize| note(format!("  {}: how long will it take?", plan.rows[row].row.label));
+    let Some(estimate) = estimate(&plan, &wanted, &device, &control, &mut tell)? else {
         return Ok(());
     };
-    let before = Outcome::read(&plan, runs_dir)?;
     let promised = estimate.left(&rows, &before.states);
     for row in &rows {
         let (training, measuring) = estimate.rows[*row];

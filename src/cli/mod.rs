@@ -9,11 +9,13 @@ mod devices;
 mod doctor;
 mod evaluate;
 mod experiment;
+mod explain;
 mod manual;
 mod model;
 mod recipe;
 mod reporter;
 mod runs;
+mod stop;
 pub mod terminal;
 mod train;
 mod weights;
@@ -22,9 +24,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::control::Control;
-
 pub use reporter::Reporter;
+use stop::stop_on_interrupt;
 
 /// Trains and attacks image classifiers on any Vulkan, Metal or DX12 GPU, or on the CPU.
 #[derive(Parser)]
@@ -65,6 +66,8 @@ enum Command {
     Export(weights::ExportArguments),
     /// Read weights from PyTorch and check that they fit a network.
     Import(weights::ImportArguments),
+    /// Explain a warning: when it is raised, why it matters, what to do.
+    Explain(explain::ExplainArguments),
     /// Print what a bug report needs: versions, devices, self-check, a run's recipe and last lines.
     Doctor(doctor::DoctorArguments),
     /// Print completions for a shell.
@@ -121,7 +124,7 @@ pub struct UiBench {
     pub view: Option<String>,
 }
 
-/// Runs the program: 0 done, 1 failed, 2 wrong use.
+/// Runs the program: 0 done, 1 failed, 2 wrong use; 128 and the signal's number where a signal stopped it.
 pub fn main(window: Option<Window>) -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
@@ -138,17 +141,25 @@ pub fn main(window: Option<Window>) -> ExitCode {
         Some(Command::Data(arguments)) => data::run(arguments),
         Some(Command::Export(arguments)) => weights::export(arguments),
         Some(Command::Import(arguments)) => weights::import(arguments),
+        Some(Command::Explain(arguments)) => explain::run(&arguments),
         Some(Command::Doctor(arguments)) => doctor::run(arguments),
         Some(Command::Completions(arguments)) => manual::completions(arguments, Arguments::command()),
         Some(Command::Man(arguments)) => manual::man(arguments, Arguments::command()),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let status = match result {
+        Ok(()) if terminal::was_lost() => 1,
+        Ok(()) => 0,
+        // A stop is no failure.
+        Err(error) if error.is::<Stopped>() || stop::status().is_some() => {
+            terminal::note(chain(&error));
+            1
+        }
         Err(error) => {
             terminal::note(format!("error: {}", chain(&error)));
-            ExitCode::from(if error.is::<WrongUse>() { 2 } else { 1 })
+            if error.is::<WrongUse>() { 2 } else { 1 }
         }
-    }
+    };
+    ExitCode::from(stop::status().unwrap_or(status))
 }
 
 /// The window; with no display, or built without one, the demo.
@@ -183,6 +194,31 @@ fn chain(error: &anyhow::Error) -> String {
 #[error("{0}")]
 pub struct WrongUse(pub String);
 
+/// A count of at least one, as an option takes it.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_string()),
+        Ok(count) => Ok(count),
+        Err(_) => Err("expected a whole number from 1 on".to_string()),
+    }
+}
+
+/// A person stopped the work; what was kept and how it goes on.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
+
+/// Makes sure before the work that a result can be written where a person wants it.
+fn check_writable(option: &str, path: &std::path::Path) -> anyhow::Result<()> {
+    crate::files::check_writable(path).map_err(|error| {
+        let wrong = format!(
+            "{option}: expected a file that can be written, got {error}: {}",
+            path.display()
+        );
+        WrongUse(wrong).into()
+    })
+}
+
 /// Opens a device, says which one, and makes sure that it computes as the CPU does.
 pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute::Device, serde_json::Value)> {
     use crate::{compute, engine::device_check};
@@ -202,19 +238,4 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
     }
     let identity = crate::engine::session::identity(&device, &verdict);
     Ok((device, identity))
-}
-
-/// A control that Ctrl-C stops in good order; a second Ctrl-C ends the process at once.
-pub fn stop_on_interrupt() -> Control {
-    let control = Control::new();
-    let stopped = control.clone();
-    // A handler can be set once in a process; where one is set already it steers the same kind of work.
-    let _ = ctrlc::set_handler(move || {
-        if stopped.is_stopped() {
-            std::process::exit(130);
-        }
-        stopped.stop();
-        terminal::note("stopping after this minibatch; press Ctrl-C again to end at once");
-    });
-    control
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{WrongUse, terminal::note};
+use super::{WrongUse, positive, terminal::note};
 use crate::{
     compute::Device,
     data::{self, DataError, Dataset, Split},
@@ -15,8 +15,9 @@ use crate::{
     nn::{Architecture, Model, weights},
     random::Rng,
     recipe::Recipe,
-    runs::{Run, Slot},
+    runs::{self, Run, Slot},
     threat::{Magnitude, Norm, ThreatModel},
+    wording::meant,
 };
 
 /// Which model on which data, under which threat.
@@ -38,7 +39,7 @@ pub struct ModelOptions {
     #[arg(long, default_value = "test", value_parser = ["train", "test", "held-out"])]
     pub split: String,
     /// Use only the first N examples.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
     /// The radius of the ball in pixel units, such as 0.3 or 8/255.
     #[arg(long)]
@@ -80,7 +81,11 @@ struct Found {
 impl ModelOptions {
     /// Loads what the options name.
     pub fn load(&self, runs_dir: &Path, device: &Device) -> Result<Loaded> {
-        let run = open_run(&self.path, runs_dir)?;
+        let run = if self.path.exists() {
+            open_run(&self.path, runs_dir)?
+        } else {
+            Some(run_named(&self.path, runs_dir)?)
+        };
         let recipe = self.recipe_of(run.as_ref())?;
         let source = match (&self.dataset, &recipe) {
             (Some(source), _) => source.clone(),
@@ -307,6 +312,21 @@ pub fn open_run(path: &Path, runs_dir: &Path) -> Result<Option<Run>> {
         return Ok(Some(Run::open(&named)?));
     }
     Ok(None)
+}
+
+/// [`open_run`] where there must be one.
+pub fn run_named(path: &Path, runs_dir: &Path) -> Result<Run> {
+    if let Some(run) = open_run(path, runs_dir)? {
+        return Ok(run);
+    }
+    let listed = runs::list(runs_dir)?;
+    let name = path.to_string_lossy();
+    let meant = meant(&name, listed.iter().map(|run| run.name.as_str()));
+    Err(wrong(&format!(
+        "expected a run's folder or name, got {name}{meant}; `martlet runs --runs-dir {}` lists them",
+        runs_dir.display()
+    ))
+    .into())
 }
 
 /// Data without test images: what the run held out is the honest choice, the training images only a named one.

@@ -16,6 +16,7 @@ use crate::{
     nn::{Architecture, Mode},
     recipe::{EarlyStop, PRESETS, Recipe, Unlabelled, WeightAverage, preset},
     threat::{Magnitude, Norm, Start},
+    wording::meant,
 };
 
 /// What is trained, and how.
@@ -139,12 +140,37 @@ impl RecipeOptions {
         *self != Self::default()
     }
 
+    /// The recipe that these options mean, wherever its data lie.
+    pub fn shown(&self) -> Result<Recipe> {
+        let options = self.with_the_defence_that_is_set();
+        options.over(options.base()?)
+    }
+
+    /// A recipe with the fields that were given laid over its own.
+    pub fn over(&self, mut recipe: Recipe) -> Result<Recipe> {
+        let options = self.with_the_defence_that_is_set();
+        options.override_fields(&mut recipe)?;
+        let recipe = set_fields(recipe, &options.set)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// `--set defence.kind=KIND` means what `--defence KIND` means: a defence with its usual numbers.
+    fn with_the_defence_that_is_set(&self) -> Self {
+        let mut options = self.clone();
+        options.set.retain(|assignment| match assignment.split_once('=') {
+            Some((field, kind)) if field.trim() == "defence.kind" && kind.trim().trim_matches('"') != "subset" => {
+                options.defence = Some(kind.trim().trim_matches('"').to_string());
+                false
+            }
+            _ => true,
+        });
+        options
+    }
+
     /// The recipe that these options mean.
     pub fn resolve(&self) -> Result<Recipe> {
-        let mut recipe = self.base()?;
-        self.override_fields(&mut recipe)?;
-        let recipe = set_fields(recipe, &self.set)?;
-        recipe.validate()?;
+        let recipe = self.shown()?;
         if needs_a_place(&recipe.data.source) {
             let source = &recipe.data.source;
             return Err(WrongUse(format!(
@@ -180,10 +206,11 @@ impl RecipeOptions {
                 _ => "cifar10",
             };
             // A defence without a preset of its own takes the family's numbers from Standard's.
-            let own = format!("{family}-{defence}");
-            let known = PRESETS.iter().any(|preset| preset.name == own);
-            let base = if known { own } else { format!("{family}-standard") };
-            return Ok(preset(&base)?);
+            let names = [defence.to_string(), format!("{defence}-paper")].map(|name| format!("{family}-{name}"));
+            let own = names
+                .iter()
+                .find(|name| PRESETS.iter().any(|preset| preset.name == **name));
+            return Ok(preset(own.unwrap_or(&format!("{family}-standard")))?);
         };
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
             let text = fs::read_to_string(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
@@ -245,14 +272,19 @@ impl RecipeOptions {
             recipe.data.limit_train = self.limit_train;
         }
         put(&mut recipe.data.held_out, &self.held_out);
+        if let Some(norm) = &self.norm {
+            let norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
+            if norm != recipe.threat.norm {
+                // A radius of another norm is none of this one.
+                recipe.threat.norm = norm;
+                usual_radius(recipe)?;
+            }
+        }
         if let Some(epsilon) = &self.epsilon {
             recipe.threat.epsilon = epsilon.clone();
             // ε/4 is the paper's step; a step of its own keeps its own.
             recipe.attack.step_size = epsilon.divided_by(4);
             recipe.defence.follow(epsilon);
-        }
-        if let Some(norm) = &self.norm {
-            recipe.threat.norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
         }
         if let Some(name) = self.defence.as_deref().filter(|name| *name != recipe.defence.name()) {
             let defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
@@ -260,7 +292,8 @@ impl RecipeOptions {
                     return WrongUse("--defence: subset needs its members: take --subset FILE --members misclassified --treatment regularised in its place; `martlet data split` writes the file".into());
                 }
                 let known = DefenceSpec::NAMES.join(", ");
-                WrongUse(format!("--defence: expected one of {known}, got {name}"))
+                let meant = meant(name, DefenceSpec::NAMES);
+                WrongUse(format!("--defence: expected one of {known}, got {name}{meant}"))
             })?;
             recipe.defend_with(defence);
         }
@@ -320,6 +353,23 @@ impl RecipeOptions {
         put(&mut recipe.seed, &self.seed);
         Ok(())
     }
+}
+
+/// Sets the radius that a norm is mostly used with, on the recipe's data, and the step and the margins that follow it.
+fn usual_radius(recipe: &mut Recipe) -> Result<()> {
+    let family = recipe.data.source.split(':').next().unwrap_or_default();
+    let is_grey = ["glyphs", "fashion", "mnist", "fashion-mnist"].contains(&family);
+    let epsilon: Magnitude = match (recipe.threat.norm, is_grey) {
+        (Norm::L2, true) => "1.5",
+        (Norm::L2, false) => "128/255",
+        (Norm::Linf, true) => "0.1",
+        (Norm::Linf, false) => "8/255",
+    }
+    .parse()?;
+    recipe.attack.step_size = epsilon.divided_by(4);
+    recipe.defence.follow(&epsilon);
+    recipe.threat.epsilon = epsilon;
+    Ok(())
 }
 
 /// Whether a source names a data set whose files must be somewhere, without saying where.
@@ -473,6 +523,53 @@ mod tests {
             recipe.defence.to_string(),
             "MART (λ = 5, without 1 − p, CE, attack climbs KL)"
         );
+    }
+
+    #[test]
+    fn defaults_agree() {
+        let of = |options: RecipeOptions| options.resolve().unwrap();
+        for dataset in [
+            "glyphs",
+            "fashion",
+            "mnist:DIR",
+            "cifar10:DIR",
+            "folder:DIR",
+            "npz:FILE",
+        ] {
+            assert_eq!(of(options(dataset)).defence.name(), "mart", "{dataset}");
+        }
+        for (dataset, kind) in [("glyphs", "trades"), ("cifar10:DIR", "mma"), ("mnist:DIR", "mart")] {
+            let flag = RecipeOptions {
+                defence: Some(kind.into()),
+                ..options(dataset)
+            };
+            let field = RecipeOptions {
+                set: vec![format!("defence.kind={kind}")],
+                ..options(dataset)
+            };
+            assert_eq!(of(flag), of(field), "{kind} on {dataset}");
+        }
+        for (dataset, radius) in [("mnist:DIR", "1.5"), ("cifar10:DIR", "128/255")] {
+            let recipe = of(RecipeOptions {
+                norm: Some("l2".into()),
+                ..options(dataset)
+            });
+            assert_eq!(recipe.threat.epsilon.to_string(), radius);
+            assert_eq!(recipe.attack.step_size, recipe.threat.epsilon.divided_by(4));
+        }
+        let own = of(RecipeOptions {
+            norm: Some("l2".into()),
+            epsilon: Some("0.75".parse().unwrap()),
+            ..options("mnist:DIR")
+        });
+        assert_eq!(own.threat.epsilon.to_string(), "0.75");
+        for preset in PRESETS {
+            let recipe = RecipeOptions {
+                recipe: Some(preset.name.into()),
+                ..Default::default()
+            };
+            assert!(recipe.shown().is_ok(), "{} cannot be shown", preset.name);
+        }
     }
 
     #[test]

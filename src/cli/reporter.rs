@@ -58,7 +58,7 @@ impl Reporter {
             Event::Epoch(report) => self.line(&epoch_line(report)),
             Event::Warning(warning) => {
                 self.line(&format!(
-                    "warning: {}\n  {} (docs/warnings.md#{})",
+                    "warning: {}\n  {} (martlet explain {})",
                     warning.message, warning.advice, warning.kind
                 ));
             }

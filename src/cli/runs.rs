@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{
     RunsDirOption,
+    model::run_named,
     terminal::{note, say, table},
 };
 use crate::{
@@ -59,22 +60,25 @@ pub struct RunsArguments {
 pub(super) fn run(arguments: RunsArguments) -> Result<()> {
     let runs_dir = &arguments.runs_dir.runs_dir;
     if let Some(name) = &arguments.show {
-        say(Run::open(&runs_dir.join(name))?.recipe_toml().trim_end());
+        say(run_named(Path::new(name), runs_dir)?.recipe_toml().trim_end());
         return Ok(());
     }
     if let Some(name) = &arguments.report {
-        let page = write_run_page(&Run::open(&runs_dir.join(name))?)?;
+        let page = write_run_page(&run_named(Path::new(name), runs_dir)?)?;
         say(page.display());
         return Ok(());
     }
     if let (Some(name), Some(out)) = (&arguments.csv, &arguments.out) {
-        write_atomic(out, csv::table(&events(&runs_dir.join(name))?).as_bytes())?;
+        write_atomic(
+            out,
+            csv::table(&events(&run_named(Path::new(name), runs_dir)?)?).as_bytes(),
+        )?;
         return Ok(());
     }
     if let (Some(name), Some(out)) = (&arguments.tensorboard, &arguments.out) {
-        let folder = runs_dir.join(name);
-        let events = events(&folder)?;
-        let created = std::fs::metadata(folder.join("recipe.toml")).and_then(|file| file.modified());
+        let run = run_named(Path::new(name), runs_dir)?;
+        let events = events(&run)?;
+        let created = std::fs::metadata(run.folder().join("recipe.toml")).and_then(|file| file.modified());
         let cannot = || format!("the event file cannot be written: {}", out.display());
         let mut writer = Writer::create(out, created.unwrap_or_else(|_| SystemTime::now())).with_context(cannot)?;
         for event in &events {
@@ -139,9 +143,9 @@ fn checked(list: &[Summary]) -> Result<()> {
 }
 
 /// A run's events; a kind that this version does not know is left out.
-fn events(folder: &Path) -> Result<Vec<Event>> {
-    let lines = Run::open(folder)?.metrics()?;
-    Ok(lines
+fn events(run: &Run) -> Result<Vec<Event>> {
+    Ok(run
+        .metrics()?
         .into_iter()
         .filter_map(|line| serde_json::from_value(line).ok())
         .collect())

@@ -3,17 +3,37 @@
 use std::{
     fmt::Display,
     io::{ErrorKind, IsTerminal, Write},
-    process,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Writes a line to standard output. A reader that went away (`martlet runs | head`) is no error.
+/// Nobody reads standard output any more, or nothing can be written to it.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// Something that was to be said there is lost.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes a line to standard output. A reader that went away (`martlet runs | head`) is no error; another refusal, such as a full
+/// disk, is told once. Neither ends the work.
 pub fn say(line: impl Display) {
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-        process::exit(if error.kind() == ErrorKind::BrokenPipe { 0 } else { 1 });
+        CLOSED.store(true, Ordering::Relaxed);
+        if error.kind() != ErrorKind::BrokenPipe {
+            LOST.store(true, Ordering::Relaxed);
+            note(format!(
+                "error: standard output takes nothing more, the work goes on: {error}"
+            ));
+        }
     }
+}
+
+/// Whether something said to standard output is lost.
+pub fn was_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Writes a line to standard error; where that is gone too there is nobody to tell.

@@ -21,6 +21,7 @@ use crate::{
     recipe::Recipe,
     report::tensorboard::Writer,
     runs::{self, Run},
+    wording::meant,
 };
 
 /// Arguments of `martlet train`.
@@ -61,17 +62,15 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         return Ok(());
     }
     if arguments.show_recipe {
-        say(arguments.recipe.resolve()?.to_toml().trim_end());
+        say(arguments.recipe.shown()?.to_toml().trim_end());
         return Ok(());
     }
     let runs_dir = &arguments.runs_dir.runs_dir;
-    let resumed = match &arguments.name {
-        Some(name) if arguments.resume && runs_dir.join(name).join("recipe.toml").exists() => {
-            Some(Run::open(&runs_dir.join(name))?)
-        }
+    let mut resumed = match &arguments.name {
+        Some(name) if arguments.resume => Some(run_to_resume(name, runs_dir, &arguments.recipe)?).flatten(),
         _ => None,
     };
-    let recipe = match &resumed {
+    let recipe = match &mut resumed {
         Some(run) => recipe_of(run, &arguments.recipe)?,
         None => arguments.recipe.resolve()?,
     };
@@ -145,22 +144,58 @@ pub(super) fn train(
     trained.with_context(|| format!("run {} stopped early", run.name()))
 }
 
-/// The recipe that a run was begun with; flags may say the same, or where the data lies now, but nothing else.
-fn recipe_of(run: &Run, options: &RecipeOptions) -> Result<Recipe> {
-    let mut recipe = Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")?;
-    if options.any() {
-        let asked = options.resolve()?;
-        recipe.data.source.clone_from(&asked.data.source);
-        if asked != recipe {
-            let differing = recipe.differences(&asked).join("; ");
-            return Err(WrongUse(format!(
-                "the run {} was begun with another recipe ({differing}); leave the flags out to resume it, or take a new --name",
-                run.name()
-            ))
-            .into());
-        }
+/// The run to go on with; none where one of that name is to begin.
+fn run_to_resume(name: &str, runs_dir: &Path, options: &RecipeOptions) -> Result<Option<Run>> {
+    if runs_dir.join(name).join("recipe.toml").exists() {
+        return Ok(Some(Run::open(&runs_dir.join(name))?));
     }
-    Ok(recipe)
+    let listed = runs::list(runs_dir)?;
+    let meant = meant(name, listed.iter().map(|run| run.name.as_str()));
+    // A name that is nearly another's is a slip; a run that nothing describes cannot begin.
+    if !meant.is_empty() || !options.any() {
+        return Err(WrongUse(format!(
+            "no run is called {name} in {}{meant}; `martlet runs` lists them, and without --resume a new one begins",
+            runs_dir.display()
+        ))
+        .into());
+    }
+    Ok(None)
+}
+
+/// The recipe that a run goes on with: its own, with what the flags say laid over it. That may be where the data lie now, and how
+/// many epochs there are; anything else would make two runs of one.
+fn recipe_of(run: &mut Run, options: &RecipeOptions) -> Result<Recipe> {
+    let own = Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")?;
+    if !options.any() {
+        return Ok(own);
+    }
+    let asked = match &options.recipe {
+        Some(_) => options.resolve()?,
+        None => options.over(own.clone())?,
+    };
+    let mut allowed = own.clone();
+    allowed.data.source.clone_from(&asked.data.source);
+    if options.epochs.is_some() {
+        allowed.epochs = asked.epochs;
+    }
+    if asked != allowed {
+        let differing = allowed.differences(&asked).join("; ");
+        return Err(WrongUse(format!(
+            "the run {} was begun with another recipe ({differing}); leave the flags out to resume it, or take a new --name",
+            run.name()
+        ))
+        .into());
+    }
+    if asked != own {
+        if asked.epochs != own.epochs {
+            note(format!(
+                "{} epochs now; the recipe was begun with {}",
+                asked.epochs, own.epochs
+            ));
+        }
+        run.change_recipe(&asked.to_toml())?;
+    }
+    Ok(asked)
 }
 
 fn board(folder: &Path) -> Result<Writer> {

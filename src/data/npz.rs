@@ -13,7 +13,7 @@ use super::{
     error::{DataError, FETCH_AGAIN, Place, malformed},
     files,
 };
-use crate::shapes::ImageShape;
+use crate::{files::write_whole_with, shapes::ImageShape};
 
 /// Names that images go by, with the name of the labels beside them.
 const ONE_SET: [[&str; 2]; 5] = [
@@ -472,26 +472,7 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &[usize], NpzValues)]) -> Result<
         error,
         path: path.into(),
     };
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        // As any other new file, not for the owner alone; the system takes its mask off.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut temporary = builder
-        .prefix(".martlet-")
-        .suffix(".npz")
-        .tempfile_in(folder)
-        .map_err(refuse)?;
-    write_arrays(temporary.as_file_mut(), arrays).map_err(refuse)?;
-    temporary.as_file().sync_all().map_err(refuse)?;
-    temporary.persist(path).map_err(|error| refuse(error.error))?;
-    Ok(())
+    write_whole_with(path, |file| write_arrays(file, arrays)).map_err(refuse)
 }
 
 fn write_arrays(file: &mut std::fs::File, arrays: &[(&str, &[usize], NpzValues)]) -> std::io::Result<()> {

@@ -2,15 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Sgd, TrainError, TrainingData};
 use crate::{
     attacks::{Aim, Ascent, Attack as _, Objective},
-    compute::Device,
+    compute::{
+        Device,
+        self_check::{keep, kept},
+    },
     defences::{Defence, DefenceError, DefenceSpec, StepContext},
     evaluation::Suite,
     nn::{Mode, Model},
     random::Rng,
     recipe::Recipe,
+    seal,
     shapes::Images,
     threat::Start,
 };
@@ -36,7 +42,7 @@ const TRIED: Ascent = Ascent {
 const STANDING: f64 = 0.85;
 
 /// Seconds that the parts of a run take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Pace {
     /// One minibatch of natural training.
     pub natural: f64,
@@ -46,7 +52,30 @@ pub struct Pace {
     pub pass: f64,
 }
 
+/// For how long a pace is believed: load, heat and clocks change it.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
+
 impl Pace {
+    /// The pace that was measured before for such a recipe on such data and this device, or a new one. So a command that is stopped
+    /// and given again goes on with its work at once.
+    ///
+    /// # Errors
+    /// As [`Pace::measure`].
+    pub fn of(recipe: &Recipe, data: &TrainingData, device: &Device) -> Result<Self, TrainError> {
+        let mut timeless = recipe.clone();
+        (timeless.epochs, timeless.seed) = (1, 0);
+        timeless.data.source.clear();
+        let (shape, classes, examined) = (data.train.shape(), data.train.classes(), data.evaluated.len());
+        let identity = format!("{} {shape} {classes} {examined}", timeless.to_toml());
+        let subject = seal::digest(identity.as_bytes());
+        if let Some(pace) = kept("pace", device, &subject, REMEMBERED) {
+            return Ok(pace);
+        }
+        let pace = Self::measure(recipe, data, device)?;
+        keep("pace", device, &subject, &pace);
+        Ok(pace)
+    }
+
     /// Measures a recipe's parts on a device; a few seconds on a processor, longer where a GPU compiles its kernels.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub use result::{
     Accuracies, AttackResult, CurvePoint, Evaluation, Examined, ExampleResult, Outcome, Standing, TransferComparison,
 };
 pub use suite::{Suite, SuiteError};
-pub use warnings::{EpochFigures, Warning, training_warnings};
+pub use warnings::{EpochFigures, Warning, training_warnings, warning_sections};
 
 use record::{Identity, Ledger};
 

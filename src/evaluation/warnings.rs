@@ -413,6 +413,14 @@ impl Warning {
     }
 }
 
+/// Every section of the page of warnings: its name and its text.
+pub fn warning_sections() -> Vec<(String, &'static str)> {
+    let sections = PAGE.split("\n## ").skip(1);
+    sections
+        .map(|section| (heading_anchor(section.lines().next().unwrap_or_default()), section))
+        .collect()
+}
+
 /// The anchor that a heading gets where Markdown is shown: small letters, hyphens for spaces.
 fn heading_anchor(heading: &str) -> String {
     heading

@@ -34,17 +34,29 @@ impl Estimate {
     }
 }
 
-/// Measures every kind of run that the plan holds, and adds up; nothing where `control` stops it on the way.
+/// Measures every kind of run that the plan holds, unless it did so lately, and adds up; nothing where `control` stops it on the
+/// way. Only rows that are `wanted` count; `tell` hears of each before it is measured.
 ///
 /// # Errors
 /// When the data cannot be read, or the device fails.
-pub fn estimate(plan: &Plan, device: &Device, control: &Control) -> Result<Option<Estimate>, ExperimentError> {
+pub fn estimate(
+    plan: &Plan,
+    wanted: &dyn Fn(usize) -> bool,
+    device: &Device,
+    control: &Control,
+    tell: &mut dyn FnMut(usize),
+) -> Result<Option<Estimate>, ExperimentError> {
     let test = data::load(&plan.source, Split::Test).map_err(crate::engine::TrainError::from)?;
     let mut rows = Vec::with_capacity(plan.rows.len());
-    for planned in &plan.rows {
+    for (row, planned) in plan.rows.iter().enumerate() {
         if control.is_stopped() {
             return Ok(None);
         }
+        if !wanted(row) {
+            rows.push((0.0, 0.0));
+            continue;
+        }
+        tell(row);
         let mut recipe = planned.recipe.clone();
         if let Trains::Subset { treatment, .. } = planned.row.trains {
             // Which examples they are changes nothing about the time.
@@ -57,7 +69,7 @@ pub fn estimate(plan: &Plan, device: &Device, control: &Control) -> Result<Optio
         }
         let unlabelled = recipe.data.unlabelled.take();
         let data = TrainingData::load(&recipe)?;
-        let pace = Pace::measure(&recipe, &data, device)?;
+        let pace = Pace::of(&recipe, &data, device)?;
         // As many more images in an epoch as the share of the unlabelled ones asks for.
         recipe.data.unlabelled = unlabelled;
         let mixed = recipe.batch_size as f64 / recipe.labelled_share(recipe.data.unlabelled.is_some()) as f64;

@@ -22,6 +22,7 @@ use crate::{
     recipe::RecipeError,
     report::ReportError,
     runs::{RunError, Slot},
+    wording::meant,
 };
 
 pub use conduct::{Conduct, Progress, Stage};
@@ -189,7 +190,7 @@ impl FromStr for Budget {
 #[derive(Debug, thiserror::Error)]
 pub enum ExperimentError {
     /// No experiment has the name.
-    #[error("no experiment is called {name:?}; expected one of {known}")]
+    #[error("no experiment is called {name:?}{}; expected one of {known}", meant(name, known.split(", ")))]
     Unknown {
         /// What was asked for.
         name: String,

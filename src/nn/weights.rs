@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +11,7 @@ use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
 use super::{Architecture, Model, StateEntry, StateValues, layout::Expected};
-use crate::compute::DeviceError;
+use crate::{compute::DeviceError, files};
 
 /// What reading a state dict did beside filling the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -653,30 +652,9 @@ fn in_order(bytes: Vec<u8>) -> Vec<u8> {
 
 /// Writes a file that appears under its name only when the disk has all of it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
-    let io = |source| WeightsError::Io {
+    files::write_whole(path, bytes).map_err(|source| WeightsError::Io {
         doing: "the weights cannot be written",
         source,
         path: path.to_path_buf(),
-    };
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = whole_file(folder).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
-    // The new name is on the disk only once its folder is; where folders cannot be opened the rename has to do.
-    if let Ok(folder) = fs::File::open(folder) {
-        folder.sync_all().map_err(io)?;
-    }
-    Ok(())
-}
-
-/// A temporary file beside the one that it will replace, as readable as any other file of this person.
-fn whole_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.prefix(".weights-").tempfile_in(folder)
+    })
 }

@@ -13,6 +13,7 @@ use crate::{
     evaluation::{Suite, SuiteError},
     nn::{Architecture, Mode},
     threat::{Magnitude, Start, ThreatModel},
+    wording::meant,
 };
 
 pub use presets::{PRESETS, Preset, preset};
@@ -283,7 +284,7 @@ pub enum RecipeError {
         got: String,
     },
     /// No preset has the name.
-    #[error("no preset is called {name:?}; expected one of {known}, or the path of a .toml file")]
+    #[error("no preset is called {name:?}{}; expected one of {known}, or the path of a .toml file", meant(name, known.split(", ")))]
     UnknownPreset {
         /// What was asked for.
         name: String,

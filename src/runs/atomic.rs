@@ -1,6 +1,7 @@
 //! Files that change at once or not at all, and the lock that says who may change them.
 
 use super::RunError;
+use crate::files::{self, Place};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
@@ -20,12 +21,18 @@ const HOLDER_FILE: &str = ".holder";
 /// Writes a file so that a reader, or a kill at any instant, sees the old content or the new, never a part.
 ///
 /// The bytes go to a temporary file in the same folder, which is synced and then renamed; the folder is synced last.
+/// A link keeps its place, and what is no file takes the bytes as they come ([`Place`]).
 /// The temporary is locked while it is written: one without a lock was left by a kill, and the run's next writer
 /// removes it.
 ///
 /// # Errors
 /// [`RunError::Io`] if the system refuses any of it; the old file is then untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let place = files::place_of(path).map_err(RunError::io("write the file", path))?;
+    let Place::File(place) = place else {
+        return files::pass_on(path, bytes).map_err(RunError::io("write to it", path));
+    };
+    let path = place.as_path();
     let folder = folder_of(path);
     let (temporary, file) = create_temporary(path).map_err(RunError::io("write the file", path))?;
     let outcome = (|| {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use egui::{Color32, Context, FontData, FontDefinitions, FontFamily, FontId};
-use egui_plot::LineStyle;
+use egui_plot::{LineStyle, MarkerShape};
 
 use crate::defences::DefenceSpec;
 
@@ -169,6 +169,19 @@ pub fn stroke(attack: &str) -> LineStyle {
         "fgsm" => LineStyle::Dotted { spacing: 5.0 },
         "cw" => LineStyle::Dashed { length: 3.0 },
         _ => LineStyle::Solid,
+    }
+}
+
+/// How an attack's points are drawn, the same in every plot and whatever else is drawn beside them, and what the shape is called.
+pub fn marker(attack: &str) -> (MarkerShape, &'static str) {
+    match attack.split(['-', 'x']).next().unwrap_or_default() {
+        "natural" => (MarkerShape::Circle, "circles"),
+        "fgsm" => (MarkerShape::Up, "triangles"),
+        "pgd" => (MarkerShape::Square, "squares"),
+        "cw" => (MarkerShape::Diamond, "diamonds"),
+        "worst" => (MarkerShape::Cross, "crosses"),
+        "autoattack" | "apgd" => (MarkerShape::Asterisk, "stars"),
+        _ => (MarkerShape::Plus, "plus signs"),
     }
 }
 

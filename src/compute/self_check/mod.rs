@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Device, DeviceError, Placement, kernels, read, reference};
 use crate::{random::Rng, shapes::ImageShape};
 
-pub use store::recall;
+pub use store::{keep, kept, recall};
 
 /// The largest relative difference that passes, but for what jumps ([`Comparison::that_jumps`]).
 ///

@@ -1,14 +1,17 @@
 //! Where verdicts are kept between two starts of the program.
 
 use std::{
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
 use super::{Device, Verdict};
+use crate::files::write_whole;
 
 /// Where the verdict on a device is kept: in the user's cache folder, named by everything that it depends on.
-fn place(device: &Device, subject: &str) -> Option<PathBuf> {
+fn place(kind: &str, device: &Device, subject: &str) -> Option<PathBuf> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -29,7 +32,8 @@ fn place(device: &Device, subject: &str) -> Option<PathBuf> {
     let parts = [info.api.as_str(), &info.name, &info.driver, compiler, fusion, subject];
     Some(
         cache
-            .join("martlet/self-check")
+            .join("martlet")
+            .join(kind)
             .join(format!("{}.json", file_name(&parts.join(" ")))),
     )
 }
@@ -48,9 +52,45 @@ fn file_name(text: &str) -> String {
     name[from..].trim_matches(['-', '.']).to_string()
 }
 
+/// What this build has found out about a device, and when.
+#[derive(Serialize, Deserialize)]
+struct Kept<T> {
+    device: String,
+    build: String,
+    found: T,
+}
+
+/// What this build kept about a device and `subject` under `kind` no longer ago than `age`.
+pub fn kept<T: DeserializeOwned>(kind: &str, device: &Device, subject: &str, age: Duration) -> Option<T> {
+    let place = place(kind, device, subject)?;
+    let written = std::fs::metadata(&place).ok()?.modified().ok()?;
+    let kept: Kept<T> = serde_json::from_slice(&std::fs::read(place).ok()?).ok()?;
+    let is_new = written.elapsed().is_ok_and(|passed| passed <= age);
+    (is_new && kept.device == device.info().name && kept.build == build()).then_some(kept.found)
+}
+
+/// Keeps something for [`kept`]. A cache that cannot be written only costs the next measurement.
+pub fn keep<T: Serialize>(kind: &str, device: &Device, subject: &str, found: &T) {
+    let kept = Kept {
+        device: device.info().name.clone(),
+        build: build(),
+        found,
+    };
+    if let (Some(place), Ok(text)) = (place(kind, device, subject), serde_json::to_vec_pretty(&kept)) {
+        write(&place, &text);
+    }
+}
+
+fn write(place: &Path, text: &[u8]) {
+    let Some(folder) = place.parent() else { return };
+    // Without the folder the file fails too.
+    let _ = std::fs::create_dir_all(folder);
+    let _ = write_whole(place, text);
+}
+
 /// The verdict that this build kept on the device with its driver and on `subject`.
 pub fn recall(device: &Device, subject: &str) -> Option<Verdict> {
-    let verdict: Verdict = serde_json::from_slice(&std::fs::read(place(device, subject)?).ok()?).ok()?;
+    let verdict: Verdict = serde_json::from_slice(&std::fs::read(place("self-check", device, subject)?).ok()?).ok()?;
     (verdict.device == device.info().name && verdict.build == build()).then_some(verdict)
 }
 
@@ -63,17 +103,9 @@ pub(super) fn build() -> String {
 }
 
 pub(super) fn remember(device: &Device, subject: &str, verdict: &Verdict) {
-    let Some(place) = place(device, subject) else { return };
-    let Some(folder) = place.parent() else { return };
-    let Ok(text) = serde_json::to_vec_pretty(verdict) else {
-        return;
-    };
-    let written = std::fs::create_dir_all(folder).and_then(|()| {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        std::io::Write::write_all(&mut file, &text)?;
-        file.persist(&place).map_err(|error| error.error)
-    });
-    drop(written);
+    if let (Some(place), Ok(text)) = (place("self-check", device, subject), serde_json::to_vec_pretty(verdict)) {
+        write(&place, &text);
+    }
 }
 
 /// The date and time of day in UTC (Howard Hinnant's civil calendar from a count of days).

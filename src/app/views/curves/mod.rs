@@ -7,7 +7,7 @@ mod save;
 use std::collections::BTreeMap;
 
 use egui::{Color32, ComboBox, RichText, Slider, Ui};
-use egui_plot::{Corner, GridMark, Line, LineStyle, MarkerShape, Points, VLine};
+use egui_plot::{Corner, GridMark, Line, LineStyle, Points, VLine};
 
 pub use self::kinds::Lower;
 use self::{
@@ -145,7 +145,7 @@ impl Curves {
                 };
                 self.draw(&mut drawn, state, shown, curve, &title, faint, width, false);
             }
-            for (place, (attack, key)) in held_out(shown).into_iter().enumerate().rev() {
+            for (attack, key) in held_out(shown).into_iter().rev() {
                 if several && attack == "worst-case" {
                     continue;
                 }
@@ -163,7 +163,8 @@ impl Curves {
                     let points = || transformed(series.points(), log_x, false);
                     let line = Line::new(label.clone(), points()).color(colour).width(2.2).style(style);
                     drawn.items.push(Drawn::Line(line.id(&group)));
-                    let (shape, _) = SHAPES[place % SHAPES.len()];
+                    let (shape, _) = theme::marker(attack);
+                    drawn.read.push((label.clone(), series));
                     let points = Points::new(label, points()).color(colour).radius(4.0).shape(shape);
                     drawn.items.push(Drawn::Points(points.id(&group)));
                 }
@@ -183,13 +184,12 @@ impl Curves {
                 ));
             }
         }
-        let Drawing { items, raw } = drawn;
-        // Accuracy rises and losses fall: these corners stay free.
-        let plot = plot("accuracy", Corner::RightBottom, height, log_x, false)
+        let Drawing { items, raw, read } = drawn;
+        let plot = plot("accuracy", Corner::RightBottom, height, [log_x, false], last(&runs))
             .include_y(0.0)
             .include_y(1.0)
             .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
-            .label_formatter(move |hover| said(hover, log_x, false, &raw, percent));
+            .label_formatter(move |hover| said(hover, [log_x, false], &raw, &read, percent));
         let shown = plot.show(ui, |plot_ui| {
             for item in items {
                 item.add_to(plot_ui);
@@ -234,9 +234,9 @@ impl Curves {
                 );
             }
         }
-        let Drawing { items, raw } = drawn;
-        let mut plot = plot("lower", Corner::RightTop, height.max(80.0), log_x, log_y)
-            .label_formatter(move |hover| said(hover, log_x, log_y, &raw, format));
+        let Drawing { items, raw, read } = drawn;
+        let mut plot = plot("lower", Corner::RightTop, height.max(80.0), [log_x, log_y], last(&runs))
+            .label_formatter(move |hover| said(hover, [log_x, log_y], &raw, &read, format));
         if share && !log_y {
             plot = plot
                 .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
@@ -295,6 +295,7 @@ impl Curves {
                 .width(width_of_line)
                 .style((curve.style)())
         };
+        drawn.read.push((label.clone(), series));
         let smoothing = state.settings.smoothing;
         if smoothing == 0.0 {
             drawn.items.push(Drawn::Line(line(&label, series, colour, curve.width)));
@@ -310,14 +311,6 @@ impl Curves {
         drawn.raw.insert(label, series);
     }
 }
-
-/// The shapes of the attacks' points, in turn, and what they are called.
-const SHAPES: [(MarkerShape, &str); 4] = [
-    (MarkerShape::Circle, "circles"),
-    (MarkerShape::Square, "squares"),
-    (MarkerShape::Diamond, "diamonds"),
-    (MarkerShape::Up, "triangles"),
-];
 
 /// The attacks of a run's evaluations with the names of their curves: natural first; last the worst case, which so often
 /// equals another.
@@ -338,13 +331,19 @@ fn key(state: &State) -> Option<String> {
         .into_iter()
         .filter(|(attack, _)| *attack != "worst-case");
     let words: Vec<String> = attacks
-        .zip(SHAPES)
-        .map(|((attack, _), (_, shape))| match attack {
-            "natural" => format!("{shape} natural, dashed"),
-            attack => format!("{shape} {attack}"),
+        .map(|(attack, _)| match (attack, theme::marker(attack)) {
+            ("natural", (_, shape)) => format!("{shape} natural, dashed"),
+            (attack, (_, shape)) => format!("{shape} {attack}"),
         })
         .collect();
     (runs.len() > 1).then(|| format!("Above: {} · thin: training", words.join(" · ")))
+}
+
+/// The last moment that any of the runs shows, in epochs.
+fn last(runs: &[&Shown]) -> f64 {
+    let curves = runs.iter().flat_map(|shown| shown.curves.values());
+    let ends = curves.filter_map(|series| series.points().last());
+    ends.fold(0.0, |last, point| last.max(point[0]))
 }
 
 /// What tells a run from the others beside it: nothing where it stands alone, its defence where no other is called the same,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use egui::Id;
-use egui_plot::{Corner, GridMark, Legend, LegendGrouping, Line, Plot, PlotPoints, Points, VLine};
+use egui_plot::{Corner, GridInput, GridMark, Legend, LegendGrouping, Line, Plot, PlotPoints, Points, VLine};
 
 use crate::app::{series::Series, theme};
 
@@ -13,6 +13,8 @@ pub struct Drawing<'a> {
     pub items: Vec<Drawn<'a>>,
     /// What the smoothed curves are averages of, by their labels.
     pub raw: BTreeMap<String, &'a Series>,
+    /// Every curve with its label, to be read off at one moment.
+    pub read: Vec<(String, &'a Series)>,
 }
 
 /// Something in a plot.
@@ -44,7 +46,8 @@ pub fn transformed(points: &[[f64; 2]], log_x: bool, log_y: bool) -> PlotPoints<
         .collect()
 }
 
-pub fn plot<'a>(id: &str, corner: Corner, height: f32, log_x: bool, log_y: bool) -> Plot<'a> {
+/// A plot of epochs; `last` is the last of them. Beside it there is room for the legend, which so hides no point.
+pub fn plot<'a>(id: &str, corner: Corner, height: f32, [log_x, log_y]: [bool; 2], last: f64) -> Plot<'a> {
     let group = Id::unique("curves");
     let plot = theme::plot(id)
         .height(height)
@@ -61,12 +64,36 @@ pub fn plot<'a>(id: &str, corner: Corner, height: f32, log_x: bool, log_y: bool)
         .y_axis_min_width(54.0)
         .set_margin_fraction(egui::vec2(0.01, 0.06));
     // Both plots begin where training does, whatever they show.
-    let plot = if log_x { plot } else { plot.include_x(0.0) };
+    let plot = if log_x {
+        plot.include_x(log(last, true) + 0.5).x_grid_spacer(decades)
+    } else {
+        plot.include_x(0.0).include_x(1.3 * last)
+    };
     if log_y {
         plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))
+            .y_grid_spacer(decades)
     } else {
         plot
     }
+}
+
+/// The marks of a logarithmic axis: 1, 2, 5, 10 and so on.
+fn decades(input: GridInput) -> Vec<GridMark> {
+    let (low, high) = input.bounds;
+    // A range of so many decades shows their beginnings alone.
+    let steps: &[(f64, f64)] = if high - low > 6.0 {
+        &[(1.0, 1.0)]
+    } else {
+        &[(1.0, 1.0), (2.0, 0.3), (5.0, 0.3)]
+    };
+    let whole = low.floor().max(-40.0) as i32..=high.ceil().min(40.0) as i32;
+    let marks = whole.flat_map(|decade| {
+        steps.iter().map(move |(first, step_size)| GridMark {
+            value: f64::from(decade) + first.log10(),
+            step_size: *step_size,
+        })
+    });
+    marks.filter(|mark| (low..=high).contains(&mark.value)).collect()
 }
 
 pub fn power(value: f64, logarithmic: bool) -> String {
@@ -75,12 +102,16 @@ pub fn power(value: f64, logarithmic: bool) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-/// What stands under the cursor: the curve, the moment, the exact value, and the average where one is drawn.
+/// Curves that one hover reads off at most.
+const READ: usize = 12;
+
+/// What stands under the cursor: the curve, the moment, the exact value, and the average where one is drawn; then every other
+/// curve at that moment.
 pub fn said(
     hover: &egui_plot::HoverPosition<'_>,
-    log_x: bool,
-    log_y: bool,
+    [log_x, log_y]: [bool; 2],
     raw: &BTreeMap<String, &Series>,
+    read: &[(String, &Series)],
     value: impl Fn(f64) -> String,
 ) -> Option<String> {
     let egui_plot::HoverPosition::NearDataPoint {
@@ -92,8 +123,30 @@ pub fn said(
     let linear = |at: f64, logarithmic: bool| if logarithmic { 10f64.powf(at) } else { at };
     let (x, y) = (linear(position.x, log_x), linear(position.y, log_y));
     let measured = raw.get(*plot_name).and_then(|series| series.nearest(x));
-    Some(match measured {
+    let mut text = match measured {
         Some([x, measured]) => format!("{plot_name}\nepoch {x:.2}: {}, average {}", value(measured), value(y)),
         None => format!("{plot_name}\nepoch {x:.2}: {}", value(y)),
-    })
+    };
+    let others = read.iter().filter(|(label, _)| label != plot_name).take(READ);
+    for (label, series) in others {
+        if let Some([_, there]) = series.nearest(x) {
+            text += &format!("\n{label}: {}", value(there));
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logarithmic_axes_tick_one_two_five_ten() {
+        let input = GridInput {
+            bounds: (-0.1, 1.1),
+            base_step_size: 0.1,
+        };
+        let marks: Vec<String> = decades(input).iter().map(|mark| power(mark.value, true)).collect();
+        assert_eq!(marks, ["1", "2", "5", "10"]);
+    }
 }

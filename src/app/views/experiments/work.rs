@@ -40,7 +40,7 @@ impl Experiments {
             move |control, teller| {
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
-                if let Some(estimate) = estimate(&plan, &opened.device, control)? {
+                if let Some(estimate) = estimate(&plan, &|_| true, &opened.device, control, &mut |_| {})? {
                     teller.tell(Said::Estimate(estimate));
                 }
                 Ok(())

@@ -1,7 +1,7 @@
 //! Accuracy against ε, and the suite's table.
 
 use egui::{Color32, Grid, RichText, Ui};
-use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, MarkerShape, PlotPoints, Points};
+use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, PlotPoints, Points};
 
 use super::Results;
 use crate::{
@@ -84,12 +84,8 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
                         plot.line(whisker.allow_hover(false));
                     }
                 }
-                plot.points(
-                    Points::new(attack, line())
-                        .color(colour)
-                        .radius(3.5)
-                        .shape(MarkerShape::Circle),
-                );
+                let (shape, _) = theme::marker(&attack);
+                plot.points(Points::new(attack, line()).color(colour).radius(3.5).shape(shape));
             }
         });
     theme::outline(ui, &shown);
