@@ -1,0 +1,226 @@
+//! The terminal as shells and scripts know it: exit statuses, signals, pipes, devices, names that are nearly right.
+
+#![cfg(unix)]
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn martlet(folder: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_martlet"));
+    command.current_dir(folder).args(arguments.split_whitespace());
+    command
+}
+
+fn run(folder: &Path, arguments: &str) -> Output {
+    martlet(folder, arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const SMALL: &str = "train --recipe glyphs-mart --device cpu --batch-size 16 --limit-train 64 --held-out 16 --steps 1 \
+                     --set evaluation.attacks=[\"natural\"] --set evaluation.limit=16";
+
+fn train(folder: &Path, name: &str) {
+    let trained = run(folder, &format!("{SMALL} --epochs 1 --name {name}"));
+    assert!(trained.status.success(), "{}", said(&trained));
+}
+
+/// Waits for a training's first minibatches.
+fn wait_for_work(child: &mut Child) {
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    while !lines.next().unwrap().unwrap().contains("\"step\"") {}
+}
+
+#[test]
+fn a_stop_says_by_its_status_which_signal_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let arguments = format!("{SMALL} --epochs 5000 --name {signal} --json --set log_every=1");
+        let mut child = martlet(folder.path(), &arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for_work(&mut child);
+        // The child and its group, as `timeout` sends them: one stop.
+        for _ in 0..2 {
+            let sent = Command::new("kill")
+                .args([format!("-{signal}"), child.id().to_string()])
+                .status();
+            assert!(sent.unwrap().success());
+        }
+        let mut rest = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{signal}");
+        assert!(
+            rest.lines().last().unwrap_or_default().contains("\"stopped\""),
+            "{signal}: {rest}"
+        );
+    }
+    let listed = run(folder.path(), "runs --json");
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert!(listed.as_array().unwrap().iter().all(|run| run["state"] == "stopped"));
+}
+
+#[test]
+fn a_closed_pipe_ends_the_printing_and_a_full_disk_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = martlet(folder.path(), &format!("{SMALL} --epochs 2 --name piped --json"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let full = martlet(folder.path(), &format!("{SMALL} --epochs 1 --name full --json"))
+        .stdout(File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    assert!(
+        said(&full).contains("standard output takes nothing more"),
+        "{}",
+        said(&full)
+    );
+    let listed: Value = serde_json::from_slice(&run(folder.path(), "runs --json").stdout).unwrap();
+    let states: Vec<&Value> = listed.as_array().unwrap().iter().map(|run| &run["state"]).collect();
+    assert_eq!(states, ["finished", "finished"]);
+}
+
+#[test]
+fn results_go_to_what_a_person_names_and_are_lost_to_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "run");
+    let evaluate = "evaluate run --device cpu --limit 8 --attacks natural,fgsm --no-probes --json";
+    let to_stdout = run(folder.path(), &format!("{evaluate} /dev/stdout"));
+    let text = String::from_utf8_lossy(&to_stdout.stdout).into_owned();
+    assert!(text.contains("\"worst_case\"") && text.contains("worst case"), "{text}");
+
+    symlink("there.json", folder.path().join("link.json")).unwrap();
+    assert!(run(folder.path(), &format!("{evaluate} link.json")).status.success());
+    assert!(
+        fs::symlink_metadata(folder.path().join("link.json"))
+            .unwrap()
+            .is_symlink()
+    );
+    let there: Value = serde_json::from_slice(&fs::read(folder.path().join("there.json")).unwrap()).unwrap();
+    assert_eq!(there["n"], 8);
+
+    // A place that cannot be written is found before the work, and one that refuses later costs no figure.
+    let missing = run(folder.path(), &format!("{evaluate} nowhere/x.json"));
+    assert_eq!(missing.status.code(), Some(2), "{}", said(&missing));
+    let full = run(folder.path(), &format!("{evaluate} /dev/full"));
+    assert_eq!(full.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&full.stdout).contains("worst case"),
+        "{}",
+        said(&full)
+    );
+    assert!(said(&full).contains("kept in"), "{}", said(&full));
+}
+
+#[test]
+fn a_stopped_evaluation_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "run");
+    let arguments =
+        "evaluate run --device cpu --limit 64 --attacks natural,fgsm,pgd-40000x9 --no-probes --json part.json";
+    let mut child = martlet(folder.path(), arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !lines.next().unwrap().unwrap().starts_with("fgsm") {}
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.join(" ").contains("the same command goes on"), "{rest:?}");
+    let part: Value = serde_json::from_slice(&fs::read(folder.path().join("part.json")).unwrap()).unwrap();
+    assert_eq!(part["unfinished"], true);
+    assert!(part["accuracy"]["fgsm"].is_number(), "{part}");
+
+    let mut again = martlet(folder.path(), arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(again.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("going on from")));
+    again.kill().unwrap();
+    again.wait().unwrap();
+}
+
+#[test]
+fn what_is_nearly_right_is_asked_back() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "mnist-mart-1");
+    for (arguments, meant) in [
+        ("runs --show mnst-mart-1", "did you mean mnist-mart-1?"),
+        ("evaluate mnist-mrt-1 --device cpu", "did you mean mnist-mart-1?"),
+        ("train --resume --name mnst-mart-1", "did you mean mnist-mart-1?"),
+        ("train --recipe glyphs-marts", "did you mean glyphs-mart?"),
+        ("train --defence tradse --show-recipe", "did you mean trades?"),
+        ("experiment run figure-2e", "did you mean figure-2"),
+        ("explain small-sampel", "did you mean small-sample?"),
+    ] {
+        let found = run(folder.path(), arguments);
+        assert!(
+            !found.status.success() && said(&found).contains(meant),
+            "{arguments}: {}",
+            said(&found)
+        );
+    }
+    assert!(run(folder.path(), "runs --show runs/mnist-mart-1").status.success());
+    for wrong in [
+        "attack mnist-mart-1 --limit 0 --out o",
+        "evaluate mnist-mart-1 --batch-size 0",
+    ] {
+        assert_eq!(run(folder.path(), wrong).status.code(), Some(2), "{wrong}");
+    }
+    let page = run(folder.path(), "explain small-sample");
+    assert!(String::from_utf8_lossy(&page.stdout).contains("**What to do.**"));
+}
+
+#[test]
+fn a_resumed_run_keeps_its_recipe_and_goes_on_with_more_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "run");
+    let other = run(folder.path(), "train --resume --name run --device cpu --lambda 1");
+    assert_eq!(other.status.code(), Some(2));
+    assert!(said(&other).contains("defence.lambda"), "{}", said(&other));
+    let longer = run(folder.path(), "train --resume --name run --device cpu --epochs 3");
+    assert!(
+        longer.status.success() && said(&longer).contains("finished after 3 epochs"),
+        "{}",
+        said(&longer)
+    );
+    let checked = run(folder.path(), "runs --check");
+    assert!(checked.status.success(), "{}", said(&checked));
+
+    let recipe = folder.path().join("runs/run/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("lambda = 5.0", "lambda = 1.0")).unwrap();
+    for arguments in [
+        "train --resume --name run --device cpu",
+        "evaluate run --device cpu",
+        "runs --check",
+    ] {
+        let found = run(folder.path(), arguments);
+        let told = said(&found) + &String::from_utf8_lossy(&found.stdout);
+        assert!(
+            !found.status.success() && told.contains("changed since"),
+            "{arguments}: {told}"
+        );
+    }
+}
