@@ -67,7 +67,7 @@ pub fn plot<'a>(id: &str, corner: Corner, height: f32, [log_x, log_y]: [bool; 2]
     let plot = if log_x {
         plot.include_x(log(last, true) + 0.5).x_grid_spacer(decades)
     } else {
-        plot.include_x(0.0).include_x(1.3 * last)
+        plot.include_x(0.0).include_x(1.4 * last)
     };
     if log_y {
         plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))
