@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     compute::Device,
     control::Control,
-    data::{self, Split},
+    data::Split,
     engine::{EpochReport, session},
     evaluation::{CurvePoint, Suite, evaluate},
     nn::{Model, weights},
@@ -162,7 +162,7 @@ pub fn pack(
 ) -> Result<()> {
     let report = RunReport::read(run)?;
     let recipe = report.recipe;
-    let whole = data::load(&recipe.data.source, Split::Test)?;
+    let whole = recipe.data.load(Split::Test)?;
     let dataset = whole.take(examples.min(whole.len()));
     let model = session::model_of(run, Slot::Best, dataset.shape(), dataset.classes(), device)?;
     let mut suite = Suite::new(vec!["natural".parse()?, ATTACK.parse()?])?;
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn what_ships_belongs_together() {
         let device = Device::cpu();
-        let test = data::load(&MART.recipe().unwrap().data.source, Split::Test).unwrap();
+        let test = MART.recipe().unwrap().data.load(Split::Test).unwrap();
         for shipped in ALL {
             let (recipe, figures) = (shipped.recipe().unwrap(), shipped.figures().unwrap());
             recipe.validate().unwrap();

@@ -4,8 +4,8 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! 1. [`shapes`]: the tensors that everything speaks in, every shape documented once · [`random`]: the one generator
-//!    · [`control`]: pause, step, stop · [`protobuf`]: files of other tools · [`seal`]: checksums inside files · [`files`]: one writer
-//!    · [`wording`]: figures as people read them
+//!    · [`memory`]: what reading may take · [`control`]: pause, step, stop · [`protobuf`]: files of other tools
+//!    · [`seal`]: checksums inside files · [`files`]: one writer · [`wording`]: figures as people read them
 //! 2. [`compute`]: devices, self-check, hand-written kernels and their twins
 //! 3. [`data`]: data sets
 //! 4. [`threat`]: what an adversary may do · [`nn`]: networks, modes, weights
@@ -27,6 +27,7 @@
 
 pub mod control;
 pub mod files;
+pub mod memory;
 pub mod protobuf;
 pub mod random;
 pub mod seal;

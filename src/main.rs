@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: martlet::memory::Allocator = martlet::memory::Allocator;
+
 fn main() -> ExitCode {
+    martlet::memory::end_with_a_message();
     // Mesa's device-select layer looks for a desktop session and complains aloud where there is none.
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: the first line of the program, before any other thread could read the environment.

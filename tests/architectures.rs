@@ -431,11 +431,42 @@ fn the_state_dict_is_found_behind_any_prefix_and_beside_other_tensors() {
     let mut target = Model::new(original.architecture(), COLOUR, 10, &mut Rng::new(2), &Device::cpu()).unwrap();
     // A normalisation and the network in a sequence, as robustness libraries save them.
     let mut entries = renamed(state(&original), |name| format!("1.{name}"));
-    entries.extend([extra("0.mean"), extra("0.std")]);
+    // In units of bytes, or something else altogether: not applied, and said.
+    let scaled = |name| StateEntry {
+        values: StateValues::F32(vec![125.3]),
+        ..extra(name)
+    };
+    entries.extend([scaled("0.mean"), scaled("0.std")]);
     let report = target.load_state(entries).unwrap();
     assert_eq!(report.normalisation, ["0.mean", "0.std"]);
     assert!(report.to_string().contains("0.mean"), "{report}");
     assert_eq!(state(&target), state(&original));
+
+    // Where its values are those of one, it is applied, kept, and written out.
+    let values = |name: &str, values: [f32; 3]| StateEntry {
+        name: name.into(),
+        shape: vec![1, 3, 1, 1],
+        values: StateValues::F32(values.to_vec()),
+    };
+    let mut entries = renamed(state(&original), |name| format!("1.{name}"));
+    entries.extend([values("0.mu", [0.5, 0.25, 0.0]), values("0.sigma", [0.5, 0.25, 0.125])]);
+    let report = target.load_state(entries).unwrap();
+    assert_eq!(
+        (report.normalised_by.as_slice(), report.ignored.len()),
+        (&["0.mu".to_string(), "0.sigma".into()][..], 0)
+    );
+    let image = |values: [f32; 3]| {
+        let channels = values.map(|value| Tensor::<4>::full([1, 1, 32, 32], value, Device::cpu().tensors()));
+        Tensor::cat(channels.to_vec(), 1)
+    };
+    let logits = |model: &Model, values| read(model.forward(image(values), Mode::Eval)).unwrap();
+    let expected = logits(&original, [1.0, -1.0, 2.0]);
+    assert_eq!(logits(&target, [1.0, 0.0, 0.25]), expected, "(x − μ) / σ");
+    assert_eq!(logits(&target.clone(), [1.0, 0.0, 0.25]), expected);
+    let mut again = model("wide-resnet-10-1", COLOUR);
+    again.load_state(state(&target)).unwrap();
+    assert_eq!(logits(&again, [1.0, 0.0, 0.25]), expected);
+    assert!(state(&target).iter().any(|entry| entry.name == "normalisation.std"));
 
     // An averaged copy beside the model is not taken for it.
     let mut entries = renamed(state(&original), |name| format!("state_dict.module.{name}"));
@@ -731,6 +762,10 @@ fn one_rule_says_which_network_of_a_file_is_taken() {
     assert_eq!(state, first);
     assert_eq!(report.networks, ["model.", "ema."]);
     assert!(report.to_string().contains("--weights-key: ema"), "{report}");
+
+    // A copy of the same values is no other network.
+    let (state, report) = load([under("model.", &first), under("model.attacker.", &first)].concat());
+    assert_eq!((state, report.networks.len()), (first.clone(), 0));
 
     // What looks like a normalisation is told; the number of classes is the weights'.
     let mu = StateEntry {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use martlet::compute::{Device, read, read_int};
-use martlet::data::{Augmentation, DataError, Dataset, NpzValues, Split, download, load, write_npz};
+use martlet::data::{
+    Augmentation, DataError, Dataset, NpzValues, Preparation, Split, download, load, load_within, write_npz,
+};
+use martlet::memory::Budget;
 use martlet::random::Rng;
 use martlet::shapes::ImageShape;
 
@@ -671,6 +674,120 @@ fn folders_and_zips_of_pictures_are_the_same_set() {
 }
 
 #[test]
+fn pictures_of_every_size_are_scaled_and_their_middle_is_taken() {
+    let png = image::ImageFormat::Png;
+    // Grey is x + 10·y: a picture of 6×4 and one of 4×8.
+    let files: Files = vec![
+        ("a/1.png", picture(6, 4, None, png)),
+        ("b/2.png", picture(4, 8, None, png)),
+    ];
+    let (_base, roots) = folder_and_zip(&files);
+    for root in &roots {
+        let source = format!("folder:{}", root.display());
+        let load = |resize, center_crop| {
+            let preparation = Preparation { resize, center_crop };
+            load_within(&source, Split::Train, &preparation, &Budget::default())
+        };
+        let said = load(None, None).unwrap_err().to_string();
+        assert!(
+            said.contains("b/2.png: expected 6×4 pixels") && said.contains("--resize"),
+            "{said}"
+        );
+        // The middle two columns and rows, as torchvision's CenterCrop(2) takes them.
+        let middle = load(None, Some(2)).unwrap();
+        assert_eq!(middle.image(0), [12, 13, 22, 23]);
+        assert_eq!(middle.image(1), [31, 32, 41, 42]);
+        assert!(middle.note().unwrap().contains("middle 2×2"), "{:?}", middle.note());
+        // Scaled to half, linearly over all pixels; the values are Pillow's Image.BILINEAR, to a rounding.
+        let scaled = load(Some(2), None).unwrap();
+        assert_eq!(scaled.shape().to_string(), "1×2×2");
+        for (got, pillow) in scaled.image(0).iter().zip([8, 10, 24, 26]) {
+            assert!(got.abs_diff(pillow) <= 1, "{:?}", scaled.image(0));
+        }
+        let said = load(None, Some(5)).unwrap_err().to_string();
+        assert!(said.contains("6×4") && said.contains("--center-crop"), "{said}");
+    }
+    let said = load_within(
+        "glyphs",
+        Split::Train,
+        &Preparation {
+            resize: Some(8),
+            center_crop: None,
+        },
+        &Budget::default(),
+    );
+    assert!(said.unwrap_err().to_string().contains("folder of pictures"));
+}
+
+#[test]
+fn other_formats_and_other_compression_are_read() {
+    for format in [
+        image::ImageFormat::Bmp,
+        image::ImageFormat::WebP,
+        image::ImageFormat::Gif,
+    ] {
+        let ending = format.extensions_str()[0];
+        let base = folder();
+        for (class, colour) in [("a", [200, 100, 0]), ("b", [0, 50, 250])] {
+            let folder = base.path().join(class);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(format!("1.{ending}")), picture(3, 2, Some(colour), format)).unwrap();
+        }
+        let set = load(&source("folder", base.path()), Split::Train).unwrap();
+        assert_eq!(set.len(), 2, "{ending}");
+        assert!(
+            set.image(0)
+                .iter()
+                .zip([200, 200, 200, 200, 200, 200, 100])
+                .all(|(a, b)| a.abs_diff(b) < 4),
+            "{ending}"
+        );
+    }
+    // What is not read is told as what it is.
+    let base = folder();
+    fs::create_dir(base.path().join("a")).unwrap();
+    fs::write(base.path().join("a/1.tif"), b"II*").unwrap();
+    let said = load(&source("folder", base.path()), Split::Train)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("found no pictures"), "{said}");
+
+    let methods = [
+        zip::CompressionMethod::Bzip2,
+        zip::CompressionMethod::Stored,
+        zip::CompressionMethod::Deflated,
+    ];
+    for method in methods {
+        let path = base.path().join("set.zip");
+        let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        for name in ["a/1.png", "b/2.png"] {
+            zip.start_file(name, options).unwrap();
+            zip.write_all(&picture(3, 2, None, image::ImageFormat::Png)).unwrap();
+        }
+        zip.finish().unwrap();
+        assert_eq!(
+            load(&source("folder", &path), Split::Train).unwrap().image(1),
+            [0, 1, 2, 10, 11, 12]
+        );
+    }
+}
+
+#[test]
+fn an_array_alone_is_told_as_what_it_is() {
+    let base = folder();
+    let path = base.path().join("fog.npy");
+    fs::write(&path, b"\x93NUMPY\x01\0v\0").unwrap();
+    for kind in ["npz", "cifar10", "cifar100", "folder"] {
+        let said = load(&source(kind, &path), Split::Train).unwrap_err().to_string();
+        assert!(
+            said.contains(".npy") && said.contains("cifar10-c:FOLDER") && !said.contains("damaged"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_jpeg_copy_of_cifar_10_says_so() {
     const CLASSES: [&str; 10] = [
         "c/airplane/1.jpg",
@@ -706,7 +823,7 @@ fn folder_errors_name_the_picture() {
         ),
         (
             vec![good(), ("b/2.png", picture(3, 2, None, png)[..40].to_vec())],
-            &["b/2.png", "a whole PNG or JPEG"],
+            &["b/2.png", "a whole picture"],
         ),
         (
             vec![good(), ("b/deep/2.png", picture(3, 2, None, png))],
@@ -801,8 +918,8 @@ fn folders_are_the_parts_that_people_call_them_and_classes_do_not_vanish() {
     assert_says(train, &["form of their letters"]);
     let (train, ..) = both(&["training/0.png", "validation/0.png"]);
     assert_says(train, &["sort the pictures"]);
-    let (train, ..) = both(&["a/0.png", "b/0.webp"]);
-    assert_says(train, &["b/0.webp", "convert them to PNG"]);
+    let (train, ..) = both(&["a/0.png", "b/0.heic"]);
+    assert_says(train, &["b/0.heic", "convert them to PNG"]);
 }
 
 #[test]
@@ -845,7 +962,8 @@ fn npz_round_trips_and_reads_every_layout() {
         ],
     );
     let first = load(&first, Split::Train).unwrap();
-    assert_eq!((first.image(0), first.note()), (&bytes[..], None));
+    let note = Some("no example of class 0: are the labels counted from 1?");
+    assert_eq!((first.image(0), first.note()), (&bytes[..], note));
     let last = write(
         "last.npz",
         &[
@@ -866,13 +984,13 @@ fn npz_round_trips_and_reads_every_layout() {
     );
     let between = load(&between, Split::Train).unwrap();
     assert_eq!(
-        (between.image(0)[0], between.note()),
-        (
-            128,
-            Some(
-                "float pixels, rounded to 8 bits: these are other images than the file's, and a small perturbation in them may be gone"
-            )
-        )
+        (between.is_exact(), between.image(0)[0], between.note()),
+        (true, 128, None)
+    );
+    assert_eq!(
+        between.values(0),
+        [0.5; 6],
+        "kept as they are, not rounded to 128 of 255"
     );
 
     let both = write(
@@ -889,7 +1007,46 @@ fn npz_round_trips_and_reads_every_layout() {
 }
 
 #[test]
-fn bytes_of_0_and_1_and_rounded_floats_say_so() {
+fn floats_that_no_byte_holds_stay_what_they_are() {
+    let folder = folder();
+    let path = folder.path().join("adversarial.npz");
+    // A perturbation of a tenth of a 255th, which rounding would take away; 255ths themselves stay bytes.
+    let near: Vec<f32> = (0..18).map(|i| (i as f32 + 0.1) / 255.0).collect();
+    let bytes: Vec<f32> = (0..18).map(|i| i as f32 / 255.0).collect();
+    let save = |values: &[f32]| {
+        let images = ("images", &[2, 3, 3][..], NpzValues::F32(values));
+        write_npz(&path, &[images, ("labels", &[2], NpzValues::I64(&[0, 1]))]).unwrap();
+        load(&source("npz", &path), Split::Train).unwrap()
+    };
+    let (plain, exact) = (save(&bytes), save(&near));
+    assert!(!plain.is_exact() && exact.is_exact() && exact.note().is_none());
+    assert_eq!(
+        (plain.values(1), exact.values(1)),
+        (bytes[9..].to_vec(), near[9..].to_vec())
+    );
+    assert_eq!(plain.image(1), exact.image(1));
+    assert_ne!(plain.fingerprint(), exact.fingerprint());
+
+    let device = Device::cpu();
+    let values = |batch: martlet::shapes::Batch| read(batch.images).unwrap();
+    assert_eq!(values(exact.batch(&[1, 0], &device)), [&near[9..], &near[..9]].concat());
+    let still = Augmentation { pad: 0, flip: false };
+    let batch = exact.augmented_batch(&[1], &still, &mut Rng::new(1), &device);
+    assert_eq!(values(batch), near[9..]);
+    // Beside others, in subsets, and under other names of the classes.
+    let both = plain.with_pseudo_labelled(&exact).unwrap();
+    assert_eq!(
+        (both.values(0), both.values(3)),
+        (bytes[..9].to_vec(), near[9..].to_vec())
+    );
+    assert_eq!(
+        exact.subset(&[1]).with_class_names(&["a".into(), "b".into()]).values(0),
+        near[9..]
+    );
+}
+
+#[test]
+fn bytes_of_0_and_1_say_so() {
     let folder = folder();
     let path = folder.path().join("masks.npz");
     let dark = [0_u8, 1, 1, 0, 1, 0, 0, 1];

@@ -413,11 +413,7 @@ pub fn specimen(data: &Dataset, position: usize) -> Specimen {
     let label = data.label(position);
     Specimen {
         title: format!("{}, example {}", data.name(), data.index(position)),
-        pixels: data
-            .image(position)
-            .iter()
-            .map(|value| f32::from(*value) / 255.0)
-            .collect(),
+        pixels: data.values(position),
         shape: data.shape(),
         label: Some(label),
         classes: data.class_names().to_vec(),

@@ -16,12 +16,13 @@ use super::{
     terminal::{note, progress_bar, say, table},
 };
 use crate::{
-    data::{self, DataError, Split},
+    data::{self, DataError, Preparation, Split},
     defences::Treatment,
     engine::{
         TrainingData, labelling, session,
         subsets::{self, Subsets},
     },
+    memory::Budget,
     recipe::Recipe,
     runs::{Slot, write_atomic},
     wording::percent,
@@ -60,6 +61,12 @@ enum DataCommand {
     Show {
         /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH, npz:PATH or pseudo-labelled:FILE.
         source: String,
+        /// Scale the shorter side of a folder's pictures to so many pixels and take the middle square.
+        #[arg(long, value_name = "PIXELS")]
+        resize: Option<usize>,
+        /// Take the middle square of so many pixels of a folder's pictures, after scaling.
+        #[arg(long, value_name = "PIXELS")]
+        center_crop: Option<usize>,
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
@@ -133,7 +140,15 @@ pub(super) fn run(arguments: DataArguments) -> Result<()> {
         }
         DataCommand::Label(arguments) => label(&arguments)?,
         DataCommand::Split(arguments) => split(&arguments)?,
-        DataCommand::Show { source, json } => show(&source, json)?,
+        DataCommand::Show {
+            source,
+            resize,
+            center_crop,
+            json,
+        } => {
+            let preparation = Preparation { resize, center_crop };
+            show(&source, &preparation, json)?;
+        }
     }
     Ok(())
 }
@@ -233,10 +248,10 @@ fn split(arguments: &SplitArguments) -> Result<()> {
     Ok(())
 }
 
-fn show(source: &str, json: bool) -> Result<()> {
+fn show(source: &str, preparation: &Preparation, json: bool) -> Result<()> {
     let mut found = Vec::new();
     for (split, name) in [(Split::Train, "train"), (Split::Test, "test")] {
-        match (data::load(source, split), split) {
+        match (data::load_within(source, split, preparation, &Budget::default()), split) {
             (Ok(dataset), _) => found.push((name, dataset)),
             (Err(error @ DataError::NoTrainingSplit { .. }), _) => note(format!("no training set: {error}")),
             (Err(error), Split::Train) => return Err(error.into()),

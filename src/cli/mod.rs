@@ -36,6 +36,10 @@ use stop::stop_on_interrupt;
     after_help = "Without a command Martlet opens its window. Where there is no display it shows what it does: it shows in two minutes what misclassified examples are worth.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
 )]
 struct Arguments {
+    /// The memory that reading data or weights may take, such as 8GiB; three quarters of what is free where nothing is said, here or in
+    /// MARTLET_MEMORY.
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Global options")]
+    memory: Option<crate::memory::Size>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -127,6 +131,9 @@ pub struct UiBench {
 /// Runs the program: 0 done, 1 failed, 2 wrong use; 128 and the signal's number where a signal stopped it.
 pub fn main(window: Option<Window>) -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(size) = arguments.memory {
+        crate::memory::allow(size);
+    }
     let result = match arguments.command {
         None => open_or_demo(window),
         Some(Command::Bench(arguments)) => bench::run(arguments, window),

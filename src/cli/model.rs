@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use super::{WrongUse, positive, terminal::note};
 use crate::{
     compute::Device,
-    data::{self, DataError, Dataset, Split},
+    data::{self, DataError, Dataset, Preparation, Split},
     engine::TrainingData,
+    memory::Budget,
     nn::{Architecture, Model, weights},
     random::Rng,
     recipe::Recipe,
@@ -38,6 +39,12 @@ pub struct ModelOptions {
     /// Which part of the data.
     #[arg(long, default_value = "test", value_parser = ["train", "test", "held-out"])]
     pub split: String,
+    /// Scale the shorter side of a folder's pictures to so many pixels and take the middle square; a run knows its own.
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<usize>,
+    /// Take the middle square of so many pixels of a folder's pictures, after scaling; a run knows its own.
+    #[arg(long, value_name = "PIXELS")]
+    pub center_crop: Option<usize>,
     /// Use only the first N examples.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub limit: Option<usize>,
@@ -281,14 +288,22 @@ impl ModelOptions {
     }
 
     fn dataset_of(&self, source: &str, recipe: Option<&Recipe>) -> Result<Dataset> {
+        let own = recipe.map_or_else(Preparation::default, |recipe| recipe.data.preparation());
+        // What the recipe does is for a folder of pictures: another kind of source that is named instead has none.
+        let own = if source.starts_with("folder:") {
+            own
+        } else {
+            Preparation::default()
+        };
+        let preparation = Preparation {
+            resize: self.resize.or(own.resize),
+            center_crop: self.center_crop.or(own.center_crop),
+        };
+        let load = |split| data::load_within(source, split, &preparation, &Budget::default());
         Ok(match (self.split.as_str(), recipe) {
-            ("test", _) => data::load(source, Split::Test).map_err(|error| without_test_split(error, recipe))?,
-            ("train", _) => data::load(source, Split::Train)?,
-            (_, Some(recipe)) => {
-                data::load(source, Split::Train)?
-                    .split_off(recipe.data.held_out, recipe.seed)
-                    .1
-            }
+            ("test", _) => load(Split::Test).map_err(|error| without_test_split(error, recipe))?,
+            ("train", _) => load(Split::Train)?,
+            (_, Some(recipe)) => load(Split::Train)?.split_off(recipe.data.held_out, recipe.seed).1,
             (_, None) => return Err(wrong("only a run knows what it held out: take --split test or train").into()),
         })
     }

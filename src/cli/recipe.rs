@@ -50,6 +50,12 @@ pub struct RecipeOptions {
     /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH or npz:PATH.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
+    /// Scale the shorter side of a folder's pictures to so many pixels and take the middle square.
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<usize>,
+    /// Take the middle square of so many pixels of a folder's pictures, after scaling.
+    #[arg(long, value_name = "PIXELS")]
+    pub center_crop: Option<usize>,
     /// Pseudo-labelled images beside the labelled ones: npz:FILE as `martlet data label` writes it, or
     /// pseudo-labelled:FILE.
     #[arg(long, value_name = "SOURCE")]
@@ -267,6 +273,12 @@ impl RecipeOptions {
                 return Err(WrongUse("--unlabelled-weight: add --unlabelled SOURCE".into()).into());
             };
             unlabelled.weight = weight;
+        }
+        if self.resize.is_some() {
+            recipe.data.resize = self.resize;
+        }
+        if self.center_crop.is_some() {
+            recipe.data.center_crop = self.center_crop;
         }
         if self.limit_train.is_some() {
             recipe.data.limit_train = self.limit_train;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use crate::compute::pad_crop_flip;
+pub(super) use crate::compute::{pad_crop_flip, reference::pad_crop_flip_values};
 use crate::{compute::Placement, random::Rng};
 
 /// How training images are varied each time they are drawn. The default is not at all.

@@ -1,17 +1,14 @@
 //! CIFAR-10 and CIFAR-100: the binary and the python layout, unpacked or as the published `.tar.gz`.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     Dataset, Split,
-    error::{DataError, FETCH_AGAIN, Place, malformed},
+    error::{DataError, FETCH_AGAIN, Place, malformed, over},
     files,
     pickle::Pickle,
 };
-use crate::shapes::ImageShape;
+use crate::{memory::Budget, shapes::ImageShape};
 
 /// Three planes of 32 by 32, red, green, blue, as both layouts keep them.
 const SHAPE: ImageShape = ImageShape {
@@ -94,8 +91,8 @@ const FINE_CLASSES: [&str; 100] = [
 ];
 
 /// Reads one split from a folder, a `.tar.gz` or a single batch file.
-pub fn load(family: &Family, path: &Path, split: Split) -> Result<Dataset, DataError> {
-    let batches = batches(family, path)?;
+pub fn load(family: &Family, path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
+    let batches = batches(family, path, budget)?;
     let wanted: Vec<&Batch> = batches
         .iter()
         .filter(|batch| family.split_of(&batch.name) == Some(split))
@@ -107,10 +104,14 @@ pub fn load(family: &Family, path: &Path, split: Split) -> Result<Dataset, DataE
         }
         return Err(family.missing(path));
     }
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    let bytes = wanted.iter().map(|batch| batch.content.len()).sum::<usize>();
+    budget
+        .take(bytes as u64)
+        .map_err(|error| over(path, format!("{} in batches of {bytes} bytes", family.name), error))?;
+    let (mut images, mut labels) = (Vec::with_capacity(bytes), Vec::new());
     for batch in &wanted {
         if batch.content.first() == Some(&0x80) && !batch.name.ends_with(".bin") {
-            read_python(family, batch, &mut images, &mut labels)?;
+            read_python(family, batch, budget, &mut images, &mut labels)?;
         } else {
             read_binary(family, batch, &mut images, &mut labels)?;
         }
@@ -182,18 +183,26 @@ impl Family {
 }
 
 /// Every batch of both splits at `path`, sorted by name.
-fn batches(family: &Family, path: &Path) -> Result<Vec<Batch>, DataError> {
+fn batches(family: &Family, path: &Path, budget: &Budget) -> Result<Vec<Batch>, DataError> {
     if path.is_dir() {
-        return in_folder(family, path);
+        return in_folder(family, path, budget);
     }
     let name = files::name(path);
     if !path.is_file() || name.ends_with(".zip") {
         return Err(family.missing(path));
     }
     if [".tar.gz", ".tgz", ".tar"].iter().any(|ending| name.ends_with(ending)) {
-        return in_archive(family, path);
+        return in_archive(family, path, budget);
     }
-    let batch = read_file(path)?;
+    let batch = read_file(path, budget)?;
+    if batch.content.starts_with(b"\x93NUMPY") {
+        return Err(DataError::OtherFormat {
+            format: "one array alone (.npy)",
+            way_out: "images under a corruption are cifar10-c:FOLDER/CORRUPTION; other arrays go together into one file, \
+                      numpy.savez('set.npz', images=x, labels=y), which is npz:set.npz",
+            path: path.into(),
+        });
+    }
     // Someone who names one file means that file: under a name of their own it is taken as training images.
     let name = if family.split_of(&batch.name).is_some() {
         batch.name
@@ -203,8 +212,8 @@ fn batches(family: &Family, path: &Path) -> Result<Vec<Batch>, DataError> {
     Ok(vec![Batch { name, ..batch }])
 }
 
-fn read_file(path: &Path) -> Result<Batch, DataError> {
-    let content = files::unpacked(files::read(path)?, path)?;
+fn read_file(path: &Path, budget: &Budget) -> Result<Batch, DataError> {
+    let content = files::unpacked(files::read(path, budget)?, path, budget)?;
     let name = files::name(path);
     let name = name.strip_suffix(".gz").unwrap_or(&name).to_string();
     Ok(Batch {
@@ -216,7 +225,7 @@ fn read_file(path: &Path) -> Result<Batch, DataError> {
 }
 
 /// Batches in the folder itself, else where an archive unpacks to below it, else in an archive in it.
-fn in_folder(family: &Family, folder: &Path) -> Result<Vec<Batch>, DataError> {
+fn in_folder(family: &Family, folder: &Path, budget: &Budget) -> Result<Vec<Batch>, DataError> {
     let below = family.folders.map(|name| folder.join(name));
     for place in std::iter::once(folder)
         .chain(below.iter().map(PathBuf::as_path))
@@ -232,7 +241,7 @@ fn in_folder(family: &Family, folder: &Path) -> Result<Vec<Batch>, DataError> {
             }
         }
         if !chosen.is_empty() {
-            return chosen.iter().map(|path| read_file(path)).collect();
+            return chosen.iter().map(|path| read_file(path, budget)).collect();
         }
     }
     let archive = family
@@ -240,11 +249,11 @@ fn in_folder(family: &Family, folder: &Path) -> Result<Vec<Batch>, DataError> {
         .iter()
         .map(|name| folder.join(name))
         .find(|path| path.is_file());
-    in_archive(family, &archive.ok_or_else(|| family.missing(folder))?)
+    in_archive(family, &archive.ok_or_else(|| family.missing(folder))?, budget)
 }
 
-fn in_archive(family: &Family, path: &Path) -> Result<Vec<Batch>, DataError> {
-    let content = files::unpacked(files::read(path)?, path)?;
+fn in_archive(family: &Family, path: &Path, budget: &Budget) -> Result<Vec<Batch>, DataError> {
+    let content = files::unpacked(files::read(path, budget)?, path, budget)?;
     let mut archive = tar::Archive::new(content.as_slice());
     let damaged =
         |error: std::io::Error| malformed(path, Place::File, "a whole tar archive", error.to_string(), FETCH_AGAIN);
@@ -260,8 +269,10 @@ fn in_archive(family: &Family, path: &Path) -> Result<Vec<Batch>, DataError> {
             let got = format!("{} bytes", entry.size());
             return Err(malformed(path, place, "a batch of under 1 GiB", got, FETCH_AGAIN));
         }
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).map_err(damaged)?;
+        let content = budget
+            .read(&mut entry)
+            .map_err(|error| over(path, format!("the entry {name}"), error))?;
+        let content = content.map_err(damaged)?;
         if (content.len() as u64) < entry.size() {
             let place = Place::Entry(format!("the entry {name}"));
             let expected = format!("{} bytes", entry.size());
@@ -311,9 +322,17 @@ fn read_binary(family: &Family, batch: &Batch, images: &mut Vec<u8>, labels: &mu
 }
 
 /// A pickled dictionary with an array `data` of N × 3,072 bytes and a list of N labels.
-fn read_python(family: &Family, batch: &Batch, images: &mut Vec<u8>, labels: &mut Vec<u16>) -> Result<(), DataError> {
-    let pickle =
-        Pickle::read(&batch.content).map_err(|error| batch.malformed(error.offset, error.expected, error.got))?;
+fn read_python(
+    family: &Family,
+    batch: &Batch,
+    budget: &Budget,
+    images: &mut Vec<u8>,
+    labels: &mut Vec<u16>,
+) -> Result<(), DataError> {
+    let pickle = Pickle::read(&batch.content, budget).map_err(|error| match error.over {
+        Some(error) => over(&batch.path, format!("the objects of the pickle {}", batch.name), error),
+        None => batch.malformed(error.offset, error.expected, error.got),
+    })?;
     let lacks = |what: String| batch.malformed(0, what, "a pickle without it");
     let table = pickle
         .table("data")

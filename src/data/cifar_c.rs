@@ -8,13 +8,14 @@ use super::{
     files,
     npz::Arrays,
 };
+use crate::memory::Budget;
 
 const SEVERITIES: usize = 5;
 const LABELS: &str = "labels";
 
 /// Reads `FOLDER/CORRUPTION`, all five severities in turn, or `FOLDER/CORRUPTION-SEVERITY`; the folder holds `CORRUPTION.npy`
 /// and `labels.npy` as published. There are test images only.
-pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
+pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     let missing = |what: &str, way_out: String| DataError::Missing {
         what: what.into(),
         expected: "FOLDER/CORRUPTION or FOLDER/CORRUPTION-SEVERITY, such as CIFAR-10-C/gaussian_noise-3".into(),
@@ -46,7 +47,7 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         }
         None => (asked, None),
     };
-    let mut arrays = Arrays::folder(folder)?;
+    let mut arrays = Arrays::folder(folder, budget)?;
     if !arrays.names().iter().any(|name| name == corruption) {
         let there: Vec<&str> = arrays
             .names()
@@ -59,7 +60,7 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
     }
     let images = arrays.read(corruption)?;
     let (shape, layout) = images.layout()?;
-    let (mut pixels, _) = images.pixels(shape, layout)?;
+    let mut pixels = images.pixels(shape, layout)?;
     let mut labels = arrays.labels(LABELS)?;
     let count = pixels.len() / shape.len();
     if labels.len() != count || count % SEVERITIES != 0 {
@@ -78,9 +79,9 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         let each = count / SEVERITIES;
         let from = (severity - 1) * each;
         labels = labels[from..from + each].to_vec();
-        pixels = pixels[from * shape.len()..(from + each) * shape.len()].to_vec();
+        pixels = pixels.part(from * shape.len()..(from + each) * shape.len());
     }
     let name = format!("CIFAR-10-C {}", asked.replace('_', " "));
     let class_names = cifar::CIFAR10.class_names.iter().map(ToString::to_string).collect();
-    Dataset::from_parts(name, shape, class_names, pixels, labels)
+    Dataset::from_pixels(name, shape, class_names, pixels, labels)
 }

@@ -11,6 +11,9 @@ use md5::{Digest, Md5};
 
 use super::{error::DataError, files};
 
+/// Bytes beyond twice what a page says of a file's size, after which it is not that file.
+const MORE: u64 = 1 << 20;
+
 /// A data set that can be fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
@@ -58,7 +61,7 @@ macro_rules! fashion {
             $md5,
             $bytes,
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
         )
     };
 }
@@ -218,6 +221,8 @@ fn fetch(url: &str, file: &RemoteFile, target: &Path, tell: &mut dyn FnMut(u64))
         .timeout_recv_response(Some(Duration::from_secs(60)))
         .timeout_per_read(Some(Duration::from_secs(60)))
         .http_status_as_error(false)
+        // Whoever answers in the name of a mirror cannot lead away from it to a place that nobody vouches for.
+        .https_only(url.starts_with("https://"))
         .build()
         .into();
     let mut request = agent.get(url);
@@ -240,13 +245,19 @@ fn fetch(url: &str, file: &RemoteFile, target: &Path, tell: &mut dyn FnMut(u64))
             .open(&part)
             .map_err(words)?;
         let mut done = if resumed { begun } else { 0 };
-        let mut body = response.body_mut().with_config().limit(u64::MAX).reader();
+        let most = file.bytes.saturating_mul(2).saturating_add(MORE);
+        let mut body = response.body_mut().with_config().limit(most + 1).reader();
         let mut buffer = vec![0; 1 << 16];
         loop {
             tell(done);
             let count = body.read(&mut buffer).map_err(words)?;
             if count == 0 {
                 break;
+            }
+            if done + count as u64 > most {
+                drop(out);
+                fs::remove_file(&part).map_err(words)?;
+                return Err(format!("expected about {} bytes, got more than {most}", file.bytes));
             }
             out.write_all(&buffer[..count]).map_err(words)?;
             done += count as u64;
@@ -261,4 +272,15 @@ fn fetch(url: &str, file: &RemoteFile, target: &Path, tell: &mut dyn FnMut(u64))
         return Err(format!("expected a file with md5 {}, got md5 {md5}", file.md5));
     }
     fs::rename(&part, target).map_err(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mirror_is_asked_over_https() {
+        let mut urls = KNOWN.iter().flat_map(|known| known.files).flat_map(|file| file.urls);
+        assert!(urls.all(|url| url.starts_with("https://")));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::memory::{OverBudget, VARIABLE};
+
 /// Where in a file something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -92,6 +94,16 @@ pub enum DataError {
         /// The source.
         path: PathBuf,
     },
+    /// More memory would be taken than is allowed.
+    #[error("{what}: {over}; allow more with --memory, such as --memory 16GiB, or {VARIABLE}, or name less data: {}", path.display())]
+    Memory {
+        /// What would take it.
+        what: String,
+        /// How much, and what is allowed.
+        over: OverBudget,
+        /// The file.
+        path: PathBuf,
+    },
     /// A format that is known and not read.
     #[error("expected a format that is read here, got {format}; {way_out}: {}", path.display())]
     OtherFormat {
@@ -142,6 +154,15 @@ pub(super) fn malformed(
         expected: expected.into(),
         got: got.into(),
         way_out: way_out.into(),
+        path: path.into(),
+    }
+}
+
+/// A [`DataError::Memory`] of one file, for `map_err`.
+pub(super) fn over(path: &Path, what: impl Into<String>, over: OverBudget) -> DataError {
+    DataError::Memory {
+        what: what.into(),
+        over,
         path: path.into(),
     }
 }

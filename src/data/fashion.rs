@@ -66,6 +66,7 @@ pub fn load(split: Split) -> Result<Dataset, DataError> {
         },
         class_names: idx::FASHION_MNIST.class_names.map(String::from).to_vec(),
         images,
+        exact: None,
         labels,
         note: None,
         labelled: None,

@@ -1,26 +1,34 @@
 //! Reading whole files, unpacking gzip, checksums: what every format needs.
 
 use std::{
-    fs,
-    io::Read,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
 use flate2::bufread::MultiGzDecoder;
 use md5::{Digest, Md5};
 
-use super::error::{DataError, FETCH_AGAIN, Place, malformed};
-
-/// More than any data set that fits the program's memory: a file that unpacks to more is no data set.
-const MOST_UNPACKED: u64 = 16 << 30;
+use super::error::{DataError, FETCH_AGAIN, Place, malformed, over};
+use crate::memory::Budget;
 
 /// The file's bytes.
-pub fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    fs::read(path).map_err(|error| DataError::Io {
+pub fn read(path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
+    let refuse = |error| DataError::Io {
         doing: "read the file",
         error,
         path: path.into(),
-    })
+    };
+    let mut file = File::open(path).map_err(refuse)?;
+    let long = file.metadata().map_or(0, |file| file.len());
+    if long > budget.left() {
+        budget.take(long).map_err(|error| over(path, "the file", error))?;
+    }
+    let mut bytes = Vec::with_capacity(long as usize + 1);
+    let outcome = budget.read_into(&mut file, &mut bytes);
+    outcome
+        .map_err(|error| over(path, "the file", error))?
+        .map_err(refuse)?;
+    Ok(bytes)
 }
 
 /// The paths of a folder's entries, sorted.
@@ -51,34 +59,24 @@ pub fn is_gzip(bytes: &[u8]) -> bool {
 }
 
 /// The bytes as they are, or unpacked if they are gzip (by content, not by name).
-pub fn unpacked(bytes: Vec<u8>, path: &Path) -> Result<Vec<u8>, DataError> {
-    if is_gzip(&bytes) {
-        gunzip(&bytes, path)
-    } else {
-        Ok(bytes)
+pub fn unpacked(bytes: Vec<u8>, path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
+    if !is_gzip(&bytes) {
+        return Ok(bytes);
     }
+    let content = gunzip(&bytes, path, budget)?;
+    budget.give_back(bytes.len() as u64);
+    Ok(content)
 }
 
 /// The content of a gzip file.
-pub fn gunzip(bytes: &[u8], path: &Path) -> Result<Vec<u8>, DataError> {
+pub fn gunzip(bytes: &[u8], path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
     let mut content = Vec::new();
-    let unpacking = MultiGzDecoder::new(bytes)
-        .take(MOST_UNPACKED + 1)
-        .read_to_end(&mut content);
+    let unpacking = budget.read_into(&mut MultiGzDecoder::new(bytes), &mut content);
+    let unpacking = unpacking.map_err(|error| over(path, "the file, unpacked", error))?;
     unpacking.map_err(|error| {
         let place = Place::Byte(content.len() as u64);
         malformed(path, place, "a whole gzip stream", error.to_string(), FETCH_AGAIN)
     })?;
-    if content.len() as u64 > MOST_UNPACKED {
-        let most = format!("at most {} GiB after unpacking", MOST_UNPACKED >> 30);
-        return Err(malformed(
-            path,
-            Place::File,
-            most,
-            "more",
-            "this is no file of a data set",
-        ));
-    }
     Ok(content)
 }
 

@@ -2,26 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    io::{Cursor, Read},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use image::{DynamicImage, ImageDecoder, ImageReader};
+use image::DynamicImage;
 use unicode_normalization::UnicodeNormalization;
-use zip::ZipArchive;
 
 use super::{
-    Dataset, Split,
+    Dataset, Preparation, Split,
+    archive::{self, Archive},
     error::{DataError, FETCH_AGAIN, Place, malformed},
     files,
+    pictures::{Decoding, Picture},
 };
-use crate::shapes::ImageShape;
+use crate::{memory::Budget, shapes::ImageShape};
 
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
-
-/// Rows or columns of the largest picture that is read.
-const LARGEST_SIDE: u32 = 4_096;
+const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
 
 /// Deeper than this no folder of pictures goes; it stops at links in a circle.
 const DEEPEST: usize = 8;
@@ -41,8 +37,8 @@ const CIFAR10: [&str; 10] = [
 ];
 
 /// Reads one split. Classes are sorted by name and pictures by path; a set is grey if all its pictures are.
-pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
-    let source = Source::open(path)?;
+pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budget) -> Result<Dataset, DataError> {
+    let source = Source::open(path, budget)?;
     let tree = Tree::of(source.names(), path)?;
     tree.check_classes(source.others(), path)?;
     let wanted: Vec<&Picture> = tree
@@ -58,18 +54,16 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         return Err(DataError::NoTestSplit { got, path: path.into() });
     }
 
-    let decoded = decode_all(&source, &wanted, path)?;
-    let seen_through = decoded.iter().filter(|(_, transparent)| *transparent).count();
-    let decoded: Vec<DynamicImage> = decoded.into_iter().map(|(image, _)| image).collect();
-    let (height, width) = (decoded[0].height() as usize, decoded[0].width() as usize);
-    for (picture, image) in wanted.iter().zip(&decoded) {
-        if (image.height() as usize, image.width() as usize) != (height, width) {
-            let expected = format!("{width}×{height} pixels, as {} has", source.names()[wanted[0].entry]);
-            let got = format!("{}×{}", image.width(), image.height());
-            let place = Place::Entry(source.names()[picture.entry].clone());
-            return Err(malformed(path, place, expected, got, "scale all pictures to one size"));
-        }
+    let decoded = Decoding {
+        path,
+        preparation,
+        budget,
     }
+    .all(&source, &wanted)?;
+    let seen_through = decoded.iter().filter(|picture| picture.transparent).count();
+    let deep = decoded.iter().filter(|picture| picture.deep).count();
+    let decoded: Vec<DynamicImage> = decoded.into_iter().map(|picture| picture.image).collect();
+    let (height, width) = (decoded[0].height() as usize, decoded[0].width() as usize);
     let grey = decoded.iter().all(|image| matches!(image, DynamicImage::ImageLuma8(_)));
     let shape = ImageShape {
         channels: if grey { 1 } else { 3 },
@@ -86,9 +80,12 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
     }
 
     let labels: Vec<u16> = wanted.iter().map(|picture| picture.class).collect();
-    let lossy = wanted
-        .iter()
-        .any(|picture| !source.names()[picture.entry].to_ascii_lowercase().ends_with(".png"));
+    let is_kind = |endings: &[&str]| {
+        wanted
+            .iter()
+            .any(|picture| ends_in(&source.names()[picture.entry], endings))
+    };
+    let lossy = is_kind(&["jpg", "jpeg"]);
     let is_cifar = tree.classes == CIFAR10 && (height, width) == (32, 32);
     let name = match (is_cifar, lossy) {
         (true, true) => "CIFAR-10 (JPEG copy)".into(),
@@ -103,6 +100,18 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
     };
     notes.extend(tree.notes(&labels, split));
     notes.extend(source.unread());
+    if is_kind(&["webp"]) {
+        notes.push("WebP images: most are lossy".into());
+    }
+    if is_kind(&["gif"]) {
+        notes.push("GIF images: the first frame of each, in at most 256 colours".into());
+    }
+    if deep > 0 {
+        notes.push(format!("{deep} pictures of more than 8 bits a value, rounded to 8"));
+    }
+    if !preparation.is_none() {
+        notes.push(preparation.to_string());
+    }
     if seen_through > 0 {
         notes.push(format!("{seen_through} pictures with transparent parts, laid on white"));
     }
@@ -112,7 +121,9 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
 fn missing(path: &Path, what: &str) -> DataError {
     DataError::Missing {
         what: what.into(),
-        expected: "train/CLASS/PICTURE and test/CLASS/PICTURE, or CLASS/PICTURE, in .png, .jpg or .jpeg".into(),
+        expected:
+            "train/CLASS/PICTURE and test/CLASS/PICTURE, or CLASS/PICTURE, in .png, .jpg, .webp, .bmp, .gif or .tif"
+                .into(),
         way_out: "name the folder (or the .zip of it) that holds one folder for each class".into(),
         path: path.into(),
     }
@@ -127,7 +138,7 @@ fn planes(interleaved: &[u8], out: &mut Vec<u8>) {
 
 /// Where the pictures are: names with `/` between folders, sorted, and a way to read each. Every thread clones its own.
 #[derive(Clone)]
-enum Source {
+pub(super) enum Source {
     Folder {
         root: PathBuf,
         names: Vec<String>,
@@ -135,7 +146,7 @@ enum Source {
     },
     /// `entries` are numbers in the zip's directory, in the order of `names`.
     Zip {
-        archive: ZipArchive<Cursor<Arc<[u8]>>>,
+        archive: Archive,
         names: Vec<String>,
         entries: Vec<usize>,
         others: Vec<String>,
@@ -143,10 +154,10 @@ enum Source {
 }
 
 /// Pictures in formats that are not read.
-const UNREAD: [&str; 9] = ["webp", "bmp", "gif", "tif", "tiff", "heic", "avif", "jp2", "ppm"];
+const UNREAD: [&str; 7] = ["tif", "tiff", "heic", "heif", "avif", "jp2", "ppm"];
 
 impl Source {
-    fn open(path: &Path) -> Result<Self, DataError> {
+    fn open(path: &Path, budget: &Budget) -> Result<Self, DataError> {
         if path.is_dir() {
             let (mut names, mut others) = (Vec::new(), Vec::new());
             walk(path, "", 0, &mut names, &mut others)?;
@@ -169,8 +180,7 @@ impl Source {
                 FETCH_AGAIN,
             )
         };
-        let bytes: Arc<[u8]> = files::read(path)?.into();
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(refuse)?;
+        let mut archive = archive::open(path, "a folder, or a whole .zip archive", budget)?;
         let (mut pictures, mut others) = (Vec::new(), Vec::new());
         for entry in 0..archive.len() {
             let file = archive.by_index_raw(entry).map_err(refuse)?;
@@ -208,34 +218,17 @@ impl Source {
         others
     }
 
-    fn names(&self) -> &[String] {
+    pub(super) fn names(&self) -> &[String] {
         match self {
             Source::Folder { names, .. } | Source::Zip { names, .. } => names,
         }
     }
 
     /// The bytes of one picture's file.
-    fn read(&mut self, position: usize, path: &Path) -> Result<Vec<u8>, DataError> {
+    pub(super) fn read(&mut self, position: usize, path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
         match self {
-            Source::Folder { root, names, .. } => files::read(&root.join(&names[position])),
-            Source::Zip {
-                archive,
-                names,
-                entries,
-                ..
-            } => {
-                let refuse = |error: String| {
-                    let place = Place::Entry(names[position].clone());
-                    malformed(path, place, "a whole entry", error, FETCH_AGAIN)
-                };
-                let mut file = archive
-                    .by_index(entries[position])
-                    .map_err(|error| refuse(error.to_string()))?;
-                let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes)
-                    .map_err(|error| refuse(error.to_string()))?;
-                Ok(bytes)
-            }
+            Source::Folder { root, names, .. } => files::read(&root.join(&names[position]), budget),
+            Source::Zip { archive, entries, .. } => archive::read(archive, entries[position], path, budget),
         }
     }
 }
@@ -271,14 +264,6 @@ fn walk(
         }
     }
     Ok(())
-}
-
-/// One picture's place in the set.
-struct Picture {
-    /// Position among the source's names.
-    entry: usize,
-    split: Option<Split>,
-    class: u16,
 }
 
 /// What the names say.
@@ -372,7 +357,7 @@ impl Tree {
             return Err(malformed(
                 path,
                 Place::Entry(lost.clone()),
-                "pictures in PNG or JPEG in the folder of every class",
+                "pictures that are read here in the folder of every class",
                 format!("only others in {}", class_of(lost)),
                 "convert them to PNG",
             ));
@@ -464,115 +449,4 @@ impl Tree {
             },
         })
     }
-}
-
-/// Decodes the pictures on every core; the first error in their order is the one that is told.
-fn decode_all(source: &Source, wanted: &[&Picture], path: &Path) -> Result<Vec<(DynamicImage, bool)>, DataError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = wanted.len().div_ceil(threads);
-    let parts = std::thread::scope(|scope| {
-        let running: Vec<_> = wanted
-            .chunks(share)
-            .map(|part| {
-                let mut source = source.clone();
-                scope.spawn(move || {
-                    part.iter()
-                        .map(|picture| decode(&mut source, picture.entry, path))
-                        .collect()
-                })
-            })
-            .collect();
-        let joined = running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.collect::<Vec<Result<Vec<(DynamicImage, bool)>, DataError>>>()
-    });
-    let mut decoded = Vec::with_capacity(wanted.len());
-    for part in parts {
-        decoded.extend(part?);
-    }
-    Ok(decoded)
-}
-
-/// One picture in 8 bits a value, grey or red, green and blue, turned as its file asks for and laid on white where it is
-/// transparent; and whether it is.
-fn decode(source: &mut Source, position: usize, path: &Path) -> Result<(DynamicImage, bool), DataError> {
-    let bytes = source.read(position, path)?;
-    let refuse = |error: String| {
-        let place = Place::Entry(source.names()[position].clone());
-        malformed(
-            path,
-            place,
-            "a whole PNG or JPEG picture",
-            error,
-            "replace the picture or remove it",
-        )
-    };
-    if breaks_off(&bytes) {
-        return Err(refuse("a JPEG picture that breaks off before its end".into()));
-    }
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| refuse(error.to_string()))?;
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| refuse(error.to_string()))?;
-    let turn = decoder.orientation().map_err(|error| refuse(error.to_string()))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| refuse(error.to_string()))?;
-    image.apply_orientation(turn);
-    let has_color = image.color().has_color();
-    let mut transparent = false;
-    if image.color().has_alpha() {
-        let mut pixels = image.into_rgba8();
-        for pixel in pixels.pixels_mut() {
-            let [.., alpha] = pixel.0;
-            transparent |= alpha < 255;
-            let on_white = |value: u8| {
-                let (value, alpha) = (u32::from(value), u32::from(alpha));
-                ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-            };
-            pixel.0 = [on_white(pixel.0[0]), on_white(pixel.0[1]), on_white(pixel.0[2]), 255];
-        }
-        image = DynamicImage::ImageRgba8(pixels);
-    }
-    let image = match has_color {
-        true => DynamicImage::ImageRgb8(image.into_rgb8()),
-        false => DynamicImage::ImageLuma8(image.into_luma8()),
-    };
-    Ok((image, transparent))
-}
-
-/// Whether a JPEG file has no mark of its end behind its picture. Decoders fill what is missing with grey and say nothing.
-fn breaks_off(bytes: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xDA;
-    const END: u8 = 0xD9;
-    if !bytes.starts_with(&[0xFF, 0xD8]) {
-        return false;
-    }
-    let mut at = 2;
-    while let Some([0xFF, marker]) = bytes.get(at..at + 2) {
-        match *marker {
-            END => return false,
-            0xFF => at += 1,
-            0x01 | 0xD0..=0xD8 => at += 2,
-            marker => {
-                let Some([high, low]) = bytes.get(at + 2..at + 4) else {
-                    return true;
-                };
-                at += 2 + usize::from(u16::from_be_bytes([*high, *low]));
-                if marker == START_OF_SCAN {
-                    // In a scan a mark is FF before anything but 00 and the eight marks of a restart.
-                    let rest = bytes.get(at..).unwrap_or_default();
-                    let next = rest
-                        .windows(2)
-                        .position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xFF | 0xD0..=0xD7));
-                    let Some(next) = next else { return true };
-                    at += next;
-                }
-            }
-        }
-    }
-    true
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Dataset, Split,
-    error::{DataError, FETCH_AGAIN, Place, malformed},
+    error::{DataError, FETCH_AGAIN, Place, malformed, over},
     files,
 };
-use crate::shapes::ImageShape;
+use crate::{memory::Budget, shapes::ImageShape};
 
 /// The first four bytes of an IDX file: unsigned bytes in three dimensions (images) or one (labels).
 const IMAGES_MAGIC: u32 = 0x0000_0803;
@@ -97,10 +97,10 @@ impl Family {
 }
 
 /// Reads one split from a folder that holds the IDX files, or torchvision's `raw` folder below it.
-pub fn load(family: &Family, folder: &Path, split: Split) -> Result<Dataset, DataError> {
+pub fn load(family: &Family, folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     let part = if split == Split::Train { "train" } else { "t10k" };
-    let images = File::find(family, folder, &format!("{part}-images"), "idx3-ubyte")?;
-    let labels = File::find(family, folder, &format!("{part}-labels"), "idx1-ubyte")?;
+    let images = File::find(family, folder, &format!("{part}-images"), "idx3-ubyte", budget)?;
+    let labels = File::find(family, folder, &format!("{part}-labels"), "idx1-ubyte", budget)?;
 
     let other = if family.source == MNIST.source {
         &FASHION_MNIST
@@ -138,6 +138,10 @@ pub fn load(family: &Family, folder: &Path, split: Split) -> Result<Dataset, Dat
             "take both files from one download",
         ));
     }
+    budget
+        .take_values::<u16>(values.len())
+        .and_then(|()| budget.take(pixels.len() as u64))
+        .map_err(|error| over(&images.path, format!("{count} images of {shape}"), error))?;
     let labels = values.iter().map(|label| u16::from(*label)).collect();
     let class_names = family.class_names.map(String::from).to_vec();
     Ok(Dataset::from_parts(family.name, shape, class_names, pixels.to_vec(), labels)?.with_notes(notes))
@@ -154,14 +158,14 @@ struct File {
 
 impl File {
     /// The file of a stem under any of its usual names, in `folder` or torchvision's place below it.
-    fn find(family: &Family, folder: &Path, stem: &str, kind: &str) -> Result<Self, DataError> {
+    fn find(family: &Family, folder: &Path, stem: &str, kind: &str, budget: &Budget) -> Result<Self, DataError> {
         let nested = folder.join(family.nested);
         for place in [folder, nested.as_path()] {
             for name in [format!("{stem}-{kind}"), format!("{stem}.{kind}")] {
                 for ending in ["", ".gz"] {
                     let path = place.join(format!("{name}{ending}"));
                     if path.is_file() {
-                        return Self::read(path);
+                        return Self::read(path, budget);
                     }
                 }
             }
@@ -170,17 +174,17 @@ impl File {
             what: format!("{} file {stem}-{kind}", family.name),
             expected: format!("{stem}-{kind} or {stem}.{kind}, plain or .gz"),
             way_out: format!(
-                "name the folder that holds the four files, or fetch them: martlet data get {}",
+                "name the folder that holds the four files, or fetch them: martlet data get {} (EMNIST and other sets of the kind are read as .npz)",
                 family.source
             ),
             path: folder.into(),
         })
     }
 
-    fn read(path: PathBuf) -> Result<Self, DataError> {
-        let bytes = files::read(&path)?;
+    fn read(path: PathBuf, budget: &Budget) -> Result<Self, DataError> {
+        let bytes = files::read(&path, budget)?;
         let packed_md5 = files::is_gzip(&bytes).then(|| files::md5_hex(&bytes));
-        let content = files::unpacked(bytes, &path)?;
+        let content = files::unpacked(bytes, &path, budget)?;
         let content_md5 = files::md5_hex(&content);
         Ok(Self {
             path,
@@ -300,13 +304,15 @@ impl File {
             Some(example) => {
                 let place = Place::Byte((HEADER + example) as u64);
                 let got = format!("{} for example {example}", labels[example]);
-                Err(malformed(
-                    &self.path,
-                    place,
-                    format!("a label in 0..{classes}"),
-                    got,
-                    FETCH_AGAIN,
-                ))
+                // EMNIST's letters are 1 to 26, its other parts have up to 62 classes, and its pictures lie on their side.
+                let way_out = match labels.iter().max() {
+                    Some(largest) if *largest < 62 && example < labels.len() / 2 => {
+                        "these may be EMNIST's labels: save the images turned, x.transpose(0, 2, 1), and the labels from 0 as .npz, and ask for npz:FILE"
+                    }
+                    _ => FETCH_AGAIN,
+                };
+                let expected = format!("a label in 0..{classes}");
+                Err(malformed(&self.path, place, expected, got, way_out))
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! [`load`] is the one door. What comes out is a [`Dataset`]: bytes on the host, from which batches are uploaded.
 
+mod archive;
 mod augment;
 mod cifar;
 mod cifar_c;
@@ -14,6 +15,7 @@ pub mod glyphs;
 mod idx;
 mod npz;
 mod pickle;
+mod pictures;
 mod pseudo_labelled;
 mod svhn;
 mod tiny_imagenet;
@@ -27,9 +29,12 @@ pub use augment::Augmentation;
 pub use error::{DataError, Place};
 pub use npz::{NpzValues, write_npz};
 
-use crate::compute::Device;
-use crate::random::Rng;
-use crate::shapes::{Batch, ImageShape};
+use crate::{
+    compute::Device,
+    memory::Budget,
+    random::Rng,
+    shapes::{Batch, ImageShape},
+};
 
 /// Which part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -58,6 +63,20 @@ const PARQUET: &str = "the library that wrote it gives arrays: from datasets imp
 /// [`DataError::NoTestSplit`] where the source has no test images of its own, [`DataError::NoTrainingSplit`] where it has no
 /// others.
 pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
+    load_within(source, split, &Preparation::default(), &Budget::default())
+}
+
+/// As [`load`], with what is done to each picture, and within a budget of memory.
+///
+/// # Errors
+/// As [`load`]; [`DataError::Memory`] where it would take more, before it is taken; [`DataError::Parts`] where the source has no
+/// pictures that could be prepared.
+pub fn load_within(
+    source: &str,
+    split: Split,
+    preparation: &Preparation,
+    budget: &Budget,
+) -> Result<Dataset, DataError> {
     let unknown = || DataError::UnknownSource { given: source.into() };
     let (kind, rest) = match source.split_once(':') {
         Some((kind, rest)) if !rest.is_empty() => (kind, Some(rest)),
@@ -65,25 +84,60 @@ pub fn load(source: &str, split: Split) -> Result<Dataset, DataError> {
         None => (source, None),
     };
     let path = rest.map(Path::new).ok_or_else(unknown);
+    if kind != "folder" && !preparation.is_none() {
+        return Err(DataError::Parts {
+            expected: "no resize and no centre crop, which are for a folder of pictures (folder:PATH)".into(),
+            got: format!("{preparation}"),
+            name: source.into(),
+        });
+    }
     match kind {
         "glyphs" => match rest {
             None => Ok(glyphs::generate(glyphs::DEFAULT_SEED, split)),
             Some(seed) => Ok(glyphs::generate(seed.parse().map_err(|_| unknown())?, split)),
         },
         "fashion" if rest.is_none() => fashion::load(split),
-        "mnist" => idx::load(&idx::MNIST, path?, split),
-        "fashion-mnist" => idx::load(&idx::FASHION_MNIST, path?, split),
-        "cifar10" => cifar::load(&cifar::CIFAR10, path?, split),
-        "cifar100" => cifar::load(&cifar::CIFAR100, path?, split),
+        "mnist" => idx::load(&idx::MNIST, path?, split, budget),
+        "fashion-mnist" => idx::load(&idx::FASHION_MNIST, path?, split, budget),
+        "cifar10" => cifar::load(&cifar::CIFAR10, path?, split, budget),
+        "cifar100" => cifar::load(&cifar::CIFAR100, path?, split, budget),
         "folder" | "npz" if rest.is_some_and(|path| holds_tables(Path::new(path))) => Err(other_format(path?)),
-        "folder" => folder::load(path?, split),
-        "npz" => npz::load(path?, split),
-        "cifar10-c" => cifar_c::load(path?, split),
-        "svhn" => svhn::load(path?, split),
-        "tiny-imagenet" => tiny_imagenet::load(path?, split),
+        "folder" => folder::load(path?, split, preparation, budget),
+        "npz" => npz::load(path?, split, budget),
+        "cifar10-c" => cifar_c::load(path?, split, budget),
+        "svhn" => svhn::load(path?, split, budget),
+        "tiny-imagenet" => tiny_imagenet::load(path?, split, budget),
         "parquet" => Err(other_format(path?)),
-        "pseudo-labelled" => pseudo_labelled::load(path?, split),
+        "pseudo-labelled" => pseudo_labelled::load(path?, split, budget),
         _ => Err(unknown()),
+    }
+}
+
+/// What is done to each picture of a folder before anything else sees it, as torchvision's `Resize` and `CenterCrop` do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Preparation {
+    /// The shorter side is scaled to so many pixels, by linear interpolation over every pixel that a new one covers; the middle
+    /// square is taken.
+    pub resize: Option<usize>,
+    /// The middle square of so many pixels is taken, after scaling.
+    pub center_crop: Option<usize>,
+}
+
+impl Preparation {
+    /// Whether nothing is done.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for Preparation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.resize, self.center_crop) {
+            (Some(resize), Some(crop)) => write!(f, "pictures scaled to {resize}, the middle {crop}×{crop} taken"),
+            (Some(resize), None) => write!(f, "pictures scaled to {resize}×{resize}"),
+            (None, Some(crop)) => write!(f, "the middle {crop}×{crop} of pictures taken"),
+            (None, None) => write!(f, "pictures as they are"),
+        }
     }
 }
 
@@ -110,6 +164,32 @@ pub struct Dataset {
     shown: Option<Arc<[usize]>>,
 }
 
+/// Pixels as a file has them, image after image in C, H, W order.
+#[derive(Debug)]
+enum Pixels {
+    /// 255ths.
+    Bytes(Vec<u8>),
+    /// Values in [0, 1], some of which are no 255ths.
+    Values(Vec<f32>),
+}
+
+impl Pixels {
+    fn len(&self) -> usize {
+        match self {
+            Pixels::Bytes(bytes) => bytes.len(),
+            Pixels::Values(values) => values.len(),
+        }
+    }
+
+    /// Those of a range alone.
+    fn part(self, range: std::ops::Range<usize>) -> Pixels {
+        match self {
+            Pixels::Bytes(bytes) => Pixels::Bytes(bytes[range].to_vec()),
+            Pixels::Values(values) => Pixels::Values(values[range].to_vec()),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Whole {
     name: String,
@@ -117,6 +197,8 @@ struct Whole {
     class_names: Vec<String>,
     /// Image after image, each C, H, W.
     images: Vec<u8>,
+    /// The same as values in [0, 1], where the source has some that are no whole number of 255ths; `images` are these rounded.
+    exact: Option<Vec<f32>>,
     labels: Vec<u16>,
     note: Option<String>,
     /// How many examples, from the first, bear labels that are known rather than guessed; `None` for all.
@@ -166,10 +248,51 @@ impl Dataset {
             shape,
             class_names,
             images,
+            exact: None,
             labels,
             note: None,
             labelled: None,
         }))
+    }
+
+    /// As [`Dataset::from_parts`], of values in [0, 1] that are kept as they are.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_parts`], and where a value is outside of [0, 1].
+    pub fn from_values(
+        name: impl Into<String>,
+        shape: ImageShape,
+        class_names: Vec<String>,
+        values: Vec<f32>,
+        labels: Vec<u16>,
+    ) -> Result<Dataset, DataError> {
+        let name = name.into();
+        if let Some(value) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+            return Err(DataError::Parts {
+                expected: "values in [0, 1]".into(),
+                got: value.to_string(),
+                name,
+            });
+        }
+        let rounded = values.iter().map(|value| (value * 255.0).round() as u8).collect();
+        let mut set = Dataset::from_parts(name, shape, class_names, rounded, labels)?;
+        if let Some(whole) = Arc::get_mut(&mut set.whole) {
+            whole.exact = Some(values);
+        }
+        Ok(set)
+    }
+
+    fn from_pixels(
+        name: String,
+        shape: ImageShape,
+        class_names: Vec<String>,
+        pixels: Pixels,
+        labels: Vec<u16>,
+    ) -> Result<Dataset, DataError> {
+        match pixels {
+            Pixels::Bytes(bytes) => Dataset::from_parts(name, shape, class_names, bytes, labels),
+            Pixels::Values(values) => Dataset::from_values(name, shape, class_names, values, labels),
+        }
     }
 
     /// This set with `more` behind it, whose labels are taken for a model's guesses: [`Dataset::labelled`] tells the two
@@ -199,6 +322,7 @@ impl Dataset {
         }
         let mut images = Vec::with_capacity(labels.len() * self.shape().len());
         both().for_each(|(set, i)| images.extend_from_slice(set.image(i)));
+        let exact = (self.is_exact() || more.is_exact()).then(|| both().flat_map(|(set, i)| set.values(i)).collect());
         let notes = [self.note(), more.note()].into_iter().flatten().map(String::from);
         let counted = format!("{} pseudo-labelled images from {}", more.len(), more.name());
         Ok(Dataset::new(Whole {
@@ -206,6 +330,7 @@ impl Dataset {
             shape: self.shape(),
             class_names: self.class_names().to_vec(),
             images,
+            exact,
             labels,
             note: None,
             labelled: Some(self.len()),
@@ -272,6 +397,7 @@ impl Dataset {
             shape: whole.shape,
             class_names: classes.to_vec(),
             images: whole.images.clone(),
+            exact: whole.exact.clone(),
             labels,
             note: whole.note.clone(),
             labelled: whole.labelled,
@@ -305,7 +431,28 @@ impl Dataset {
         }
     }
 
-    /// The pixels of the example at a position, C, H, W.
+    /// Whether the images are values that bytes do not hold: [`Dataset::image`] is then rounded, [`Dataset::values`] is not.
+    pub fn is_exact(&self) -> bool {
+        self.whole.exact.is_some()
+    }
+
+    /// The pixels of the example at a position as they are learned and attacked, C, H, W in [0, 1].
+    ///
+    /// # Panics
+    /// Where `position` is not below [`Dataset::len`], as with a slice.
+    pub fn values(&self, position: usize) -> Vec<f32> {
+        let size = self.whole.shape.len();
+        match &self.whole.exact {
+            Some(values) => values[self.index(position) * size..][..size].to_vec(),
+            None => self
+                .image(position)
+                .iter()
+                .map(|byte| f32::from(*byte) / 255.0)
+                .collect(),
+        }
+    }
+
+    /// The pixels of the example at a position for the eye, C, H, W in 255ths.
     ///
     /// # Panics
     /// Where `position` is not below [`Dataset::len`], as with a slice.
@@ -417,11 +564,10 @@ impl Dataset {
     /// # Panics
     /// Where a position is not below [`Dataset::len`], as with a slice.
     pub fn batch(&self, positions: &[usize], device: &Device) -> Batch {
-        let pixels: Vec<f32> = self
-            .gather(positions)
-            .into_iter()
-            .map(|byte| f32::from(byte) / 255.0)
-            .collect();
+        let mut pixels = Vec::with_capacity(positions.len() * self.shape().len());
+        positions
+            .iter()
+            .for_each(|position| pixels.extend(self.values(*position)));
         let ImageShape {
             channels,
             height,
@@ -443,17 +589,18 @@ impl Dataset {
         device: &Device,
     ) -> Batch {
         let placements = augmentation.placements(positions.len(), rng);
-        let bytes = self.gather(positions);
-        let images = augment::pad_crop_flip(&bytes, self.shape(), augmentation.pad, &placements, device);
+        let (shape, pad) = (self.shape(), augmentation.pad);
+        let images = if self.is_exact() {
+            let values: Vec<f32> = positions.iter().flat_map(|position| self.values(*position)).collect();
+            augment::pad_crop_flip_values(&values, shape, pad, &placements, device)
+        } else {
+            let mut bytes = Vec::with_capacity(positions.len() * shape.len());
+            positions
+                .iter()
+                .for_each(|position| bytes.extend_from_slice(self.image(*position)));
+            augment::pad_crop_flip(&bytes, shape, pad, &placements, device)
+        };
         self.upload(images, positions, device)
-    }
-
-    fn gather(&self, positions: &[usize]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(positions.len() * self.shape().len());
-        for position in positions {
-            bytes.extend_from_slice(self.image(*position));
-        }
-        bytes
     }
 
     fn upload(&self, images: Tensor<4>, positions: &[usize], device: &Device) -> Batch {
@@ -480,7 +627,13 @@ impl Dataset {
         }
         for position in 0..self.len() {
             hash.update((self.label(position) as u16).to_le_bytes());
-            hash.update(self.image(position));
+            match self.is_exact() {
+                true => self
+                    .values(position)
+                    .iter()
+                    .for_each(|value| hash.update(value.to_le_bytes())),
+                false => hash.update(self.image(position)),
+            }
         }
         files::hex(&hash.finalize())
     }

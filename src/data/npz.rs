@@ -1,19 +1,20 @@
 //! Arrays as numpy saves them, an `.npz` file or a folder of `.npy` files: read as a data set, and written for other tools.
 
 use std::{
-    io::{BufWriter, Cursor, Read, Write},
+    io::{BufWriter, Write},
     path::Path,
 };
 
 use npyz::{NpyHeader, Order, TypeChar, WriterBuilder};
-use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::{
-    Dataset, Split,
-    error::{DataError, FETCH_AGAIN, Place, malformed},
+    Dataset, Pixels, Split,
+    archive::{self, Archive},
+    error::{DataError, FETCH_AGAIN, Place, malformed, over},
     files,
 };
-use crate::{files::write_whole_with, shapes::ImageShape};
+use crate::{files::write_whole_with, memory::Budget, shapes::ImageShape};
 
 /// Names that images go by, with the name of the labels beside them.
 const ONE_SET: [[&str; 2]; 5] = [
@@ -31,12 +32,13 @@ const CLASSES: &str = "classes";
 
 const FOLDER: &str = "a folder of .npy files as numpy.save writes them";
 
-/// A float pixel may differ by this much from a multiple of 1/255 before its rounding is told.
-const EXACT: f64 = 1e-5;
+/// A float pixel may differ by this much from a multiple of 1/255, or from 0 and 1, and still be that: single precision rounds
+/// by less.
+const EXACT: f32 = 1e-6;
 
-/// Reads one split: images as bytes or as floats in [0, 1], N×H×W, N×H×W×C or N×C×H×W, and one label an image.
-pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
-    let mut file = Arrays::open(path)?;
+/// Reads one split: images as bytes or as floats in [0, 1], which stay what they are, N×H×W, N×H×W×C or N×C×H×W, and one label an image.
+pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
+    let mut file = Arrays::open(path, budget)?;
     let has = |file: &Arrays, keys: &[[&'static str; 2]]| {
         keys.iter()
             .copied()
@@ -74,7 +76,8 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
 
     let images = file.read(images_key)?;
     let (shape, layout) = images.layout()?;
-    let (pixels, rounded) = images.pixels(shape, layout)?;
+    let pixels = images.pixels(shape, layout)?;
+    drop(images);
     let labels = file.labels(labels_key)?;
     let count = pixels.len() / shape.len();
     if labels.len() != count {
@@ -104,22 +107,41 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         .map_or("npz".into(), |stem| stem.to_string_lossy().into_owned());
     let class_names = (0..classes).map(|class| class.to_string()).collect();
     let mut notes = Vec::new();
-    if rounded {
-        notes.push("float pixels, rounded to 8 bits: these are other images than the file's, and a small perturbation in them may be gone".into());
+    if let Pixels::Bytes(bytes) = &pixels {
+        match bytes.iter().max() {
+            Some(0) => notes.push("every pixel is 0".into()),
+            Some(1) => notes.push(
+                "the brightest pixel is 1 of 255: bytes of 0 and 1 are almost black; multiply them by 255, or save them as floats".into(),
+            ),
+            _ => {}
+        }
     }
-    match pixels.iter().max() {
-        Some(0) => notes.push("every pixel is 0".into()),
-        Some(1) => notes.push(
-            "the brightest pixel is 1 of 255: bytes of 0 and 1 are almost black; multiply them by 255, or save them as floats".into(),
-        ),
-        _ => {}
+    notes.extend(without_examples(classes, &labels));
+    Ok(Dataset::from_pixels(name, shape, class_names, pixels, labels)?.with_notes(notes))
+}
+
+/// A remark on classes that no example is of.
+fn without_examples(classes: usize, labels: &[u16]) -> Option<String> {
+    let mut seen = vec![false; classes];
+    labels.iter().for_each(|label| seen[usize::from(*label)] = true);
+    let absent: Vec<String> = (0..classes)
+        .filter(|class| !seen[*class])
+        .map(|class| class.to_string())
+        .collect();
+    match absent.as_slice() {
+        [] => None,
+        [first] if first == "0" => Some("no example of class 0: are the labels counted from 1?".into()),
+        [one] => Some(format!("no example of class {one}")),
+        [first, .., last] => Some(format!(
+            "no example of {} classes, the first {first}, the last {last}",
+            absent.len()
+        )),
     }
-    Ok(Dataset::from_parts(name, shape, class_names, pixels, labels)?.with_notes(notes))
 }
 
 /// Where arrays are.
 enum Store {
-    Zip(ZipArchive<Cursor<Vec<u8>>>),
+    Zip(Archive),
     Folder,
 }
 
@@ -128,12 +150,13 @@ pub(super) struct Arrays<'p> {
     path: &'p Path,
     store: Store,
     names: Vec<String>,
+    budget: &'p Budget,
 }
 
 impl<'p> Arrays<'p> {
-    fn open(path: &'p Path) -> Result<Self, DataError> {
+    fn open(path: &'p Path, budget: &'p Budget) -> Result<Self, DataError> {
         if path.is_dir() {
-            return Self::folder(path);
+            return Self::folder(path, budget);
         }
         if !path.is_file() {
             return Err(DataError::Missing {
@@ -143,26 +166,23 @@ impl<'p> Arrays<'p> {
                 path: path.into(),
             });
         }
-        let archive = ZipArchive::new(Cursor::new(files::read(path)?)).map_err(|error| {
-            malformed(
-                path,
-                Place::File,
-                "a whole .npz file (a zip of arrays)",
-                error.to_string(),
-                FETCH_AGAIN,
-            )
-        })?;
+        let archive = archive::open(path, "a whole .npz file (a zip of arrays)", budget)?;
         let mut names: Vec<String> = archive
             .file_names()
             .filter_map(|name| npyz::npz::array_name_from_file_name(&name.ok()?).map(String::from))
             .collect();
         names.sort();
         let store = Store::Zip(archive);
-        Ok(Self { path, store, names })
+        Ok(Self {
+            path,
+            store,
+            names,
+            budget,
+        })
     }
 
     /// The `.npy` files of a folder.
-    pub(super) fn folder(path: &'p Path) -> Result<Self, DataError> {
+    pub(super) fn folder(path: &'p Path, budget: &'p Budget) -> Result<Self, DataError> {
         let names = files::list(path)?
             .iter()
             .filter_map(|file| files::name(file).strip_suffix(".npy").map(String::from))
@@ -176,7 +196,12 @@ impl<'p> Arrays<'p> {
             });
         }
         let store = Store::Folder;
-        Ok(Self { path, store, names })
+        Ok(Self {
+            path,
+            store,
+            names,
+            budget,
+        })
     }
 
     /// Their names.
@@ -185,22 +210,13 @@ impl<'p> Arrays<'p> {
     }
 
     fn bytes(&mut self, name: &str) -> Result<Vec<u8>, DataError> {
-        let archive = match &mut self.store {
-            Store::Folder => return files::read(&self.path.join(format!("{name}.npy"))),
-            Store::Zip(archive) => archive,
-        };
-        let refuse = |error: String| {
-            let place = Place::Entry(format!("the array {name:?}"));
-            malformed(self.path, place, "a whole array", error, FETCH_AGAIN)
-        };
-        let mut bytes = Vec::new();
-        let mut entry = archive
-            .by_name(&npyz::npz::file_name_from_array_name(name))
-            .map_err(|error| refuse(error.to_string()))?;
-        entry
-            .read_to_end(&mut bytes)
-            .map_err(|error| refuse(error.to_string()))?;
-        Ok(bytes)
+        match &mut self.store {
+            Store::Folder => files::read(&self.path.join(format!("{name}.npy")), self.budget),
+            Store::Zip(archive) => {
+                let entry = archive.index_for_name(&npyz::npz::file_name_from_array_name(name));
+                archive::read(archive, entry.unwrap_or(usize::MAX), self.path, self.budget)
+            }
+        }
     }
 
     /// An array by its name.
@@ -234,11 +250,22 @@ impl<'p> Arrays<'p> {
                 format!("{} bytes", rest.len()),
             ));
         }
+        // As they are read, and then as bytes, as labels or as single precision.
+        let wide = count.unwrap_or(0).saturating_mul(2 * size_of::<i64>());
+        let counted = if width == 1 { count.unwrap_or(0) } else { wide };
+        self.budget.take(counted as u64).map_err(|error| {
+            over(
+                self.path,
+                format!("the array {name:?} of shape {:?}", file.shape()),
+                error,
+            )
+        })?;
         let values = match file.dtype() {
             npyz::DType::Plain(kind) => values(kind.type_char(), kind.size_field(), header, rest),
             _ => None,
         };
         let (values, shape) = (values.ok_or_else(unknown)?, shape.unwrap_or_default());
+        self.budget.give_back(bytes.len() as u64);
         Ok(Array {
             path: self.path,
             name: name.into(),
@@ -280,7 +307,7 @@ impl<'p> Arrays<'p> {
 enum Values {
     Bytes(Vec<u8>),
     Integers(Vec<i64>),
-    Floats(Vec<f64>),
+    Floats(Vec<f32>),
 }
 
 /// Reads the numbers of a type that data sets are saved in; `None` for another type.
@@ -307,10 +334,13 @@ fn values(kind: TypeChar, width: u64, header: NpyHeader, bytes: &[u8]) -> Option
         (TypeChar::Int, 2) => integers::<i16>(header, bytes),
         (TypeChar::Int, 4) => integers::<i32>(header, bytes),
         (TypeChar::Int, 8) => integers::<i64>(header, bytes),
-        (TypeChar::Float, 4) => Some(Values::Floats(
-            read::<f32>(header, bytes)?.into_iter().map(f64::from).collect(),
+        (TypeChar::Float, 4) => read::<f32>(header, bytes).map(Values::Floats),
+        (TypeChar::Float, 8) => Some(Values::Floats(
+            read::<f64>(header, bytes)?
+                .into_iter()
+                .map(|value| value as f32)
+                .collect(),
         )),
-        (TypeChar::Float, 8) => read::<f64>(header, bytes).map(Values::Floats),
         _ => None,
     }
 }
@@ -373,8 +403,8 @@ impl Array<'_> {
         }
     }
 
-    /// The pixels, C, H, W, in bytes, and whether floats had to be rounded.
-    pub(super) fn pixels(&self, image: ImageShape, layout: Layout) -> Result<(Vec<u8>, bool), DataError> {
+    /// The pixels, C, H, W; floats are bytes where each of them is a whole 255th.
+    pub(super) fn pixels(&self, image: ImageShape, layout: Layout) -> Result<Pixels, DataError> {
         // Steps between neighbours along the array's own axes, then along N, C, H, W.
         let mut steps = vec![1; self.shape.len()];
         match self.order {
@@ -390,43 +420,41 @@ impl Array<'_> {
             Layout::ChannelsLast => [steps[0], steps[3], steps[1], steps[2]],
             Layout::ChannelsFirst => [steps[0], steps[1], steps[2], steps[3]],
         };
-        let mut pixels = Vec::with_capacity(self.shape[0] * image.len());
-        let mut rounded = false;
-        for example in 0..self.shape[0] {
-            for channel in 0..image.channels {
-                for row in 0..image.height {
+        let places = || {
+            let of_one = move |example: usize| (0..image.channels).map(move |channel| (example, channel));
+            let planes = (0..self.shape[0]).flat_map(of_one);
+            planes.flat_map(move |(example, channel)| {
+                (0..image.height).flat_map(move |row| {
                     let start = example * by_image + channel * by_channel + row * by_row;
-                    for column in 0..image.width {
-                        pixels.push(self.byte(start + column * by_column, example, &mut rounded)?);
-                    }
-                }
-            }
-        }
-        Ok((pixels, rounded))
-    }
-
-    fn byte(&self, position: usize, example: usize, rounded: &mut bool) -> Result<u8, DataError> {
-        let refuse = |got: String| {
-            let expected = "pixels as bytes (uint8) or as floats in [0, 1]";
-            let way_out = "save floats divided by their largest possible value, or bytes";
-            Err(malformed(
-                self.path,
-                self.place(),
-                expected,
-                format!("{got} in example {example}"),
-                way_out,
-            ))
+                    (0..image.width).map(move |column| start + column * by_column)
+                })
+            })
         };
         match &self.values {
-            Values::Bytes(bytes) => Ok(bytes[position]),
-            Values::Integers(_) => refuse("wider whole numbers".into()),
-            Values::Floats(floats) if (0.0..=1.0).contains(&floats[position]) => {
-                let scaled = floats[position] * 255.0;
-                *rounded |= (scaled - scaled.round()).abs() > 255.0 * EXACT;
-                Ok(scaled.round() as u8)
+            Values::Bytes(bytes) => Ok(Pixels::Bytes(places().map(|place| bytes[place]).collect())),
+            Values::Integers(_) => Err(self.no_pixel("wider whole numbers".into(), 0)),
+            Values::Floats(floats) => {
+                let near = |value: f32| (-EXACT..=1.0 + EXACT).contains(&value);
+                if let Some(wrong) = places().position(|place| !near(floats[place])) {
+                    let value = places().nth(wrong).map_or(f32::NAN, |place| floats[place]);
+                    return Err(self.no_pixel(value.to_string(), wrong / image.len()));
+                }
+                let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round();
+                let exact = floats.iter().all(|value| (byte(*value) / 255.0 - value).abs() <= EXACT);
+                let values = places().map(|place| floats[place]);
+                Ok(match exact {
+                    true => Pixels::Bytes(values.map(|value| byte(value) as u8).collect()),
+                    false => Pixels::Values(values.map(|value| value.clamp(0.0, 1.0)).collect()),
+                })
             }
-            Values::Floats(floats) => refuse(floats[position].to_string()),
         }
+    }
+
+    fn no_pixel(&self, got: String, example: usize) -> DataError {
+        let expected = "pixels as bytes (uint8) or as floats in [0, 1]";
+        let way_out = "save floats divided by their largest possible value, or bytes";
+        let got = format!("{got} in example {example}");
+        malformed(self.path, self.place(), expected, got, way_out)
     }
 }
 

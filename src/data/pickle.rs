@@ -3,9 +3,14 @@
 //! A pickle is a program for a small stack machine that may call any function by name. This reader runs only the
 //! instructions that dictionaries, lists, strings, numbers and numpy's byte arrays need; of functions it knows the three
 //! that such arrays are written with, and imitates them. Every other name is refused, so nothing is ever executed.
-//! Each instruction makes at most one object, so the file's length bounds the work.
+//! Each instruction makes at most one object, so the file's length bounds the work; what the objects take is counted.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
+
+use crate::memory::{Budget, OverBudget};
+
+/// Axes of the largest array that numpy has.
+const MOST_AXES: usize = 64;
 
 /// Why a pickle was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub struct PickleError {
     pub expected: String,
     /// What stands there.
     pub got: String,
+    /// Where it asks for more memory than is allowed: how much.
+    pub over: Option<OverBudget>,
 }
 
 /// Number of an object among all that were made; lists and dictionaries hold numbers, so that sharing costs nothing.
@@ -95,8 +102,8 @@ impl<'a> Pickle<'a> {
     /// Runs the pickle.
     ///
     /// # Errors
-    /// Where it is cut short, damaged, or asks for anything beyond plain data.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
+    /// Where it is cut short, damaged, asks for anything beyond plain data, or for more memory than `budget` has.
+    pub fn read(bytes: &'a [u8], budget: &'a Budget) -> Result<Self, PickleError> {
         let mut machine = Machine {
             bytes,
             at: 0,
@@ -104,6 +111,8 @@ impl<'a> Pickle<'a> {
             objects: Vec::new(),
             stack: Vec::new(),
             memo: Vec::new(),
+            encoded: HashMap::new(),
+            budget,
         };
         let root = machine.run()?;
         Ok(Self {
@@ -196,6 +205,9 @@ struct Machine<'a> {
     objects: Vec<Object<'a>>,
     stack: Vec<Id>,
     memo: Vec<Option<Id>>,
+    /// The bytes that a text was encoded to: bytes never change, so that every call for it gives the same.
+    encoded: HashMap<Id, Id>,
+    budget: &'a Budget,
 }
 
 type Step<T> = Result<T, PickleError>;
@@ -206,6 +218,17 @@ impl<'a> Machine<'a> {
             offset: self.begin,
             expected: expected.into(),
             got: got.into(),
+            over: None,
+        })
+    }
+
+    /// Counts bytes that are about to be taken.
+    fn charge(&self, bytes: usize) -> Step<()> {
+        self.budget.take(bytes as u64).map_err(|over| PickleError {
+            offset: self.begin,
+            expected: String::new(),
+            got: String::new(),
+            over: Some(over),
         })
     }
 
@@ -233,22 +256,22 @@ impl<'a> Machine<'a> {
             0x95 => {
                 self.take(8)?;
             }
-            b'(' => self.push(Object::Mark),
-            b'N' => self.push(Object::None),
-            0x88 => self.push(Object::Integer(1)),
-            0x89 => self.push(Object::Integer(0)),
+            b'(' => self.push(Object::Mark)?,
+            b'N' => self.push(Object::None)?,
+            0x88 => self.push(Object::Integer(1))?,
+            0x89 => self.push(Object::Integer(0))?,
             // BININT, BININT1, BININT2, LONG1
             b'J' => {
                 let value = self.integer(4)?;
-                self.push(Object::Integer(i64::from(value as u32 as i32)));
+                self.push(Object::Integer(i64::from(value as u32 as i32)))?;
             }
             b'K' => {
                 let value = self.integer(1)?;
-                self.push(Object::Integer(value as i64));
+                self.push(Object::Integer(value as i64))?;
             }
             b'M' => {
                 let value = self.integer(2)?;
-                self.push(Object::Integer(value as i64));
+                self.push(Object::Integer(value as i64))?;
             }
             0x8a => self.long()?,
             // SHORT_BINSTRING, BINSTRING, SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8
@@ -258,20 +281,20 @@ impl<'a> Machine<'a> {
             // SHORT_BINUNICODE, BINUNICODE
             0x8c => self.text(1)?,
             b'X' => self.text(4)?,
-            b']' => self.push(Object::List(Vec::new())),
-            b'}' => self.push(Object::Dictionary(Vec::new())),
-            b')' => self.push(Object::Tuple(Vec::new())),
+            b']' => self.push(Object::List(Vec::new()))?,
+            b'}' => self.push(Object::Dictionary(Vec::new()))?,
+            b')' => self.push(Object::Tuple(Vec::new()))?,
             // TUPLE1, TUPLE2, TUPLE3, TUPLE
             0x85..=0x87 => {
                 let mut items = Vec::new();
                 for _ in 0..=(instruction - 0x85) {
                     items.insert(0, self.pop()?);
                 }
-                self.push(Object::Tuple(items));
+                self.push(Object::Tuple(items))?;
             }
             b't' => {
                 let items = self.pop_to_mark()?;
-                self.push(Object::Tuple(items));
+                self.push(Object::Tuple(items))?;
             }
             // APPEND, APPENDS
             b'a' => {
@@ -368,14 +391,14 @@ impl<'a> Machine<'a> {
         } else {
             (value << unused) as i64 >> unused
         };
-        self.push(Object::Integer(value));
+        self.push(Object::Integer(value))?;
         Ok(())
     }
 
     fn byte_string(&mut self, size_of_length: usize) -> Step<()> {
         let length = self.integer(size_of_length)?;
         let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-        self.push(Object::Bytes(Cow::Borrowed(bytes)));
+        self.push(Object::Bytes(Cow::Borrowed(bytes)))?;
         Ok(())
     }
 
@@ -384,7 +407,7 @@ impl<'a> Machine<'a> {
         let bytes = self.take(length)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => {
-                self.push(Object::Text(text));
+                self.push(Object::Text(text))?;
                 Ok(())
             }
             Err(error) => self.refuse("text in UTF-8", error.to_string()),
@@ -399,9 +422,12 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(&line[..length]).or_else(|error| self.refuse("text in UTF-8", error.to_string()))
     }
 
-    fn push(&mut self, object: Object<'a>) {
+    fn push(&mut self, object: Object<'a>) -> Step<()> {
+        // Itself, its place on the stack, and one in the list that may take it up; lists grow by doubling.
+        self.charge(size_of::<Object>() + 3 * size_of::<Id>())?;
         self.stack.push(self.objects.len());
         self.objects.push(object);
+        Ok(())
     }
 
     fn pop(&mut self) -> Step<Id> {
@@ -465,6 +491,7 @@ impl<'a> Machine<'a> {
             );
         }
         if slot >= self.memo.len() {
+            self.charge(2 * size_of::<Option<Id>>())?;
             self.memo.resize(slot + 1, None);
         }
         self.memo[slot] = Some(id);
@@ -474,7 +501,9 @@ impl<'a> Machine<'a> {
     fn recall(&mut self, slot: usize) -> Step<()> {
         match self.memo.get(slot) {
             Some(Some(id)) => {
-                self.stack.push(*id);
+                let id = *id;
+                self.charge(3 * size_of::<Id>())?;
+                self.stack.push(id);
                 Ok(())
             }
             _ => self.refuse("a memo slot that was filled", format!("slot {slot}")),
@@ -484,7 +513,7 @@ impl<'a> Machine<'a> {
     fn name(&mut self, module: &str, name: &str) -> Step<()> {
         match function(module, name) {
             Some(function) => {
-                self.push(Object::Name(function));
+                self.push(Object::Name(function))?;
                 Ok(())
             }
             None => self.refuse(
@@ -508,6 +537,15 @@ impl<'a> Machine<'a> {
             return self.refuse("a known function to call", "another value");
         };
         let arguments = self.tuple(arguments)?;
+        let encoded = arguments.first().copied();
+        if let (Function::Encode, Some(text)) = (function, encoded)
+            && let Some(known) = self.encoded.get(&text)
+        {
+            let known = *known;
+            self.charge(3 * size_of::<Id>())?;
+            self.stack.push(known);
+            return Ok(());
+        }
         let of = |position: usize| arguments.get(position).map_or(&Object::None, |id| &self.objects[*id]);
         let made = match (function, of(0), of(1)) {
             (Function::Reconstruct, Object::Name(Function::ArrayClass), _) => Object::EmptyArray,
@@ -523,6 +561,7 @@ impl<'a> Machine<'a> {
                 Err(_) => return self.refuse("an element type's name", "bytes that are no text"),
             },
             (Function::Encode, Object::Text(text), Object::Text("latin1" | "latin-1")) => {
+                self.charge(text.len())?;
                 match text.chars().map(|c| u8::try_from(u32::from(c))).collect() {
                     Ok(bytes) => Object::Bytes(Cow::Owned(bytes)),
                     Err(_) => return self.refuse("text in Latin-1", "other characters"),
@@ -541,8 +580,10 @@ impl<'a> Machine<'a> {
                 );
             }
         };
-        self.push(made);
-        Ok(())
+        if let (Function::Encode, Some(text)) = (function, encoded) {
+            self.encoded.insert(text, self.objects.len());
+        }
+        self.push(made)
     }
 
     /// BUILD: sets the state of an array or an element type.
@@ -577,7 +618,11 @@ impl<'a> Machine<'a> {
             Object::Integer(size) => usize::try_from(size).ok(),
             _ => None,
         };
-        let Some(shape) = self.tuple(shape)?.iter().map(size).collect::<Option<Vec<usize>>>() else {
+        let axes = self.tuple(shape)?;
+        if axes.len() > MOST_AXES {
+            return self.refuse(format!("an array of at most {MOST_AXES} axes"), axes.len().to_string());
+        }
+        let Some(shape) = axes.iter().map(size).collect::<Option<Vec<usize>>>() else {
             return self.refuse("an array's shape", "other values");
         };
         let (Object::ElementType { name, .. }, Object::Bytes(content)) = (&self.objects[element], &self.objects[bytes])
@@ -612,7 +657,7 @@ mod tests {
             &b"\x80\x02cos\nsystem\nU\x04true\x85R."[..],
             b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",
         ] {
-            let error = Pickle::read(evil).unwrap_err();
+            let error = Pickle::read(evil, &Budget::default()).unwrap_err();
             assert_eq!(error.got, "a request to run os.system");
         }
     }
@@ -620,25 +665,60 @@ mod tests {
     #[test]
     fn numbers_keep_their_sign_and_lists_their_order() {
         // {"n": [255, -2, 300, -1]}
+        let budget = Budget::default();
         let bytes = b"\x80\x02}U\x01n](K\xffJ\xfe\xff\xff\xffM\x2c\x01\x8a\x01\xffes.";
-        assert_eq!(Pickle::read(bytes).unwrap().integers("n"), Some(vec![255, -2, 300, -1]));
+        assert_eq!(
+            Pickle::read(bytes, &budget).unwrap().integers("n"),
+            Some(vec![255, -2, 300, -1])
+        );
     }
 
     #[test]
     fn damage_is_an_error_and_never_a_panic() {
+        let budget = Budget::default();
         let whole = b"\x80\x02}q\x00(U\x01nq\x01](K\x01K\x02eU\x01mh\x01u.";
-        assert!(Pickle::read(whole).is_ok());
+        assert!(Pickle::read(whole, &budget).is_ok());
         for end in 0..whole.len() {
-            assert!(Pickle::read(&whole[..end]).is_err());
+            assert!(Pickle::read(&whole[..end], &budget).is_err());
         }
         // Every byte replaced by every other: errors are fine, panics are not.
         let mut damaged = whole.to_vec();
         for position in 0..whole.len() {
             for byte in 0..=255 {
                 damaged[position] = byte;
-                let _ = Pickle::read(&damaged);
+                let _ = Pickle::read(&damaged, &budget);
             }
             damaged[position] = whole[position];
         }
+    }
+
+    /// The function `encode` and a text of `size` letters in the memo, `calls` calls of the one with the other, all in a list.
+    fn encoded(size: usize, calls: usize) -> Vec<u8> {
+        let mut pickle = b"\x80\x02c_codecs\nencode\nq\x00X".to_vec();
+        pickle.extend((size as u32).to_le_bytes());
+        pickle.extend(vec![b'x'; size]);
+        pickle.extend(b"q\x01X\x06\0\0\0latin1\x86q\x02](");
+        pickle.extend(b"h\x00h\x02R".repeat(calls));
+        pickle.extend(b"e.");
+        pickle
+    }
+
+    #[test]
+    fn a_text_that_is_encoded_again_and_again_takes_its_memory_once() {
+        use crate::memory::Size;
+        let (bomb, budget) = (encoded(200_000, 20_000), Budget::of(Size(4 << 20)));
+        assert!(Pickle::read(&bomb, &budget).is_ok(), "20,000 × 200 kB would be 4 GB");
+    }
+
+    #[test]
+    fn objects_are_counted() {
+        use crate::memory::Size;
+        let many = [b"\x80\x02](".to_vec(), b"K\x01".repeat(50_000), b"e.".to_vec()].concat();
+        let budget = Budget::of(Size(1 << 20));
+        assert!(Pickle::read(&many, &budget).unwrap_err().over.is_some());
+        assert!(Pickle::read(&many, &Budget::of(Size(64 << 20))).is_ok());
+        // A shape of 100,000 axes would be copied for each of as many arrays.
+        let axes = [&b"\x80\x02("[..], &b"K\x01".repeat(65), b"t."].concat();
+        assert!(Pickle::read(&axes, &budget).is_ok());
     }
 }

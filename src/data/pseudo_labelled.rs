@@ -4,26 +4,29 @@ use std::path::Path;
 
 use super::{
     Dataset, Split,
-    error::{DataError, FETCH_AGAIN, Place, malformed},
+    error::{DataError, FETCH_AGAIN, Place, malformed, over},
     files,
     pickle::Pickle,
 };
-use crate::shapes::ImageShape;
+use crate::{memory::Budget, shapes::ImageShape};
 
 const IMAGES: &str = "data";
 const LABELS: &str = "extrapolated_targets";
 
 /// Reads a pickled dictionary of `data`, bytes in N × H × W × 3, and `extrapolated_targets`, N whole numbers. It is a
 /// training set and nothing else.
-pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
+pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     if split == Split::Test {
         return Err(DataError::NoTestSplit {
             got: "pseudo-labelled images".into(),
             path: path.into(),
         });
     }
-    let content = files::unpacked(files::read(path)?, path)?;
-    let pickle = Pickle::read(&content).map_err(|error| {
+    let content = files::unpacked(files::read(path, budget)?, path, budget)?;
+    let pickle = Pickle::read(&content, budget).map_err(|error| {
+        if let Some(error) = error.over {
+            return over(path, "the objects of the pickle", error);
+        }
         let place = Place::Byte(error.offset as u64);
         malformed(path, place, error.expected, error.got, FETCH_AGAIN)
     })?;
@@ -54,6 +57,9 @@ pub fn load(path: &Path, split: Split) -> Result<Dataset, DataError> {
         let got = format!("{} labels and {} bytes of pixels", labels.len(), pixels.len());
         return Err(refuse(format!("{count} labels, and as many images of {shape}"), got));
     }
+    budget
+        .take(pixels.len() as u64)
+        .map_err(|error| over(path, format!("{count} images of {shape}"), error))?;
     let mut images = Vec::with_capacity(pixels.len());
     for image in pixels.chunks_exact(shape.len()) {
         for channel in 0..3 {

@@ -1,18 +1,19 @@
 //! Street View House Numbers (Netzer et al., 2011), cropped digits: `train_32x32.mat` and `test_32x32.mat`.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
+use flate2::bufread::ZlibDecoder;
 use matfile::{MatFile, NumericData};
 
 use super::{
     Dataset, Split,
-    error::{DataError, FETCH_AGAIN, Place, malformed},
+    error::{DataError, FETCH_AGAIN, Place, malformed, over},
     files,
 };
-use crate::shapes::ImageShape;
+use crate::{memory::Budget, shapes::ImageShape};
 
 /// Reads one split from the folder that holds the two files. The digit 0, which the files call 10, is class 0.
-pub fn load(folder: &Path, split: Split) -> Result<Dataset, DataError> {
+pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     let name = if split == Split::Train {
         "train_32x32.mat"
     } else {
@@ -28,7 +29,12 @@ pub fn load(folder: &Path, split: Split) -> Result<Dataset, DataError> {
         });
     }
     let refuse = |place: Place, expected: &str, got: String| malformed(&path, place, expected, got, FETCH_AGAIN);
-    let bytes = files::read(&path)?;
+    let bytes = files::read(&path, budget)?;
+    // The parser unpacks everything, and then makes arrays of it.
+    let unpacked = unpacked(&bytes, budget.left());
+    budget
+        .take(unpacked.saturating_mul(3))
+        .map_err(|error| over(&path, "the arrays X and y", error))?;
     let file = MatFile::parse(bytes.as_slice())
         .map_err(|error| refuse(Place::File, "a whole MATLAB file (version 5)", error.to_string()))?;
     drop(bytes);
@@ -79,6 +85,35 @@ pub fn load(folder: &Path, split: Split) -> Result<Dataset, DataError> {
     let labels = digits.into_iter().map(|digit| (digit % 10) as u16).collect();
     let class_names = (0..10).map(|digit| digit.to_string()).collect();
     Dataset::from_parts("SVHN", shape, class_names, pixels, labels)
+}
+
+/// Bytes of a MATLAB file's elements once they are unpacked; at most a little more than `most` of each.
+fn unpacked(bytes: &[u8], most: u64) -> u64 {
+    /// Bytes before the first element.
+    const HEADER: usize = 128;
+    /// An element that is packed by zlib.
+    const COMPRESSED: u32 = 15;
+    let mut rest = bytes.get(HEADER..).unwrap_or_default();
+    let mut sum = 0_u64;
+    while let Some((&[a, b, c, d, e, f, g, h], content)) = rest.split_first_chunk::<8>() {
+        // The file says itself which byte comes first; a length that is wrong in one order leads out of the file.
+        let order = if bytes.get(126) == Some(&b'M') {
+            u32::from_be_bytes
+        } else {
+            u32::from_le_bytes
+        };
+        let (kind, length) = (order([a, b, c, d]), order([e, f, g, h]) as usize);
+        let element = &content[..length.min(content.len())];
+        sum = sum.saturating_add(match kind {
+            COMPRESSED => {
+                let mut stream = ZlibDecoder::new(element).take(most.saturating_add(1));
+                std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or(0)
+            }
+            _ => element.len() as u64,
+        });
+        rest = content.get(length..).unwrap_or_default();
+    }
+    sum
 }
 
 /// Whole numbers in any type that MATLAB keeps them in.

@@ -12,16 +12,16 @@ use rayon::prelude::*;
 
 use super::{
     Dataset, Split,
-    error::{DataError, Place, malformed},
+    error::{DataError, Place, malformed, over},
     files,
 };
-use crate::shapes::ImageShape;
+use crate::{memory::Budget, shapes::ImageShape};
 
 const SIDE: usize = 64;
 
 /// Reads one split from the folder `tiny-imagenet-200`. Classes are in the order of their WordNet numbers, named by the first word
 /// of `words.txt`.
-pub fn load(folder: &Path, split: Split) -> Result<Dataset, DataError> {
+pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     let train = folder.join("train");
     if !train.is_dir() {
         return Err(DataError::Missing {
@@ -50,11 +50,15 @@ pub fn load(folder: &Path, split: Split) -> Result<Dataset, DataError> {
             }
             pictures
         }
-        Split::Test => annotated(&folder.join("val"), &classes)?,
+        Split::Test => annotated(&folder.join("val"), &classes, budget)?,
     };
+    // Each picture by itself, and then all in one.
+    budget
+        .take((pictures.len() * 2 * 3 * SIDE * SIDE) as u64)
+        .map_err(|error| over(folder, format!("{} pictures of {SIDE}×{SIDE}", pictures.len()), error))?;
     let decoded = pictures
         .par_iter()
-        .map(|(path, _)| planes(path))
+        .map(|(path, _)| planes(path, budget))
         .collect::<Result<Vec<_>, _>>()?;
     let shape = ImageShape {
         channels: 3,
@@ -79,9 +83,9 @@ fn is_jpeg(path: &Path) -> bool {
 }
 
 /// The validation pictures: a line each, the file's name and its class first.
-fn annotated(folder: &Path, classes: &[String]) -> Result<Vec<(PathBuf, u16)>, DataError> {
+fn annotated(folder: &Path, classes: &[String], budget: &Budget) -> Result<Vec<(PathBuf, u16)>, DataError> {
     let path = folder.join("val_annotations.txt");
-    let text = String::from_utf8_lossy(&files::read(&path)?).into_owned();
+    let text = String::from_utf8_lossy(&files::read(&path, budget)?).into_owned();
     let mut pictures = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut parts = line.split('\t');
@@ -112,15 +116,18 @@ fn words(path: &Path) -> HashMap<String, String> {
 }
 
 /// A picture in a red, a green and a blue plane; the grey ones of the set too.
-fn planes(path: &Path) -> Result<Vec<u8>, DataError> {
+fn planes(path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
     let way_out = "replace the picture or remove it";
     let refuse = |got: String| malformed(path, Place::File, "a whole JPEG picture of 64×64", got, way_out);
-    let mut reader = ImageReader::new(Cursor::new(files::read(path)?));
+    let bytes = files::read(path, budget)?;
+    let taken = bytes.len() as u64;
+    let mut reader = ImageReader::new(Cursor::new(bytes));
     reader.set_format(image::ImageFormat::Jpeg);
     let mut limits = image::Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(SIDE as u32), Some(SIDE as u32));
     reader.limits(limits);
     let image = reader.decode().map_err(|error| refuse(error.to_string()))?.into_rgb8();
+    budget.give_back(taken);
     if image.dimensions() != (SIDE as u32, SIDE as u32) {
         return Err(refuse(format!("{}×{}", image.width(), image.height())));
     }

@@ -46,17 +46,26 @@ pub fn pseudo_label(
     } = images.shape();
     // Channels last, as the published sets are.
     let plane = height * width;
-    let pixels: Vec<u8> = positions
-        .iter()
-        .map(|position| images.image(*position))
-        .flat_map(|image| (0..plane).flat_map(move |i| (0..channels).map(move |c| image[c * plane + i])))
-        .collect();
+    let places = || (0..plane).flat_map(move |i| (0..channels).map(move |c| c * plane + i));
+    let of_all = |position: &usize| {
+        let image = images.image(*position);
+        places().map(|place| image[place]).collect::<Vec<u8>>()
+    };
+    let bytes: Vec<u8> = positions.iter().flat_map(of_all).collect();
+    let of_all = |position: &usize| {
+        let image = images.values(*position);
+        places().map(|place| image[place]).collect::<Vec<f32>>()
+    };
+    let exact = images
+        .is_exact()
+        .then(|| positions.iter().flat_map(of_all).collect::<Vec<f32>>());
+    let pixels = exact.as_deref().map_or(NpzValues::U8(&bytes), NpzValues::F32);
     let count = images.len();
     let classes = [model.classes() as i64];
     data::write_npz(
         path,
         &[
-            ("image", &[count, height, width, channels], NpzValues::U8(&pixels)),
+            ("image", &[count, height, width, channels], pixels),
             ("label", &[count], NpzValues::I64(&labels)),
             ("confidence", &[count], NpzValues::F32(&confidence)),
             ("classes", &[], NpzValues::I64(&classes)),

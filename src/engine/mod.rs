@@ -148,9 +148,9 @@ impl TrainingData {
     /// When a file is missing or damaged, or nothing is left to train on.
     pub fn load(recipe: &Recipe) -> Result<Self, TrainError> {
         let spec = &recipe.data;
-        let all = data::load(&spec.source, Split::Train)?;
+        let all = spec.load(Split::Train)?;
         let wanted = spec.limit_train.unwrap_or(usize::MAX).min(all.len());
-        let test = match data::load(&spec.source, Split::Test) {
+        let test = match spec.load(Split::Test) {
             // Training needs none; whoever asks for it later is told what is wrong with it.
             Err(_) if spec.held_out > 0 => None,
             other => Some(other?),

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     compute::{Device, self_check::Verdict},
     control::Control,
+    memory,
     nn::Model,
     random::Rng,
     recipe::Recipe,
@@ -151,6 +152,11 @@ pub fn run(
         ));
     }
     run.begin_session(identity)?;
+    memory::keep_in_mind(format!(
+        "the run keeps its last checkpoint: martlet train --resume --name {} --runs-dir {} goes on from it",
+        run.name(),
+        run.folder().parent().unwrap_or(Path::new(".")).display()
+    ));
     train(recipe, data, run, device, control, observer).inspect_err(|error| {
         // The cause matters more than whether it could be written down: a full disk fails here again.
         let _ = run.append(&json!({ "event": "failed", "error": error.to_string() }));

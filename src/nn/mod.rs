@@ -5,8 +5,10 @@
 
 mod architecture;
 mod build;
+mod foreign;
 mod layout;
 mod networks;
+mod normalisation;
 pub mod onnx;
 pub mod weights;
 
@@ -15,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use burn::tensor::{DType, Gradients, Tensor};
+use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
 
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use layout::{Layout, Parameter, Role};
+pub use normalisation::Normalisation;
 pub use weights::{LoadReport, WeightsError};
 
 use build::{Build, on_device};
@@ -113,6 +116,8 @@ pub struct Model {
     running: Arc<Mutex<Running>>,
     /// The share of values that a training pass sets to zero where the network drops any.
     dropout_rate: f32,
+    /// What is done to images before the network, where its file says so.
+    normalisation: Option<Arc<Normalisation>>,
 }
 
 /// The share of values that small-cnn drops.
@@ -169,6 +174,7 @@ impl Model {
             parameters: on_device(values, device),
             running: Arc::new(Mutex::new(running)),
             dropout_rate: DROPOUT,
+            normalisation: None,
         })
     }
 
@@ -188,6 +194,7 @@ impl Model {
             parameters: self.parameters.clone(),
             running: self.running.clone(),
             dropout_rate: self.dropout_rate,
+            normalisation: self.normalisation.clone(),
         }
     }
 
@@ -214,6 +221,7 @@ impl Model {
     }
 
     fn carry_out(&self, images: Images, mode: Mode, parts: usize) -> Logits {
+        let images = self.normalised(images);
         let trains = mode == Mode::Train;
         let mut running = self.running();
         let run = Run {
@@ -237,6 +245,23 @@ impl Model {
         running.statistics = moved;
         running.batches.iter_mut().for_each(|batches| *batches += parts as i64);
         logits
+    }
+
+    /// The images as the network takes them: `(x − mean) / std` where its file says so.
+    fn normalised(&self, images: Images) -> Images {
+        let Some(normalisation) = &self.normalisation else {
+            return images;
+        };
+        let (device, kind) = (images.device(), images.dtype());
+        let tensor = |values: &[f32]| -> Images {
+            Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, values.len(), 1, 1]), &device).cast(kind)
+        };
+        (images - tensor(&normalisation.mean)) / tensor(&normalisation.std)
+    }
+
+    /// What is done to images before the network.
+    pub fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_deref()
     }
 
     /// Training: each value is dropped with the rate's probability, the others grow by `1/(1 − rate)`. The parts draw in
@@ -332,7 +357,20 @@ impl Model {
             };
             StateEntry { name, shape, values }
         };
-        Ok(self.expected_tensors().into_iter().map(entry).collect())
+        let mut entries: Vec<StateEntry> = self.expected_tensors().into_iter().map(entry).collect();
+        if let Some(Normalisation { mean, std }) = self.normalisation() {
+            entries.extend(
+                [mean, std]
+                    .into_iter()
+                    .zip(normalisation::NAMES)
+                    .map(|(values, name)| StateEntry {
+                        name: name.into(),
+                        shape: vec![1, values.len(), 1, 1],
+                        values: StateValues::F32(values.clone()),
+                    }),
+            );
+        }
+        Ok(entries)
     }
 
     /// Replaces parameters and buffers by a state dict.

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use super::{Model, StateEntry, StateValues, WeightsError};
+use super::{Model, StateEntry, StateValues, WeightsError, normalisation};
 use crate::{
     compute::graph::{BATCH_NORM_EPSILON, Step, Value},
     protobuf::Message,
@@ -176,6 +176,12 @@ pub fn to_onnx(model: &Model) -> Result<Vec<u8>, crate::compute::DeviceError> {
         nodes: Vec::new(),
         names: vec!["images".into()],
     };
+    if model.normalisation().is_some() {
+        let [mean, std] = normalisation::NAMES.map(String::from);
+        nodes.node("Sub", vec!["images".into(), mean], "centred".into(), Vec::new());
+        nodes.node("Div", vec!["centred".into(), std], "normalised".into(), Vec::new());
+        nodes.names[0] = "normalised".into();
+    }
     for (number, step) in graph.steps().iter().enumerate() {
         nodes.step(*step, number + 1);
     }
@@ -191,7 +197,11 @@ pub fn to_onnx(model: &Model) -> Result<Vec<u8>, crate::compute::DeviceError> {
         .messages(5, model.state()?.into_iter().filter_map(initializer))
         .message(11, value_info("images", &[channels, height, width]))
         .message(12, value_info("logits", &[model.classes()]));
-    let pixels = Message::new().bytes(1, "pixels").bytes(2, "[0, 1], no normalisation");
+    let pixels = match model.normalisation() {
+        None => "[0, 1], no normalisation",
+        Some(_) => "[0, 1], normalised by the network itself",
+    };
+    let pixels = Message::new().bytes(1, "pixels").bytes(2, pixels);
     let file = Message::new()
         .int(1, IR_VERSION)
         .bytes(2, "martlet")

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -10,8 +11,12 @@ use burn::tensor::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
-use super::{Architecture, Model, StateEntry, StateValues, layout::Expected};
-use crate::{compute::DeviceError, files};
+use super::{Architecture, Model, StateEntry, StateValues, foreign, layout::Expected, normalisation};
+use crate::{
+    compute::DeviceError,
+    files,
+    memory::{Budget, OverBudget, Size, VARIABLE},
+};
 
 /// What reading a state dict did beside filling the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,9 +24,11 @@ pub struct LoadReport {
     /// Tensors of the file that the network does not have, such as the `sub_block1` that released WRN code builds and
     /// never calls, or an optimiser's.
     pub ignored: Vec<String>,
-    /// Those of them that look like a normalisation of the input inside the model, which Martlet's networks do not do:
-    /// the logits will differ from those that the file's own program computes.
+    /// Those of them that look like a normalisation of the input inside the model and could not be read as one: the logits will
+    /// differ from those that the file's own program computes.
     pub normalisation: Vec<String>,
+    /// The tensors by which the model now normalises its input, as the file's own model does.
+    pub normalised_by: Vec<String>,
     /// BatchNorm counters that the file lacks; they do not change what the network computes.
     pub missing_counters: usize,
     /// Whether the names in the file are not the network's own, so that tensors were matched by shape and order.
@@ -33,7 +40,7 @@ pub struct LoadReport {
 impl LoadReport {
     /// Whether there is anything that the person should read.
     pub fn has_remarks(&self) -> bool {
-        self.matched_by_order || !self.ignored.is_empty() || !self.networks.is_empty()
+        self.matched_by_order || !self.ignored.is_empty() || !self.networks.is_empty() || !self.normalised_by.is_empty()
     }
 }
 
@@ -54,6 +61,12 @@ impl fmt::Display for LoadReport {
                 self.networks.len(),
                 named(taken),
                 others.join(", ")
+            ));
+        }
+        if !self.normalised_by.is_empty() {
+            sentences.push(format!(
+                "images are normalised by {} of the file, as its own model does",
+                few(&self.normalised_by)
             ));
         }
         if !self.ignored.is_empty() {
@@ -104,6 +117,16 @@ pub enum WeightsError {
         expected: &'static str,
         /// What was met, and a way out.
         reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// More memory would be taken than is allowed.
+    #[error("{what}: {over}; allow more with --memory, such as --memory 16GiB, or {VARIABLE}: {}", path.display())]
+    Memory {
+        /// What would take it.
+        what: &'static str,
+        /// How much, and what is allowed.
+        over: OverBudget,
         /// The file.
         path: PathBuf,
     },
@@ -247,13 +270,36 @@ pub(super) fn load_state(
             .collect();
     }
     // What lies elsewhere in the file never takes the place of a tensor of the network.
-    let mut elsewhere = Vec::new();
+    let mut elsewhere: BTreeMap<String, StateEntry> = BTreeMap::new();
     let mut given: BTreeMap<String, StateEntry> = BTreeMap::new();
     for entry in entries {
         match entry.name.strip_prefix(prefix) {
             Some(name) => drop(given.insert(name.to_string(), entry)),
-            None => elsewhere.push(entry.name),
+            None => drop(elsewhere.insert(entry.name.clone(), entry)),
         }
+    }
+    // A copy of the same values, as some programs keep one for their attacker, is no other network.
+    let differs = |other: &String| {
+        let tensors = expected.iter().filter(|tensor| !tensor.is_counter());
+        tensors.into_iter().any(|tensor| {
+            let full = format!("{other}{}", tensor.name);
+            let own = given.get(&tensor.name);
+            let theirs = elsewhere
+                .get(&full)
+                .or_else(|| given.get(full.strip_prefix(prefix).unwrap_or(&full)));
+            theirs.map(|entry| &entry.values) != own.map(|entry| &entry.values)
+        })
+    };
+    let copies: Vec<String> = report
+        .networks
+        .iter()
+        .skip(1)
+        .filter(|other| !other.is_empty())
+        .cloned()
+        .collect();
+    let (others, _): (Vec<String>, Vec<String>) = report.networks.drain(..).skip(1).partition(differs);
+    if !others.is_empty() {
+        report.networks = std::iter::once(prefix.to_string()).chain(others).collect();
     }
     if model.architecture.is_plain()
         && expected
@@ -305,43 +351,22 @@ pub(super) fn load_state(
     {
         return Err(mismatch(format!("expected no tensor {more}, got one")));
     }
-    // Other copies of the network are told as such.
-    let copies: Vec<&String> = report
-        .networks
-        .iter()
-        .filter(|other| **other != prefix && !other.is_empty())
-        .collect();
-    elsewhere.retain(|name| !copies.iter().any(|copy| name.starts_with(copy.as_str())));
-    report.ignored = given.into_values().map(|entry| entry.name).chain(elsewhere).collect();
-    report.ignored.sort_unstable();
+    // Other copies of the network are told as such, or are the same.
+    elsewhere.retain(|name, _| !copies.iter().any(|copy| name.starts_with(copy.as_str())));
+    elsewhere.extend(given.into_values().map(|entry| (entry.name.clone(), entry)));
+    let search = normalisation::Search::among(&elsewhere, model.input.channels);
+    let left_out = elsewhere.into_keys().filter(|name| !search.used.contains(name));
+    report.ignored = left_out.collect();
     report.normalisation = report
         .ignored
         .iter()
-        .filter(|name| looks_like_normalisation(name))
+        .filter(|name| normalisation::looks_like_one(name))
         .cloned()
         .collect();
+    report.normalised_by = search.used.into_iter().filter(|_| search.found.is_some()).collect();
+    model.normalisation = search.found.map(std::sync::Arc::new);
     model.write_state(&taken);
     Ok(report)
-}
-
-/// Whether an unknown tensor is called as those are that normalise an input.
-fn looks_like_normalisation(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let names = [
-        "mean",
-        "means",
-        "new_mean",
-        "mu",
-        "std",
-        "stds",
-        "new_std",
-        "sd",
-        "sds",
-        "sigma",
-        "input_scale",
-        "input_shift",
-    ];
-    names.contains(&last) || name.to_lowercase().contains("normali")
 }
 
 /// A name with its numbers as numbers, so that 10 comes after 9.
@@ -452,19 +477,45 @@ fn format_of(path: &Path, bytes: &[u8]) -> FileFormat {
 /// Reads a state dict from a safetensors file or a PyTorch checkpoint, whatever the file's name ends in.
 ///
 /// # Errors
-/// When the file cannot be read, is damaged, or is neither format.
+/// When the file cannot be read, is damaged, is neither format, or would take more memory than is allowed.
 pub fn read_state(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
+    read_state_within(path, &Budget::default())
+}
+
+/// As [`read_state`], within a budget of memory.
+///
+/// # Errors
+/// As [`read_state`].
+pub fn read_state_within(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsError> {
+    let io = |source| WeightsError::Io {
         doing: "the weights cannot be read",
         source,
         path: path.to_path_buf(),
-    })?;
-    match format_of(path, &bytes) {
-        FileFormat::Safetensors => read_safetensors(path, &bytes),
-        FileFormat::PyTorch => {
-            drop(bytes);
-            read_pytorch(path)
+    };
+    let mut file = fs::File::open(path).map_err(io)?;
+    let mut head = Vec::new();
+    (&mut file).take(16).read_to_end(&mut head).map_err(io)?;
+    match format_of(path, &head) {
+        FileFormat::Safetensors => {
+            let long = file.metadata().map_or(0, |file| file.len());
+            // The file, and its tensors beside it in single precision, which may be twice as wide.
+            budget
+                .take(long.saturating_mul(3))
+                .map_err(|error| over(path, "its tensors", error))?;
+            let mut bytes = head;
+            let rest = Budget::of(Size(long)).read_into(&mut file, &mut bytes);
+            rest.map_err(|error| over(path, "the file", error))?.map_err(io)?;
+            read_safetensors(path, &bytes)
         }
+        FileFormat::PyTorch => read_pytorch(path, budget),
+    }
+}
+
+fn over(path: &Path, what: &'static str, over: OverBudget) -> WeightsError {
+    WeightsError::Memory {
+        what,
+        over,
+        path: path.to_path_buf(),
     }
 }
 
@@ -544,16 +595,36 @@ pub fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<StateEntry>, We
     Ok(entries)
 }
 
-fn read_pytorch(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
+fn read_pytorch(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsError> {
     let format = |reason: String| WeightsError::Format {
         expected: "a safetensors file or a PyTorch checkpoint",
         reason,
         path: path.to_path_buf(),
     };
+    let io = |source| WeightsError::Io {
+        doing: "the weights cannot be read",
+        source,
+        path: path.to_path_buf(),
+    };
+    if let Some(what) = foreign::named(path).map_err(io)? {
+        return Err(format(what));
+    }
     let damaged = |error: &dyn fmt::Display| format(format!("something else or a damaged one ({error})"));
-    let reader = PytorchReader::new(path).map_err(|error| damaged(&error))?;
+    let reader = PytorchReader::new(path).map_err(|error| match foreign::refused(&error, path) {
+        Some(what) => format(what),
+        None => damaged(&error),
+    })?;
+    // A tensor may be a view of one number that is a billion times as large: what the file's length says is no bound.
+    let bytes = reader.tensors().values().fold(0_u64, |sum, tensor| {
+        let values = tensor.num_elements() as u64;
+        sum.saturating_add(tensor.byte_len() as u64)
+            .saturating_add(values.saturating_mul(8))
+    });
+    budget.take(bytes).map_err(|error| over(path, "its tensors", error))?;
     let mut entries = Vec::new();
-    for (name, tensor) in reader.tensors() {
+    // By name: the reader keeps them in no order.
+    let tensors: BTreeMap<_, _> = reader.tensors().iter().collect();
+    for (name, tensor) in tensors {
         let data = tensor.read().map_err(|error| damaged(&error))?;
         let values = match tensor.dtype() {
             // The reader hands out bytes in the machine's own order.

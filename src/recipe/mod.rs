@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attacks::{Keep, Pgd},
-    data::Augmentation,
+    data::{self, Augmentation, DataError, Dataset, Preparation, Split},
     defences::{Defence, DefenceSpec, SemiSupervised, WeightPerturbation},
     evaluation::{Suite, SuiteError},
+    memory::Budget,
     nn::{Architecture, Mode},
     threat::{Magnitude, Start, ThreatModel},
     wording::meant,
@@ -83,6 +84,12 @@ fn default_checkpoint_seconds() -> f64 {
 pub struct DataSpec {
     /// The source, such as `glyphs`, `mnist:DIR` or `folder:PATH`.
     pub source: String,
+    /// Of a folder of pictures: the shorter side of each is scaled to so many pixels, and the middle square is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<usize>,
+    /// Of a folder of pictures: the middle square of so many pixels is taken, after scaling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub center_crop: Option<usize>,
     /// Use only so many training examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_train: Option<usize>,
@@ -98,6 +105,24 @@ pub struct DataSpec {
     /// Pseudo-labelled images beside the labelled ones (section 3.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<Unlabelled>,
+}
+
+impl DataSpec {
+    /// Reads one split of the source, its pictures prepared as the recipe says.
+    ///
+    /// # Errors
+    /// As [`data::load_within`].
+    pub fn load(&self, split: Split) -> Result<Dataset, DataError> {
+        data::load_within(&self.source, split, &self.preparation(), &Budget::default())
+    }
+
+    /// What is done to each picture.
+    pub fn preparation(&self) -> Preparation {
+        Preparation {
+            resize: self.resize,
+            center_crop: self.center_crop,
+        }
+    }
 }
 
 /// Images without labels of their own, labelled by a natural model: `martlet data label` makes such a set, and
@@ -374,6 +399,21 @@ impl Recipe {
             "at most 256 pixels",
             pad.to_string(),
         )?;
+        for (name, side) in [
+            ("data.resize", self.data.resize),
+            ("data.center_crop", self.data.center_crop),
+        ] {
+            let side = side.unwrap_or(1);
+            field((1..=4_096).contains(&side), name, "1 to 4,096 pixels", side.to_string())?;
+        }
+        if let (Some(resize), Some(crop)) = (self.data.resize, self.data.center_crop) {
+            field(
+                crop <= resize,
+                "data.center_crop",
+                "at most data.resize, the shorter side of the scaled pictures",
+                format!("{crop} of {resize}"),
+            )?;
+        }
         field(
             self.data.limit_train != Some(0),
             "data.limit_train",

@@ -295,6 +295,8 @@ fn mnist(defence: DefenceSpec) -> Recipe {
         batch_size: 64,
         data: DataSpec {
             source: "mnist".into(),
+            resize: None,
+            center_crop: None,
             limit_train: None,
             held_out: 1_000,
             augmentation: Augmentation::default(),
@@ -386,6 +388,8 @@ fn cifar10_paper(defence: DefenceSpec) -> Recipe {
         batch_size: 128,
         data: DataSpec {
             source: "cifar10".into(),
+            resize: None,
+            center_crop: None,
             limit_train: None,
             held_out: 1_000,
             augmentation: Augmentation { pad: 4, flip: true },

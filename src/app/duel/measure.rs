@@ -24,10 +24,10 @@ pub fn measure(
     control: &Control,
     tell: &mut dyn FnMut(Robustness),
 ) -> anyhow::Result<()> {
-    let (whole, split) = match data::load(&recipe.data.source, Split::Test) {
+    let (whole, split) = match recipe.data.load(Split::Test) {
         Ok(test) => (test, "test"),
         Err(data::DataError::NoTestSplit { .. }) => {
-            let train = data::load(&recipe.data.source, Split::Train)?;
+            let train = recipe.data.load(Split::Train)?;
             (train.split_off(recipe.data.held_out, recipe.seed).1, "held-out")
         }
         Err(error) => return Err(error.into()),

@@ -11,7 +11,7 @@ use crate::{
         job,
         lab::{Source, Subject},
     },
-    data::{self, Split},
+    data::Split,
     engine::session,
     recipe::Recipe,
     report::Ending,
@@ -139,7 +139,7 @@ impl State {
             move |_, teller| {
                 let run = Run::open(&folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
-                let data = data::load(&recipe.data.source, Split::Train)?;
+                let data = recipe.data.load(Split::Train)?;
                 let opened = job::open(&device)?;
                 let model = session::model_of(&run, Slot::Last, data.shape(), data.classes(), &opened.device)?;
                 let source = Source {

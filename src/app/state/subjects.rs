@@ -12,7 +12,7 @@ use crate::{
         job,
         lab::{Source, Subject},
     },
-    data::{self, Split},
+    data::Split,
     engine::session,
     recipe::Recipe,
     report::Ending,
@@ -119,7 +119,7 @@ impl State {
             move |_, teller| {
                 let run = Run::open(&source.folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
-                let dataset = data::load(&recipe.data.source, Split::Test)?;
+                let dataset = recipe.data.load(Split::Test)?;
                 let opened = job::open(&device)?;
                 let model = session::model_of(&run, slot, dataset.shape(), dataset.classes(), &opened.device)?;
                 let label = format!("{}, {slot} checkpoint", run.name());

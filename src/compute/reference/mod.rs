@@ -63,6 +63,28 @@ pub fn pad_crop_flip(
     placements: &[Placement],
     device: &Device,
 ) -> Images {
+    placed(images, |byte| f32::from(byte) / 255.0, shape, pad, placements, device)
+}
+
+/// [`pad_crop_flip`] of values in [0, 1], which no byte may hold.
+pub fn pad_crop_flip_values(
+    images: &[f32],
+    shape: ImageShape,
+    pad: usize,
+    placements: &[Placement],
+    device: &Device,
+) -> Images {
+    placed(images, |value| value, shape, pad, placements, device)
+}
+
+fn placed<T: Copy>(
+    images: &[T],
+    value: impl Fn(T) -> f32,
+    shape: ImageShape,
+    pad: usize,
+    placements: &[Placement],
+    device: &Device,
+) -> Images {
     let ImageShape {
         channels,
         height,
@@ -81,8 +103,8 @@ pub fn pad_crop_flip(
                 let from = &source[from * width..(from + 1) * width];
                 for (x, pixel) in plane[y * width..(y + 1) * width].iter_mut().enumerate() {
                     let x = if placement.flip { width - 1 - x } else { x };
-                    if let Some(byte) = (x + placement.dx as usize).checked_sub(pad).and_then(|x| from.get(x)) {
-                        *pixel = f32::from(*byte) / 255.0;
+                    if let Some(found) = (x + placement.dx as usize).checked_sub(pad).and_then(|x| from.get(x)) {
+                        *pixel = value(*found);
                     }
                 }
             }

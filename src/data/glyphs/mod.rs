@@ -60,6 +60,7 @@ pub fn generate(seed: u64, split: Split) -> Dataset {
         },
         class_names: (0..10).map(|digit| digit.to_string()).collect(),
         images,
+        exact: None,
         labels: (0..count).map(|example| (example % 10) as u16).collect(),
         note: None,
         labelled: None,

@@ -6,7 +6,7 @@ use super::{KEPT, Results, Robustness, SHARES};
 use crate::{
     app::{background::Background, job, state::State},
     control::Control,
-    data::{self, Split},
+    data::Split,
     engine::{filing, session},
     evaluation::{CurvePoint, Evaluation, EvaluationEvent, Suite, Warning, evaluate},
     recipe::Recipe,
@@ -49,7 +49,7 @@ impl Robustness {
             move |control, teller| {
                 let run = Run::open(&folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
-                let whole = data::load(&recipe.data.source, Split::Test)?;
+                let whole = recipe.data.load(Split::Test)?;
                 let dataset = whole.take(images.min(whole.len()));
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
