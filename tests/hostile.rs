@@ -10,16 +10,15 @@ use std::{
 };
 
 use martlet::{
-    compute::Device,
-    data::{self, DataError, Dataset, NpzValues, Preparation, Split},
+    data::{self, DataError, Dataset, Preparation, Split},
     memory::{Budget, Size},
-    nn::{Architecture, Model, weights},
     random::Rng,
-    recipe::{Recipe, preset},
-    runs::{Run, Slot},
-    shapes::ImageShape,
+    recipe::Recipe,
+    runs::Run,
 };
-use serde_json::json;
+
+#[path = "../fuzz/src/lib.rs"]
+mod formats;
 
 fn within(source: &str, megabytes: u64) -> Result<Dataset, DataError> {
     let budget = Budget::of(Size(megabytes << 20));
@@ -39,13 +38,6 @@ fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
         zip.write_all(bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()
-}
-
-fn png(side: u32) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    let picture = image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, 9]));
-    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-    bytes.into_inner()
 }
 
 // ------------------------------------------------------------------------------------------------- bombs
@@ -140,186 +132,155 @@ fn mutant(whole: &[u8], rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Puts the right checksum behind every chunk of a PNG, so that what is damaged reaches the decoder.
-fn repair_png(bytes: &mut [u8]) {
-    let mut at = 8;
-    while let Some(head) = bytes.get(at..at + 8) {
-        let long = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let Some(end) = at.checked_add(8 + long).filter(|end| end + 4 <= bytes.len()) else {
-            return;
-        };
-        let mut crc = flate2::Crc::new();
-        crc.update(&bytes[at + 4..end]);
-        bytes[end..end + 4].copy_from_slice(&crc.sum().to_be_bytes());
-        at = end + 4;
-    }
-}
-
-/// What mutants are made of: how each file is called, its content, what puts its checksums right, and how it is read.
-struct Subject {
-    name: &'static str,
-    whole: Vec<u8>,
-    /// Wraps the mutant, so that the damage lies inside what an outer checksum guards.
-    wrap: fn(Vec<u8>) -> Vec<u8>,
-    read: Box<dyn Fn(&Path)>,
-}
-
-fn source(kind: &'static str, path: PathBuf) {
-    let _ = within(&format!("{kind}:{}", path.display()), 64);
-}
-
-fn subjects(folder: &Path) -> Vec<Subject> {
-    let same = |bytes| bytes;
-    let data = |name: &'static str, kind: &'static str, whole: Vec<u8>, wrap: fn(Vec<u8>) -> Vec<u8>| Subject {
-        name,
-        whole,
-        wrap,
-        read: Box::new(move |path| source(kind, path.into())),
-    };
-    let mut jpeg = Cursor::new(Vec::new());
-    image::RgbImage::new(16, 16)
-        .write_to(&mut jpeg, image::ImageFormat::Jpeg)
-        .unwrap();
-    let npz = folder.join("whole.npz");
-    let images: (&str, &[usize], NpzValues) = ("images", &[2, 4, 4], NpzValues::F32(&[0.25; 32]));
-    data::write_npz(&npz, &[images, ("labels", &[2], NpzValues::I64(&[0, 1]))]).unwrap();
-    let npz = fs::read(npz).unwrap();
-    let mut array = Vec::new();
-    zip::ZipArchive::new(Cursor::new(&npz))
-        .unwrap()
-        .by_name("images.npy")
-        .map(|mut file| std::io::copy(&mut file, &mut array).unwrap())
-        .unwrap();
-
-    // Four bytes a number, three axes; then the images.
-    let mut idx = vec![0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0, 4];
-    idx.extend([7; 32]);
-    let mut labels = vec![0, 0, 8, 1, 0, 0, 0, 2];
-    labels.extend([0, 1]);
-    fs::create_dir_all(folder.join("idx")).unwrap();
-    fs::write(folder.join("idx/train-labels-idx1-ubyte"), labels).unwrap();
-    let mut pickle = b"\x80\x02}q\x00(U\x04dataq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b\x87Rq\x04(K\x01K\x01M\x00\x0c\x86cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87Rq\x06(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T\x00\x0c\x00\x00".to_vec();
-    pickle.extend([9; 3_072]);
-    pickle.extend(b"tbU\x06labels](K\x03eu.");
-
-    let architecture: Architecture = "small-cnn".parse().unwrap();
-    let input = ImageShape {
-        channels: 1,
-        height: 16,
-        width: 16,
-    };
-    let model = Model::new(architecture, input, 10, &mut Rng::new(1), &Device::cpu()).unwrap();
-    let saved = folder.join("whole.safetensors");
-    weights::save_safetensors(&model, &saved, &Default::default()).unwrap();
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/arch/smallcnn.pt");
-    let read_weights = |path: &Path| drop(weights::read_state_within(path, &Budget::of(Size(64 << 20))));
-    let by_itself = |name, whole, read: Box<dyn Fn(&Path)>| Subject {
-        name,
-        whole,
-        wrap: same,
-        read,
-    };
-    vec![
-        data("a.cifar", "cifar10", [&[3][..], &[9; 3_072]].concat(), same),
-        data("data_batch_1", "cifar10", pickle.clone(), same),
-        data("p.pickle", "pseudo-labelled", pickle, same),
-        data("set.npz", "npz", npz, same),
-        // The array inside, under a right checksum.
-        data("array.npz", "npz", array, |array| {
-            zip_of(&[("images.npy", &array), ("labels.npy", &array)])
-        }),
-        data(
-            "set.zip",
-            "folder",
-            zip_of(&[("a/1.png", &png(8)), ("b/1.png", &png(8))]),
-            same,
-        ),
-        data("png.zip", "folder", png(8), |mut png| {
-            repair_png(&mut png);
-            zip_of(&[("a/1.png", &png), ("b/2.png", &png)])
-        }),
-        data("jpeg.zip", "folder", jpeg.into_inner(), |jpeg| {
-            zip_of(&[("a/1.jpg", &jpeg), ("b/2.jpg", &jpeg)])
-        }),
-        data("idx/train-images-idx3-ubyte", "mnist", idx, same),
-        by_itself("w.safetensors", fs::read(saved).unwrap(), Box::new(read_weights)),
-        by_itself("w.pt", fs::read(golden).unwrap(), Box::new(read_weights)),
-        by_itself(
-            "recipe.toml",
-            preset("glyphs-mart").unwrap().to_toml().into_bytes(),
-            Box::new(|path| drop(Recipe::from_toml(&String::from_utf8_lossy(&fs::read(path).unwrap())))),
-        ),
-    ]
-}
-
 #[test]
 fn no_mutant_panics_hangs_or_takes_more_than_it_may() {
-    const EACH: usize = 150;
-    let folder = tempfile::tempdir().unwrap();
+    // More of them on request: `.ci/fuzz` asks for 10,000 of each.
+    let each = std::env::var("MARTLET_MUTANTS").map_or(100, |text| text.parse().unwrap());
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let mut rng = Rng::new(14);
-    for Subject {
-        name,
-        whole,
-        wrap,
-        read,
-    } in subjects(folder.path())
-    {
-        let path = folder.path().join(name);
-        let begun = Instant::now();
-        for number in 0..EACH {
-            let bytes = wrap(mutant(&whole, &mut rng));
-            fs::write(&path, &bytes).unwrap();
-            // The IDX reader is given the folder, which holds the labels too.
-            let given = if name.starts_with("idx/") {
-                folder.path().join("idx")
-            } else {
-                path.clone()
+    for (format, read) in formats::FORMATS {
+        let mut seeds: Vec<PathBuf> = fs::read_dir(corpus.join(format))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        seeds.sort();
+        assert!(!seeds.is_empty(), "{format} has no example");
+        let wholes: Vec<Vec<u8>> = seeds.iter().map(|path| fs::read(path).unwrap()).collect();
+        for number in 0..each {
+            let whole = &wholes[number % wholes.len()];
+            let bytes = match format {
+                // Which of its files, and what is laid over it.
+                "run" => (0..4).map(|_| rng.below(256) as u8).collect(),
+                _ => mutant(whole, &mut rng),
             };
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| read(&given)));
-            if outcome.is_err() {
-                let kept = std::env::temp_dir().join(format!("martlet-mutant-{}", name.replace('/', "-")));
+            let begun = Instant::now();
+            let outcome = std::panic::catch_unwind(|| read(&bytes));
+            if outcome.is_err() || begun.elapsed().as_secs() >= 10 {
+                let kept = std::env::temp_dir().join(format!("martlet-mutant-{format}"));
                 fs::write(&kept, &bytes).unwrap();
-                panic!("mutant {number} of {name}: {}", kept.display());
-            }
-        }
-        assert!(begun.elapsed().as_secs() < 60, "{name} took {:?}", begun.elapsed());
-    }
-}
-
-#[test]
-fn no_mutant_of_a_run_panics_or_is_believed_to_be_another() {
-    let folder = tempfile::tempdir().unwrap();
-    let recipe = preset("glyphs-mart").unwrap().to_toml();
-    let run = Run::create(
-        folder.path(),
-        "whole",
-        &recipe,
-        json!({ "data": { "fingerprint": "0" } }),
-    )
-    .unwrap();
-    let root = run.folder().to_path_buf();
-    drop(run);
-    let files: Vec<PathBuf> = fs::read_dir(&root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
-        .collect();
-    let mut rng = Rng::new(15);
-    for path in files {
-        let whole = fs::read(&path).unwrap();
-        for _ in 0..100 {
-            fs::write(&path, mutant(&whole, &mut rng)).unwrap();
-            if let Ok(run) = Run::open(&root) {
-                let _ = (
-                    run.metrics(),
-                    run.load(Slot::Last).map(|_| ()),
-                    run.weights_path(Slot::Best),
+                panic!(
+                    "mutant {number} of {format} after {:?}: {}",
+                    begun.elapsed(),
+                    kept.display()
                 );
             }
         }
-        fs::write(&path, whole).unwrap();
     }
-    assert!(Run::open(&root).is_ok());
+}
+
+/// The examples that mutants are made of are read: damage would not show in what is refused anyway.
+#[test]
+fn the_examples_are_whole() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (kind, path) in [
+        ("cifar10", "cifar/record"),
+        ("cifar10", "pickle/batch-2"),
+        ("pseudo-labelled", "pickle/pseudo-labelled"),
+        ("npz", "npz/bytes"),
+        ("npz", "npz/floats"),
+        ("folder", "zip/method-8"),
+        ("folder", "zip/method-12"),
+        ("folder", "zip/method-14"),
+    ] {
+        let path = corpus.join(path);
+        let path = if kind == "cifar10" && path.ends_with("batch-2") {
+            let folder = tempfile::tempdir().unwrap().keep();
+            fs::copy(path, folder.join("data_batch_1")).unwrap();
+            folder.join("data_batch_1")
+        } else {
+            path
+        };
+        let set = within(&format!("{kind}:{}", path.display()), 64);
+        assert!(set.is_ok(), "{}: {}", path.display(), set.unwrap_err());
+    }
+    for picture in [
+        "png/colour",
+        "png/palette",
+        "png/grey-16",
+        "jpeg/progressive",
+        "picture/webp",
+        "picture/bmp",
+        "picture/gif",
+    ] {
+        let bytes = fs::read(corpus.join(picture)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("set.zip");
+        fs::write(&path, formats::packed(&[("a/1.png", &bytes), ("b/1.png", &bytes)])).unwrap();
+        let set = within(&format!("folder:{}", path.display()), 64).unwrap();
+        assert_eq!(
+            set.note().is_some_and(|note| note.contains("8 bits")),
+            picture == "png/grey-16",
+            "{picture}"
+        );
+    }
+    for weights in ["pt/zip", "pt/old", "safetensors/plain"] {
+        assert!(
+            !martlet::nn::weights::read_state(&corpus.join(weights))
+                .unwrap()
+                .is_empty(),
+            "{weights}"
+        );
+    }
+    for recipe in ["recipe/glyphs-mart.toml", "recipe/many-fields.toml"] {
+        assert!(
+            Recipe::from_toml(&fs::read_to_string(corpus.join(recipe)).unwrap()).is_ok(),
+            "{recipe}"
+        );
+    }
+    let record = fs::read(corpus.join("record/two-attacks")).unwrap();
+    assert!(serde_json::from_slice::<martlet::evaluation::Record>(&record).is_ok());
+}
+
+#[test]
+fn weights_in_another_form_are_told_as_what_they_are_with_the_way_out() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let said = |path: &Path| martlet::nn::weights::read_state(path).unwrap_err().to_string();
+    for (name, words) in [
+        (
+            "pt/old-module",
+            [
+                "a whole module in PyTorch's old format",
+                "weights_only=False).state_dict()",
+            ],
+        ),
+        ("pt/list", ["list without names", "dict(zip(model.state_dict(), w))"]),
+        ("pt/torchscript", ["TorchScript", "torch.jit.load("]),
+        ("npz/bytes", ["numpy's arrays", "numpy.load("]),
+    ] {
+        let said = said(&corpus.join(name));
+        assert!(
+            words.iter().all(|word| said.contains(word)) && !said.contains("damaged"),
+            "{said}"
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content, word) in [
+        ("empty.pt", &b""[..], "an empty file"),
+        ("page.pt", b"\n<!DOCTYPE html><html>", "a web page"),
+        (
+            "pointer.pt",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "git lfs pull",
+        ),
+        ("keras.h5", b"\x89HDF\r\n\x1a\n", "HDF5"),
+        ("network.onnx", b"\x08\x08", "ONNX"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        let said = said(&path);
+        assert!(said.contains(word) && !said.contains("damaged"), "{said}");
+    }
+}
+
+#[test]
+fn a_tensor_that_is_a_view_of_one_number_is_refused_before_it_is_made() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let file = corpus.join("pt/zip");
+    // 6 values and a counter: 24 + 8 bytes as the file has them, and as many values of 8 bytes.
+    let read = |bytes| martlet::nn::weights::read_state_within(&file, &Budget::of(Size(bytes)));
+    let said = read(80).unwrap_err().to_string();
+    assert!(said.contains("--memory") && said.contains("got 88 bytes"), "{said}");
+    assert!(read(88).is_ok());
 }
 
 // ------------------------------------------------------------------------------------------- memory ends

@@ -718,7 +718,16 @@ mod tests {
         assert!(Pickle::read(&many, &budget).unwrap_err().over.is_some());
         assert!(Pickle::read(&many, &Budget::of(Size(64 << 20))).is_ok());
         // A shape of 100,000 axes would be copied for each of as many arrays.
-        let axes = [&b"\x80\x02("[..], &b"K\x01".repeat(65), b"t."].concat();
-        assert!(Pickle::read(&axes, &budget).is_ok());
+        let array = |axes: usize| {
+            let shape = [&b"("[..], &b"K\x01".repeat(axes), b"t"].concat();
+            let function = &b"\x80\x02cnumpy.core.numeric\n_frombuffer\n(C\x01bcnumpy\ndtype\nX\x02\0\0\0u1\x85R"[..];
+            [function, &shape, b"X\x01\0\0\0CtR."].concat()
+        };
+        assert!(Pickle::read(&array(3), &Budget::default()).is_ok());
+        let error = Pickle::read(&array(65), &Budget::default()).unwrap_err();
+        assert_eq!(
+            (error.expected.as_str(), error.got.as_str()),
+            ("an array of at most 64 axes", "65")
+        );
     }
 }
