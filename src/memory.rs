@@ -82,14 +82,24 @@ pub fn allow(size: Size) {
     ALLOWED.store(size.0, Ordering::Relaxed);
 }
 
+/// What [`VARIABLE`] says, where it is set.
+///
+/// # Errors
+/// Where that is no size.
+pub fn from_environment() -> Result<Option<Size>, NoSize> {
+    std::env::var(VARIABLE).ok().map(|text| text.parse()).transpose()
+}
+
 /// What one reading may take: what was [`allow`]ed, else what [`VARIABLE`] says, else three quarters of what the machine has free.
 pub fn allowed() -> Size {
     let said = ALLOWED.load(Ordering::Relaxed);
     if said > 0 {
         return Size(said);
     }
-    let variable = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-    variable.unwrap_or_else(|| Size(free() / 4 * 3))
+    from_environment()
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Size(free() / 4 * 3))
 }
 
 /// Bytes that the system would still give: free memory, within the limits of a container and of the process.

@@ -131,8 +131,15 @@ pub struct UiBench {
 /// Runs the program: 0 done, 1 failed, 2 wrong use; 128 and the signal's number where a signal stopped it.
 pub fn main(window: Option<Window>) -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(size) = arguments.memory {
-        crate::memory::allow(size);
+    match arguments
+        .memory
+        .map_or_else(crate::memory::from_environment, |size| Ok(Some(size)))
+    {
+        Ok(size) => size.into_iter().for_each(crate::memory::allow),
+        Err(error) => {
+            terminal::note(format!("error: {}: {error}", crate::memory::VARIABLE));
+            return ExitCode::from(2);
+        }
     }
     let result = match arguments.command {
         None => open_or_demo(window),

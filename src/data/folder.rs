@@ -15,7 +15,7 @@ use super::{
     files,
     pictures::{Decoding, Picture},
 };
-use crate::{memory::Budget, shapes::ImageShape};
+use crate::{memory::Budget, shapes::ImageShape, wording::counted};
 
 const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
 
@@ -107,13 +107,15 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
         notes.push("GIF images: the first frame of each, in at most 256 colours".into());
     }
     if deep > 0 {
-        notes.push(format!("{deep} pictures of more than 8 bits a value, rounded to 8"));
+        let pictures = counted(deep, "picture", "pictures");
+        notes.push(format!("{pictures} of more than 8 bits a value, rounded to 8"));
     }
     if !preparation.is_none() {
         notes.push(preparation.to_string());
     }
     if seen_through > 0 {
-        notes.push(format!("{seen_through} pictures with transparent parts, laid on white"));
+        let pictures = counted(seen_through, "picture", "pictures");
+        notes.push(format!("{pictures} with transparent parts, laid on white"));
     }
     Ok(Dataset::from_parts(name, shape, tree.classes, images, labels)?.with_notes(notes))
 }
@@ -207,9 +209,9 @@ impl Source {
     fn unread(&self) -> Option<String> {
         let (Source::Folder { others, .. } | Source::Zip { others, .. }) = self;
         let first = others.first()?;
+        let pictures = counted(others.len(), "picture", "pictures");
         Some(format!(
-            "{} pictures left out whose format is not read, such as {first}; convert them to PNG",
-            others.len()
+            "{pictures} left out whose format is not read, such as {first}; convert them to PNG"
         ))
     }
 
@@ -318,7 +320,10 @@ impl Tree {
             (Validation::IsTest, Split::Test) => {
                 notes.push("the folder of validation pictures stands in for a test set".into());
             }
-            (Validation::LeftOut(count), _) => notes.push(format!("{count} validation pictures left out")),
+            (Validation::LeftOut(count), _) => notes.push(format!(
+                "{} left out",
+                counted(*count, "validation picture", "validation pictures")
+            )),
             _ => {}
         }
         notes
