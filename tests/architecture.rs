@@ -3,7 +3,9 @@
 use std::{fs, path::Path};
 
 const LINES: [&[&str]; 13] = [
-    &["shapes", "random", "memory", "control", "wording", "protobuf", "seal", "files"],
+    &[
+        "shapes", "random", "memory", "control", "wording", "protobuf", "seal", "files",
+    ],
     &["compute"],
     &["data"],
     &["threat", "nn"],
