@@ -381,6 +381,7 @@ fn run_report(label: &str, evaluations: Vec<(String, Evaluation)>) -> RunReport 
         warnings: Vec::new(),
         ending: Ending::Failed("the loss is not a number".into()),
         evaluations,
+        checkpoints: vec!["last-000009".into(), "best-000008".into()],
     }
 }
 
@@ -503,6 +504,24 @@ fn figures_that_do_not_fit_together_stand_apart() {
     .unwrap();
     assert!(html.contains("B is shown apart from A: ε differs: 8/255 and 0.031."));
     assert!(!html.contains("Difference</th>"));
+}
+
+#[test]
+fn a_figure_of_an_earlier_checkpoint_says_so() {
+    let of = |checkpoint: &str| {
+        let mut one = evaluation(&[("natural", 36)]);
+        one.checkpoint = Some(checkpoint.into());
+        page(&input(vec![run_report(
+            "A",
+            vec![("evaluation-test-best".into(), one)],
+        )]))
+        .unwrap()
+    };
+    assert!(of("best-000008").contains("A: checkpoint best-000008"));
+    let earlier = of("best-000005");
+    assert!(
+        earlier.contains("A: of an earlier checkpoint, best-000005: the run has last-000009 and best-000008 by now")
+    );
 }
 
 #[test]

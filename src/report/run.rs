@@ -9,7 +9,7 @@ use crate::{
     engine::{Adjusted, Ended, EpochReport, Event, StepReport, WarningReport},
     evaluation::Evaluation,
     recipe::{Recipe, RecipeError},
-    runs::{Run, RunError},
+    runs::{Run, RunError, Slot},
 };
 
 /// Why a run could not be read, or a page not made.
@@ -66,6 +66,8 @@ pub struct RunReport {
     pub ending: Ending,
     /// Evaluations by the names of their files, without extension.
     pub evaluations: Vec<(String, Evaluation)>,
+    /// The present last and best checkpoints' names.
+    pub checkpoints: Vec<String>,
 }
 
 /// How a run's last session ended.
@@ -105,6 +107,10 @@ impl RunReport {
             adjustments: Vec::new(),
             ending: Ending::Open,
             evaluations: evaluations(run)?,
+            checkpoints: [Slot::Last, Slot::Best]
+                .into_iter()
+                .filter_map(|slot| run.checkpoint_name(slot).ok().flatten())
+                .collect(),
         };
         for line in run.metrics()? {
             if line["event"] == "failed" {
@@ -120,6 +126,18 @@ impl RunReport {
     pub fn classes(&self) -> Option<usize> {
         let classes = self.identity["data"]["classes"].as_u64()?;
         usize::try_from(classes).ok()
+    }
+
+    /// Which checkpoint an evaluation is of, in words, and whether the run has gone on since; empty where the evaluation does not say.
+    pub fn checkpoint_of(&self, evaluation: &Evaluation) -> String {
+        match &evaluation.checkpoint {
+            None => String::new(),
+            Some(name) if self.checkpoints.contains(name) => format!("checkpoint {name}"),
+            Some(name) => format!(
+                "of an earlier checkpoint, {name}: the run has {} by now",
+                self.checkpoints.join(" and ")
+            ),
+        }
     }
 
     /// Adds one event.

@@ -8,7 +8,7 @@
 //!
 //! Every sum has an order of its own that neither threads nor instruction set change, so results are the same to the bit
 //! on one thread and on eight, with AVX2 and with AVX-512. Nothing here knows of tensors or gradients' bookkeeping: that is
-//! [`super::plan`].
+//! [`super::processor`].
 
 // Tiles of registers are indexed: the loops unroll whole, and a closure in them would leave the kernel's instruction set.
 #![allow(clippy::needless_range_loop)]

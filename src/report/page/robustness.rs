@@ -125,6 +125,11 @@ fn evaluation_table(group: &[(usize, &RunReport, &Evaluation)]) -> String {
         },
         data.note.as_ref().map(|note| format!(" · {note}")).unwrap_or_default()
     );
+    let checkpoints = group.iter().filter_map(|(_, run, evaluation)| {
+        let said = run.checkpoint_of(evaluation);
+        (!said.is_empty()).then(|| format!(" · {}: {said}", run.label))
+    });
+    let caption = caption + &checkpoints.collect::<String>();
     let mut html = format!(
         "<div class=\"scroll\">\n<table>\n<caption>{}</caption>\n<thead><tr><th scope=\"col\">Attack</th>",
         escape(&caption)
