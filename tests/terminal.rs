@@ -129,6 +129,56 @@ fn results_go_to_what_a_person_names_and_are_lost_to_nothing() {
 }
 
 #[test]
+fn predictions_and_classes_are_those_of_the_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), "run");
+    let found = run(
+        folder.path(),
+        "evaluate run --device cpu --limit 40 --attacks natural,fgsm --no-probes --per-class --examples --json all.json \
+         --predictions p.npz --batch-size 16",
+    );
+    assert!(found.status.success(), "{}", said(&found));
+    let all: Value = serde_json::from_slice(&fs::read(folder.path().join("all.json")).unwrap()).unwrap();
+    let examples = all["examples"].as_array().unwrap();
+    let python = "import numpy as np, sys; p = np.load('p.npz'); \
+                  assert (p['logits'].argmax(1) == p['prediction natural']).all(); \
+                  e = np.exp(p['logits'].astype('d')); \
+                  assert np.allclose(e / e.sum(1, keepdims=True), p['probabilities'], atol=1e-6); \
+                  print(*p['label'], *p['prediction natural'], *p['prediction fgsm'])";
+    // numpy reads it as a person would; where there is none the archive's names stand for it.
+    let read = Command::new("python3")
+        .current_dir(folder.path())
+        .args(["-c", python])
+        .output();
+    if let Some(read) = read.ok().filter(|read| !said(read).contains("No module named")) {
+        assert!(read.status.success(), "{}", said(&read));
+        let numbers: Vec<u64> = String::from_utf8_lossy(&read.stdout)
+            .split_whitespace()
+            .map(|number| number.parse().unwrap())
+            .collect();
+        for (place, example) in examples.iter().enumerate() {
+            let expected = [
+                &example["label"],
+                &example["attacks"][0]["prediction"],
+                &example["attacks"][1]["prediction"],
+            ];
+            for (row, expected) in expected.iter().enumerate() {
+                assert_eq!(Some(numbers[40 * row + place]), expected.as_u64(), "{place}");
+            }
+        }
+    } else {
+        eprintln!("SKIPPED: no numpy for python3, the .npz file was not compared");
+    }
+    // The classes' rows add up to the whole.
+    let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+    let rows = printed.lines().skip_while(|line| !line.starts_with("class")).skip(1);
+    let counts: usize = rows
+        .map_while(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok())
+        .sum();
+    assert_eq!(counts, 40, "{printed}");
+}
+
+#[test]
 fn a_stopped_evaluation_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), "run");

@@ -17,16 +17,19 @@ use super::{
 };
 use crate::{
     attacks::{AttackSpec, Objective},
+    compute::{Device, read},
     control::Control,
+    data::{NpzValues, write_npz},
     engine::{
         device_check::{self, Subject},
         filing,
     },
     evaluation::{
-        AttackResult, CurveEvent, CurvePoint, EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume,
-        Suite, Warning,
+        AttackResult, CurveEvent, CurvePoint, EvaluateError, Evaluation, EvaluationEvent, Examination, ExampleResult,
+        Record, Resume, Suite, Warning,
     },
     files,
+    nn::Mode,
     runs::{Run, Slot, write_atomic},
     seal,
     threat::{Magnitude, Norm, ThreatModel},
@@ -79,6 +82,12 @@ pub struct EvaluateArguments {
     /// Keep each example's fate in the JSON.
     #[arg(long)]
     examples: bool,
+    /// Print each class: how it stands, and what it is most often taken for.
+    #[arg(long)]
+    per_class: bool,
+    /// Write a .npz file: index, label, logits and probabilities of the natural images, and the answer under each attack.
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
 }
 
 /// Numbers that change every attack of a suite.
@@ -152,6 +161,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     for (option, path) in [
         ("--json", json_file),
         ("--resume-file", arguments.resume_file.as_deref()),
+        ("--predictions", arguments.predictions.as_deref()),
     ] {
         path.map_or(Ok(()), |path| check_writable(option, path))?;
     }
@@ -244,11 +254,18 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     // First what a person sees; no place that cannot be written costs another its figures.
     let json = evaluation.to_json(arguments.examples)?;
     say(if to_stdout { json.clone() } else { report(&evaluation) });
-    let written = match json_file {
+    if arguments.per_class && !to_stdout {
+        say(class_table(&evaluation, loaded.dataset.class_names()));
+    }
+    let mut written = match json_file {
         Some(path) => write_atomic(path, json.as_bytes())
             .with_context(|| format!("the result cannot be written: {}", path.display())),
         None => Ok(()),
     };
+    if let Some(path) = &arguments.predictions {
+        let predicted = predictions(path, &evaluation, &loaded, arguments.batch_size, &device);
+        written = written.and(predicted);
+    }
     if let Some(run) = &loaded.run {
         let slot = loaded.checkpoint.as_ref().map_or(Slot::Last, |(_, slot)| *slot);
         let file =
@@ -259,6 +276,86 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         let _ = std::fs::remove_file(path);
     }
     written
+}
+
+/// Each class in a row: its examples, those that stand under each attack, and what the last attack makes of it.
+fn class_table(evaluation: &Evaluation, names: &[String]) -> String {
+    let attacks = evaluation.attacks.iter().map(|attack| attack.name.clone());
+    let mut header = vec!["class".to_string(), "N".to_string()];
+    header.extend(attacks);
+    header.push("worst case".into());
+    let last = evaluation.attacks.len() - 1;
+    header.push(format!("taken for under {}", evaluation.attacks[last].name));
+    let mut rows = vec![header];
+    for class in evaluation.by_class(names.len()) {
+        let share = |count: usize| match class.n {
+            0 => "–".to_string(),
+            n => percent(count as f64 / n as f64),
+        };
+        let mut row = vec![names[class.class].clone(), class.n.to_string()];
+        row.extend(class.standing.iter().map(|count| share(*count)));
+        row.push(share(class.worst_case));
+        let taken = class.taken_for(last);
+        row.push(taken.map_or(String::new(), |(other, count)| {
+            format!("{} {}", share(count), names[other])
+        }));
+        rows.push(row);
+    }
+    format!("\n{}", table(&rows))
+}
+
+/// Writes what the model says to each example: for the natural images all of it, under the attacks its answer.
+fn predictions(path: &Path, evaluation: &Evaluation, loaded: &Loaded, at_once: usize, device: &Device) -> Result<()> {
+    let (n, classes) = (loaded.dataset.len(), loaded.model.classes());
+    let mut logits: Vec<f32> = Vec::with_capacity(n * classes);
+    let positions: Vec<usize> = (0..n).collect();
+    for part in positions.chunks(at_once) {
+        let batch = loaded.dataset.batch(part, device);
+        logits.extend(read(loaded.model.forward(batch.images, Mode::Eval))?);
+    }
+    let probabilities: Vec<f32> = logits.chunks(classes).flat_map(softmax).collect();
+    let of = |value: fn(&ExampleResult) -> usize| -> Vec<i64> {
+        evaluation
+            .examples
+            .iter()
+            .map(|example| value(example) as i64)
+            .collect()
+    };
+    let (index, label) = (of(|example| example.index), of(|example| example.label));
+    let answers: Vec<(String, Vec<i64>)> = evaluation
+        .attacks
+        .iter()
+        .enumerate()
+        .map(|(place, attack)| {
+            let answers = evaluation.examples.iter();
+            let answers = answers.map(|example| example.attacks[place].prediction as i64);
+            (
+                format!("prediction {}", attack.name.replace('/', " ")),
+                answers.collect(),
+            )
+        })
+        .collect();
+    let (rows, table) = ([n], [n, classes]);
+    let mut arrays: Vec<(&str, &[usize], NpzValues)> = vec![
+        ("index", &rows, NpzValues::I64(&index)),
+        ("label", &rows, NpzValues::I64(&label)),
+        ("logits", &table, NpzValues::F32(&logits)),
+        ("probabilities", &table, NpzValues::F32(&probabilities)),
+    ];
+    arrays.extend(
+        answers
+            .iter()
+            .map(|(name, values)| (name.as_str(), &rows[..], NpzValues::I64(values))),
+    );
+    write_npz(path, &arrays).with_context(|| format!("the predictions cannot be written: {}", path.display()))
+}
+
+/// exp(z_k − max z) / Σ exp(z_j − max z), in double precision.
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|z| f64::from(z - highest).exp()).collect();
+    let total: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| (power / total) as f32).collect()
 }
 
 /// Where an evaluation of a run keeps what has finished, if its folder can be written: one file for each evaluation.

@@ -2,6 +2,7 @@
 //!
 //! [`evaluate`] runs a [`Suite`] and gives an [`Evaluation`]; a [`Warning`] says why a figure may mislead.
 
+mod classes;
 mod curve;
 mod interval;
 mod measure;
@@ -11,6 +12,7 @@ mod result;
 mod suite;
 mod warnings;
 
+pub use classes::ClassResult;
 pub use curve::{CurveEvent, robustness_curve};
 pub use interval::Interval;
 pub use measure::{Subject, Surrogate};
