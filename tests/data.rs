@@ -720,6 +720,22 @@ fn pictures_of_every_size_are_scaled_and_their_middle_is_taken() {
 }
 
 #[test]
+fn a_grey_picture_with_three_channels_among_grey_ones_is_grey() {
+    let png = image::ImageFormat::Png;
+    let shape = |second: [u8; 3]| {
+        let files: Files = vec![
+            ("a/1.png", picture(3, 2, None, png)),
+            ("b/2.png", picture(3, 2, Some(second), png)),
+        ];
+        let (_base, [root, _]) = folder_and_zip(&files);
+        let set = load(&source("folder", &root), Split::Train).unwrap();
+        (set.shape().channels, set.image(1).to_vec())
+    };
+    assert_eq!(shape([77, 77, 77]), (1, vec![77; 6]));
+    assert_eq!(shape([77, 77, 78]).0, 3);
+}
+
+#[test]
 fn other_formats_and_other_compression_are_read() {
     for format in [
         image::ImageFormat::Bmp,

@@ -100,6 +100,26 @@ fn what_asks_for_more_memory_than_is_allowed_says_so_before_it_is_taken() {
     );
 }
 
+#[test]
+fn a_dictionary_of_gigabytes_is_refused_before_it_is_made() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let mut bytes = fs::read(corpus.join("zip/method-14")).unwrap();
+    // Behind the version and the length of the properties: lc, lp and pb in a byte, then the dictionary's size in four.
+    let properties = [9, 4, 5, 0];
+    let at = bytes.windows(4).position(|window| window == properties).unwrap() + 5;
+    bytes[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("set.zip");
+    fs::write(&path, bytes).unwrap();
+    let said = within(&format!("folder:{}", path.display()), 64)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("the dictionary of a/1.png") && said.contains("2.0 GiB"),
+        "{said}"
+    );
+}
+
 // ----------------------------------------------------------------------------------------------- mutants
 
 /// A file's bytes, changed as disks, networks and people change them.

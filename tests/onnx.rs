@@ -106,3 +106,25 @@ fn files_for_onnxruntime() {
         write_npz(&folder.join(format!("{name}.npz")), &arrays).unwrap();
     }
 }
+
+#[test]
+fn a_normalisation_of_the_input_is_part_of_the_file() {
+    let plain = network("small-cnn", [3, 28, 28]);
+    let mut entries = plain.state().unwrap();
+    for (name, values) in [("mu", [0.5, 0.4, 0.3]), ("sigma", [0.2, 0.25, 0.5])] {
+        entries.push(martlet::nn::StateEntry {
+            name: name.into(),
+            shape: vec![1, 3, 1, 1],
+            values: martlet::nn::StateValues::F32(values.to_vec()),
+        });
+    }
+    let mut normalising = network("small-cnn", [3, 28, 28]);
+    normalising.load_state(entries).unwrap();
+    let [plain, normalising] = [plain, normalising].map(|model| onnx::to_onnx(&model).unwrap());
+    for text in ["Sub", "Div", "normalised"] {
+        assert_eq!(count(&plain, text), 0, "{text}");
+        assert!(count(&normalising, text) > 0, "{text}");
+    }
+    // Read by the first step, and given as an initial value.
+    assert_eq!(count(&normalising, "normalisation.mean"), 2);
+}

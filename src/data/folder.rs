@@ -36,7 +36,8 @@ const CIFAR10: [&str; 10] = [
     "truck",
 ];
 
-/// Reads one split. Classes are sorted by name and pictures by path; a set is grey if all its pictures are.
+/// Reads one split. Classes are sorted by name and pictures by path; a set is grey if all its pictures are, whatever
+/// some of them were saved as.
 pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budget) -> Result<Dataset, DataError> {
     let source = Source::open(path, budget)?;
     let tree = Tree::of(source.names(), path)?;
@@ -64,7 +65,7 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
     let deep = decoded.iter().filter(|picture| picture.deep).count();
     let decoded: Vec<DynamicImage> = decoded.into_iter().map(|picture| picture.image).collect();
     let (height, width) = (decoded[0].height() as usize, decoded[0].width() as usize);
-    let grey = decoded.iter().all(|image| matches!(image, DynamicImage::ImageLuma8(_)));
+    let grey = are_grey(&decoded);
     let shape = ImageShape {
         channels: if grey { 1 } else { 3 },
         height,
@@ -73,7 +74,7 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
     let mut images = Vec::with_capacity(wanted.len() * shape.len());
     for image in decoded {
         if grey {
-            images.extend_from_slice(image.as_bytes());
+            images.extend(image.into_luma8().into_raw());
         } else {
             planes(&image.into_rgb8().into_raw(), &mut images);
         }
@@ -129,6 +130,19 @@ fn missing(path: &Path, what: &str) -> DataError {
         way_out: "name the folder (or the .zip of it) that holds one folder for each class".into(),
         path: path.into(),
     }
+}
+
+/// Whether all pictures are grey, or some are and the others have colours to say the same: a grey one that a program saved with three
+/// channels among grey ones is no reason to learn three times the values.
+fn are_grey(pictures: &[DynamicImage]) -> bool {
+    let is_saved_grey = |picture: &DynamicImage| matches!(picture, DynamicImage::ImageLuma8(_));
+    let is_grey = |picture: &DynamicImage| match picture {
+        DynamicImage::ImageRgb8(pixels) => pixels
+            .pixels()
+            .all(|pixel| pixel.0[0] == pixel.0[1] && pixel.0[1] == pixel.0[2]),
+        picture => is_saved_grey(picture),
+    };
+    pictures.iter().any(is_saved_grey) && pictures.iter().all(is_grey)
 }
 
 /// Red, green, blue of each pixel in turn, into a red, a green and a blue plane.
