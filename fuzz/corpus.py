@@ -26,6 +26,9 @@ def saved(save):
     return out.getvalue()
 
 
+# scipy wrote these, packed and not.
+for name in ("train", "test"):
+    write(f"mat/{name}", (here.parent.parent / f"tests/golden/formats/svhn/{name}_32x32.mat").read_bytes())
 pixels = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
 write("idx/plain", struct.pack(">4I", 0x803, 2, 4, 4) + bytes(range(32)))
 write("cifar/record", bytes([3]) + bytes(i % 256 for i in range(3072)))

@@ -101,6 +101,31 @@ fn what_asks_for_more_memory_than_is_allowed_says_so_before_it_is_taken() {
 }
 
 #[test]
+fn what_is_packed_within_what_is_packed_is_refused() {
+    // A MATLAB file of version 5 whose one element unpacks to an element that unpacks to 64 MB, and so does the sum that is counted.
+    let pack = |bytes: &[u8]| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        let packed = encoder.finish().unwrap();
+        [&15_u32.to_le_bytes()[..], &(packed.len() as u32).to_le_bytes(), &packed].concat()
+    };
+    let mut header = vec![b' '; 124];
+    header.extend([0x00, 0x01, b'I', b'M']);
+    let folder = tempfile::tempdir().unwrap();
+    let said = |element: Vec<u8>| {
+        fs::write(folder.path().join("train_32x32.mat"), [&header[..], &element].concat()).unwrap();
+        within(&format!("svhn:{}", folder.path().display()), 20)
+            .unwrap_err()
+            .to_string()
+    };
+    let zeros = vec![0; 64 << 20];
+    let once = said(pack(&zeros));
+    assert!(once.contains("--memory"), "{once}");
+    let twice = said(pack(&pack(&zeros)));
+    assert!(twice.contains("packed again and again"), "{twice}");
+}
+
+#[test]
 fn a_dictionary_of_gigabytes_is_refused_before_it_is_made() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     let mut bytes = fs::read(corpus.join("zip/method-14")).unwrap();

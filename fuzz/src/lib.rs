@@ -22,10 +22,17 @@ use martlet::{
 pub type Format = (&'static str, fn(&[u8]));
 
 /// Every format that Martlet reads.
-pub const FORMATS: [Format; 14] = [
+pub const FORMATS: [Format; 15] = [
     ("idx", idx),
     ("cifar", |bytes| named("cifar10", "a.cifar", bytes)),
     ("pickle", pickle),
+    ("mat", |bytes| {
+        in_folder(|folder| {
+            if fs::write(folder.join("train_32x32.mat"), bytes).is_ok() {
+                load(&format!("svhn:{}", folder.display()));
+            }
+        });
+    }),
     ("npz", |bytes| named("npz", "set.npz", bytes)),
     ("npy", npy),
     ("zip", |bytes| named("folder", "set.zip", bytes)),

@@ -31,7 +31,13 @@ pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, Dat
     let refuse = |place: Place, expected: &str, got: String| malformed(&path, place, expected, got, FETCH_AGAIN);
     let bytes = files::read(&path, budget)?;
     // The parser unpacks everything, and then makes arrays of it.
-    let unpacked = unpacked(&bytes, budget.left());
+    let unpacked = unpacked(&bytes, budget.left()).ok_or_else(|| {
+        refuse(
+            Place::File,
+            "elements that are packed once",
+            "one packed again and again".into(),
+        )
+    })?;
     budget
         .take(unpacked.saturating_mul(3))
         .map_err(|error| over(&path, "the arrays X and y", error))?;
@@ -87,8 +93,9 @@ pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, Dat
     Dataset::from_parts("SVHN", shape, class_names, pixels, labels)
 }
 
-/// Bytes of a MATLAB file's elements once they are unpacked; at most a little more than `most` of each.
-fn unpacked(bytes: &[u8], most: u64) -> u64 {
+/// Bytes of a MATLAB file's elements once they are unpacked, at most a little more than `most` of each; none where one is packed
+/// within another, which MATLAB never does and the parser would follow.
+fn unpacked(bytes: &[u8], most: u64) -> Option<u64> {
     /// Bytes before the first element.
     const HEADER: usize = 128;
     /// An element that is packed by zlib.
@@ -107,13 +114,17 @@ fn unpacked(bytes: &[u8], most: u64) -> u64 {
         sum = sum.saturating_add(match kind {
             COMPRESSED => {
                 let mut stream = ZlibDecoder::new(element).take(most.saturating_add(1));
+                let mut inner = [0; 4];
+                if stream.read_exact(&mut inner).is_ok() && order(inner) == COMPRESSED {
+                    return None;
+                }
                 std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or(0)
             }
             _ => element.len() as u64,
         });
         rest = content.get(length..).unwrap_or_default();
     }
-    sum
+    Some(sum)
 }
 
 /// Whole numbers in any type that MATLAB keeps them in.
