@@ -93,7 +93,10 @@ pub fn write_whole_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result
 /// The reason why it cannot.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     match place_of(path)? {
-        Place::File(place) => temporary_in(&folder_of(&place)).map(|_| ()),
+        // The temporary file's name would only confuse.
+        Place::File(place) => temporary_in(&folder_of(&place))
+            .map(|_| ())
+            .map_err(|error| error.kind().into()),
         Place::Stream => Ok(()),
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     random::Rng,
     shapes::{Batch, Images, Logits},
     threat::ThreatModel,
+    wording::meant,
 };
 
 pub use apgd::{Apgd, ApgdObjective, Climb};
@@ -218,12 +219,30 @@ impl AttackSpec {
     }
 }
 
+/// Names that a slip is held against.
+const USUAL: [&str; 12] = [
+    "natural",
+    "fgsm",
+    "pgd-10",
+    "pgd-20",
+    "pgd-100",
+    "cw-20",
+    "apgd-ce",
+    "apgd-dlr-t",
+    "fab-t",
+    "square",
+    "spsa",
+    "autoattack",
+];
+
 /// A name that is no attack.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown attack {0:?}; expected natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, \
-     autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20; x5 after it starts it five times, \
-     and SPSA takes spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH"
+    "unknown attack {name:?}{meant}; expected natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, \
+     autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20, with 1 to 100,000 STEPS; x5 after it \
+     starts it five times, and SPSA takes spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH",
+    name = .0,
+    meant = meant(.0, USUAL)
 )]
 pub struct UnknownAttack(String);
 

@@ -21,6 +21,7 @@ use crate::{
     report::pictures,
     runs::write_atomic,
     shapes::Labels,
+    wording::percent,
 };
 
 /// Arguments of `martlet attack`.
@@ -61,6 +62,7 @@ const ENLARGED: u32 = 6;
 
 pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     let mut attack = arguments.numbers.attack(&arguments.attack)?;
+    arguments.numbers.check(std::slice::from_ref(&attack))?;
     if attack.needs_surrogate() {
         let wrong = format!("{} needs a surrogate, which `martlet evaluate` takes", attack.name);
         return Err(WrongUse(wrong).into());
@@ -160,12 +162,25 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
         let right = (0..dataset.len()).filter(|i| before[*i] == labels[*i]);
         let fooled = right.clone().filter(|i| after[*i] != labels[*i]).count();
         note(format!(
-            "{} with {}, {threat}: {fooled} of {} correctly classified images fooled; pictures and adversarial.npz in {}",
-            attack.name,
-            attack.settings(threat),
+            "{}, {threat}: {fooled} of {} correctly classified images fooled; pictures and adversarial.npz in {}",
+            match attack.settings(threat) {
+                settings if settings.is_empty() => attack.name.clone(),
+                settings => format!("{} with {settings}", attack.name),
+            },
             right.count(),
             arguments.out.display()
         ));
+        if let Some(target) = arguments.target {
+            // Images of the target itself have nowhere to be driven to.
+            let others: Vec<usize> = (0..dataset.len()).filter(|i| labels[*i] != target as i64).collect();
+            let reached = others.iter().filter(|i| after[**i] == target as i64).count();
+            say(format!(
+                "{reached} of {} images of other classes are taken for {}: {}",
+                others.len(),
+                name(target as i64),
+                percent(reached as f64 / others.len().max(1) as f64)
+            ));
+        }
     }
     Ok(())
 }

@@ -165,6 +165,12 @@ fn label(arguments: &LabelArguments) -> Result<()> {
     let (device, _) = open_device(&arguments.device.device, false)?;
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
     let images = data::load(&arguments.images, Split::Train)?;
+    if let Some(first) = arguments.first.filter(|first| *first > images.len()) {
+        note(format!(
+            "--first {first}: there are {} images, and all of them are labelled",
+            images.len()
+        ));
+    }
     let images = images.take(arguments.first.unwrap_or(usize::MAX));
     if images.shape() != loaded.model.input() {
         return Err(WrongUse(format!(

@@ -105,6 +105,31 @@ pub struct AttackNumbers {
 }
 
 impl AttackNumbers {
+    /// Refuses numbers that none of the attacks takes.
+    pub fn check(&self, attacks: &[AttackSpec]) -> Result<()> {
+        /// Beyond every image's length.
+        const LONGEST: f32 = 1_000.0;
+        let refuse = |wrong: String| Err(super::WrongUse(wrong).into());
+        let any = |takes: fn(&AttackSpec) -> bool| attacks.iter().any(takes);
+        if self.kappa.is_some() && !any(|attack| attack.kappa().is_some()) {
+            return refuse("--kappa: expected a CW attack beside it, such as cw-20".into());
+        }
+        if let Some(step) = &self.step_size {
+            if !any(|attack| attack.ascent().is_some_and(|ascent| ascent.steps > 1)) {
+                return refuse("--step-size: expected an attack that takes steps, such as pgd-20 or cw-20".into());
+            }
+            if step.value() > LONGEST {
+                return refuse(format!(
+                    "--step-size: expected a step in pixel units, such as 2/255, got {step}"
+                ));
+            }
+        }
+        if self.restarts > 1 && !any(|attack| attack.restarts > 1) {
+            return refuse("--restarts: expected an attack that starts at random, such as pgd-20".into());
+        }
+        Ok(())
+    }
+
     /// The attack called `name` with these numbers.
     pub fn attack(&self, name: &str) -> Result<AttackSpec> {
         let mut attack = AttackSpec::from_str(name.trim()).map_err(|error| super::WrongUse(error.to_string()))?;
@@ -131,6 +156,11 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         .iter()
         .map(|name| arguments.numbers.attack(name))
         .collect::<Result<Vec<_>>>()?;
+    arguments.numbers.check(&attacks)?;
+    if arguments.surrogate.is_some() && !attacks.iter().any(AttackSpec::needs_surrogate) {
+        let wrong = "--surrogate: expected an attack that is crafted on it, such as transfer-pgd-20";
+        return Err(super::WrongUse(wrong.into()).into());
+    }
     let mut suite = Suite::new(attacks).map_err(|error| super::WrongUse(format!("--attacks: {error}")))?;
     (suite.batch_size, suite.seed, suite.probes) = (arguments.batch_size, arguments.seed, !arguments.no_probes);
     suite.add_white_boxes();
@@ -156,7 +186,10 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         }
     }
     let control = stop_on_interrupt();
-    let to_stdout = arguments.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
+    let to_stdout = arguments
+        .json
+        .as_deref()
+        .is_some_and(|path| path.as_os_str() == "-" || path == "/dev/stdout");
     let json_file = arguments.json.as_deref().filter(|_| !to_stdout);
     for (option, path) in [
         ("--json", json_file),
@@ -258,7 +291,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
         say(class_table(&evaluation, loaded.dataset.class_names()));
     }
     let mut written = match json_file {
-        Some(path) => write_atomic(path, json.as_bytes())
+        Some(path) => files::write_whole(path, format!("{json}\n").as_bytes())
             .with_context(|| format!("the result cannot be written: {}", path.display())),
         None => Ok(()),
     };

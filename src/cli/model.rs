@@ -257,7 +257,7 @@ impl ModelOptions {
         device: &Device,
     ) -> Result<(Model, Vec<String>)> {
         let architecture = match (&self.network, recipe) {
-            (Some(name), _) => Architecture::from_str(name)?,
+            (Some(name), _) => Architecture::from_str(name).map_err(|error| wrong(&error.to_string()))?,
             (None, Some(recipe)) => recipe.network,
             (None, None) => return Err(wrong("weights alone do not say whose they are: add --network").into()),
         };

@@ -157,7 +157,7 @@ impl RecipeOptions {
         let options = self.with_the_defence_that_is_set();
         options.override_fields(&mut recipe)?;
         let recipe = set_fields(recipe, &options.set)?;
-        recipe.validate()?;
+        recipe.validate().map_err(wrong)?;
         Ok(recipe)
     }
 
@@ -216,13 +216,13 @@ impl RecipeOptions {
             let own = names
                 .iter()
                 .find(|name| PRESETS.iter().any(|preset| preset.name == **name));
-            return Ok(preset(own.unwrap_or(&format!("{family}-standard")))?);
+            return Ok(preset(own.unwrap_or(&format!("{family}-standard"))).map_err(wrong)?);
         };
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
             let text = fs::read_to_string(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
-            return Recipe::from_toml(&text).with_context(|| name.clone());
+            return Recipe::from_toml(&text).map_err(|error| WrongUse(format!("{name}: {}", wrong(error))).into());
         }
-        Ok(preset(name)?)
+        Ok(preset(name).map_err(wrong)?)
     }
 
     /// The defence of `--subset`.
@@ -258,7 +258,7 @@ impl RecipeOptions {
             }
         }
         if let Some(network) = &self.network {
-            recipe.network = Architecture::from_str(network)?;
+            recipe.network = Architecture::from_str(network).map_err(wrong)?;
         }
         put(&mut recipe.data.source, &self.dataset);
         if let Some(source) = &self.unlabelled {
@@ -420,7 +420,15 @@ fn set_fields(recipe: Recipe, assignments: &[String]) -> Result<Recipe> {
         table.insert(last.to_string(), value);
     }
     let text = toml::to_string(&root).context("the recipe cannot be written")?;
-    Recipe::from_toml(&text).with_context(|| format!("--set {}", assignments.join(" --set ")))
+    Recipe::from_toml(&text).map_err(|error| {
+        let assignments = assignments.join(" --set ");
+        WrongUse(format!("--set {assignments}: {}", wrong(error))).into()
+    })
+}
+
+/// An error in what a person wrote, with its causes.
+fn wrong(error: impl Into<anyhow::Error>) -> WrongUse {
+    WrongUse(super::chain(&error.into()))
 }
 
 /// The built-in recipes, a line each.

@@ -88,6 +88,10 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
         return Ok(());
     }
     if let Some(name) = &arguments.delete {
+        // Whether it is there comes before the question; a damaged run may go too.
+        if !runs_dir.join(name).join("run.json").exists() {
+            run_named(Path::new(name), runs_dir)?;
+        }
         if !arguments.yes && !confirmed(name)? {
             note("nothing was deleted");
             return Ok(());

@@ -96,7 +96,8 @@ pub(super) fn import(arguments: ImportArguments) -> Result<()> {
     let [channels, height, width] = arguments.input[..] else {
         return Err(WrongUse("--input: expected channels,height,width such as 3,32,32".into()).into());
     };
-    let architecture = Architecture::from_str(&arguments.network)?;
+    let architecture =
+        Architecture::from_str(&arguments.network).map_err(|error| super::WrongUse(error.to_string()))?;
     let input = ImageShape {
         channels,
         height,

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, str::FromStr};
 
 use super::{build::Build, layout::Expected, weights::prefixes_of};
-use crate::shapes::ImageShape;
+use crate::{shapes::ImageShape, wording::meant};
 
 /// A network's design; its weights are a [`super::Model`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,10 +29,23 @@ pub enum Architecture {
     },
 }
 
+/// Names that a slip is held against.
+const USUAL: [&str; 7] = [
+    "small-cnn",
+    "dynamic-cnn",
+    "cnn8",
+    "resnet-18",
+    "resnet-50",
+    "preact-resnet-18",
+    "wide-resnet-34-10",
+];
+
 /// A name that is no network.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown network {0:?}; expected small-cnn, dynamic-cnn, cnn8, resnet-18, resnet-50, preact-resnet-18, or wide-resnet-DEPTH-WIDTH with a depth of 6n + 4, such as wide-resnet-34-10"
+    "unknown network {name:?}{meant}; expected small-cnn, dynamic-cnn, cnn8, resnet-18, resnet-50, preact-resnet-18, or wide-resnet-DEPTH-WIDTH with a depth of 6n + 4, such as wide-resnet-34-10",
+    name = .0,
+    meant = meant(.0, USUAL)
 )]
 pub struct UnknownArchitecture(String);
 

@@ -607,18 +607,26 @@ impl Recipe {
 
     /// One line that says what is trained, for lists and reports.
     pub fn summary(&self) -> String {
+        let epochs = if self.epochs == 1 { "epoch" } else { "epochs" };
         format!(
-            "{}{} · {} · {} · {} · PGD-{} × {} · {} epochs · seed {}",
+            "{}{} · {} · {} · {}{} · {} {epochs} · seed {}",
             self.defence,
             self.extras(),
             self.network,
             self.data.source.split(':').next().unwrap_or_default(),
             self.threat,
-            self.attack.steps,
-            self.attack.step_size,
+            self.inner_attack(),
             self.epochs,
             self.seed
         )
+    }
+
+    /// The attack that training uses, after a dot: none where the defence takes none, or brings its own step.
+    fn inner_attack(&self) -> String {
+        match self.defence {
+            DefenceSpec::Natural | DefenceSpec::NFgsm { .. } | DefenceSpec::Free { .. } => String::new(),
+            _ => format!(" · PGD-{} × {}", self.attack.steps, self.attack.step_size),
+        }
     }
 }
 

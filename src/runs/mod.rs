@@ -33,7 +33,7 @@
 //! best that was saved after the last checkpoint is made again, not believed. Therefore save [`Slot::Best`] before
 //! [`Slot::Last`] where both are due.
 //!
-//! **Nothing is believed unread.** A [`seal`](crate::seal) shows that `run.json` and the evaluations are what was written, checksums the same of
+//! **Nothing is believed unread.** A [`seal`] shows that `run.json` and the evaluations are what was written, checksums the same of
 //! checkpoints, and a checkpoint's progress of the metrics until its moment. All of them name the run, and `run.json` the hash of
 //! `recipe.toml` (without the place of its data), so that no part of another run or of another recipe passes for its own. A run
 //! of format 1 has neither; it is read as before. [`check`] looks through a whole run.
