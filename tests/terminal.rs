@@ -223,6 +223,11 @@ fn what_is_nearly_right_is_asked_back() {
         ("train --defence tradse --show-recipe", "did you mean trades?"),
         ("experiment run figure-2e", "did you mean figure-2"),
         ("explain small-sampel", "did you mean small-sample?"),
+        (
+            "train --recipe glyphs-mart --network smal-cnn --show-recipe",
+            "did you mean small-cnn?",
+        ),
+        ("evaluate mnist-mart-1 --attacks pdg-20", "did you mean pgd-20?"),
     ] {
         let found = run(folder.path(), arguments);
         assert!(
@@ -235,6 +240,12 @@ fn what_is_nearly_right_is_asked_back() {
     for wrong in [
         "attack mnist-mart-1 --limit 0 --out o",
         "evaluate mnist-mart-1 --batch-size 0",
+        "evaluate mnist-mart-1 --attacks natural --kappa 5",
+        "evaluate mnist-mart-1 --attacks pgd-2 --surrogate mnist-mart-1",
+        "evaluate mnist-mart-1 --attacks pgd-2 --step-size 1e30",
+        "train --recipe glyphs-mart --set attack.stepz=3",
+        "train --recipe glyphs-mart --epochs 0",
+        "train --recipe glyphs-mart --network smal-cnn",
     ] {
         assert_eq!(run(folder.path(), wrong).status.code(), Some(2), "{wrong}");
     }
