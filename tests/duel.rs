@@ -61,7 +61,7 @@ fn it_is_the_first_thing_one_sees_and_the_networks_answer_at_once() {
         "MART does not hold on the picture that shows first"
     );
     // The views that train make room for it, and come back with another view.
-    assert!(window.query_by_label("Built-in ones").is_none());
+    assert!(window.query_by_label("Built-in recipes").is_none());
     app(&mut window).apply(Command::Show("Train"));
     window.run_steps(3);
     assert!(window.query_by_role_and_label(Role::Slider, "ε").is_none());

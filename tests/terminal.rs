@@ -102,8 +102,8 @@ fn results_go_to_what_a_person_names_and_are_lost_to_nothing() {
     train(folder.path(), "run");
     let evaluate = "evaluate run --device cpu --limit 8 --attacks natural,fgsm --no-probes --json";
     let to_stdout = run(folder.path(), &format!("{evaluate} /dev/stdout"));
-    let text = String::from_utf8_lossy(&to_stdout.stdout).into_owned();
-    assert!(text.contains("\"worst_case\"") && text.contains("worst case"), "{text}");
+    let text: Value = serde_json::from_slice(&to_stdout.stdout).unwrap();
+    assert_eq!(text["n"], 8, "nothing else stands beside it");
 
     symlink("there.json", folder.path().join("link.json")).unwrap();
     assert!(run(folder.path(), &format!("{evaluate} link.json")).status.success());
@@ -251,6 +251,37 @@ fn what_is_nearly_right_is_asked_back() {
     }
     let page = run(folder.path(), "explain small-sample");
     assert!(String::from_utf8_lossy(&page.stdout).contains("**What to do.**"));
+}
+
+#[test]
+fn quiet_leaves_results_alone_and_threads_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, threads) in [("one", "1"), ("three", "3")] {
+        let trained = run(
+            folder.path(),
+            &format!("--quiet --threads {threads} {SMALL} --epochs 1 --name {name}"),
+        );
+        assert!(
+            trained.status.success() && trained.stderr.is_empty(),
+            "{}",
+            said(&trained)
+        );
+    }
+    let weights =
+        |name: &str| fs::read(folder.path().join(format!("runs/{name}/checkpoints/last.safetensors"))).unwrap();
+    assert!(weights("one") == weights("three"));
+    let evaluated = run(
+        folder.path(),
+        "evaluate one -q --device cpu --limit 8 --attacks natural",
+    );
+    assert!(evaluated.stderr.is_empty(), "{}", said(&evaluated));
+    assert!(String::from_utf8_lossy(&evaluated.stdout).contains("worst case"));
+    let wrong = run(folder.path(), "evaluate nothing -q --device cpu");
+    assert!(
+        wrong.status.code() == Some(2) && said(&wrong).contains("error"),
+        "{}",
+        said(&wrong)
+    );
 }
 
 #[test]

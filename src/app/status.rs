@@ -18,7 +18,7 @@ pub fn bar_ui(ui: &mut Ui, state: &State) {
                         .on_hover_text(format!("Driver: {}", info.driver));
                     if opened.verdict.passed {
                         let text = if opened.device.is_cpu() {
-                            "reference"
+                            "the processor"
                         } else {
                             "self-check passed"
                         };

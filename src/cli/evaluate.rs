@@ -13,7 +13,7 @@ use super::{
     DeviceOption, RunsDirOption, check_writable,
     model::{Loaded, ModelOptions},
     open_device, positive, stop_on_interrupt,
-    terminal::{note, progress_bar, say, table},
+    terminal::{complain, note, progress_bar, say, table},
 };
 use crate::{
     attacks::{AttackSpec, Objective},
@@ -412,7 +412,7 @@ fn keep_partly(file: Option<&Path>, measured: &[AttackResult]) {
         .collect();
     let text = json!({ "unfinished": true, "accuracy": accuracy, "attacks": measured });
     if let Err(error) = write_atomic(path, format!("{text:#}\n").as_bytes()) {
-        note(format!("warning: the figures so far cannot be written: {error}"));
+        complain(format!("warning: the figures so far cannot be written: {error}"));
     }
 }
 

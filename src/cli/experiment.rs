@@ -311,7 +311,7 @@ impl<'a> Teller<'a> {
             Progress::Measuring { event, .. } => {
                 if let EvaluationEvent::Warning(warning) = &event {
                     note(format!(
-                        "warning: {} (docs/warnings.md#{})",
+                        "warning: {} (martlet explain {})",
                         warning.headline(),
                         warning.anchor()
                     ));

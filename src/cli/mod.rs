@@ -40,6 +40,12 @@ struct Arguments {
     /// MARTLET_MEMORY.
     #[arg(long, global = true, value_name = "SIZE", help_heading = "Global options")]
     memory: Option<crate::memory::Size>,
+    /// Leave out notes and progress; results, warnings of a result and errors stay.
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    quiet: bool,
+    /// Processor threads; all of them where nothing is said. Results do not depend on it.
+    #[arg(long, global = true, value_name = "N", value_parser = positive, help_heading = "Global options")]
+    threads: Option<usize>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -137,9 +143,16 @@ pub fn main(window: Option<Window>) -> ExitCode {
     {
         Ok(size) => size.into_iter().for_each(crate::memory::allow),
         Err(error) => {
-            terminal::note(format!("error: {}: {error}", crate::memory::VARIABLE));
+            terminal::complain(format!("error: {}: {error}", crate::memory::VARIABLE));
             return ExitCode::from(2);
         }
+    }
+    terminal::be_quiet(arguments.quiet);
+    if let Some(threads) = arguments.threads
+        && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
+    {
+        terminal::complain(format!("error: --threads {threads}: {error}"));
+        return ExitCode::from(1);
     }
     let result = match arguments.command {
         None => open_or_demo(window),
@@ -169,7 +182,7 @@ pub fn main(window: Option<Window>) -> ExitCode {
             1
         }
         Err(error) => {
-            terminal::note(format!("error: {}", chain(&error)));
+            terminal::complain(format!("error: {}", chain(&error)));
             if error.is::<WrongUse>() { 2 } else { 1 }
         }
     };
@@ -246,7 +259,7 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
     }
     let verdict = device_check::cached_or_check(&device)?;
     if !verdict.passed {
-        terminal::note(format!(
+        terminal::complain(format!(
             "warning: this device does not compute what the CPU computes; its results are not to be trusted\n{verdict}"
         ));
     }

@@ -36,14 +36,29 @@ pub fn was_lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Writes a line to standard error; where that is gone too there is nobody to tell.
+/// Whether a person wants results and errors alone.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out notes and progress from here on.
+pub fn be_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Writes a note to standard error, unless a person wants none.
 pub fn note(line: impl Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        complain(line);
+    }
+}
+
+/// Writes a line to standard error; where that is gone too there is nobody to tell.
+pub fn complain(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Whether progress can be drawn.
 pub fn can_draw() -> bool {
-    std::io::stderr().is_terminal()
+    std::io::stderr().is_terminal() && !QUIET.load(Ordering::Relaxed)
 }
 
 /// A bar of `length` steps, followed by what `after` asks for; none where nothing can be drawn.

@@ -11,7 +11,7 @@ use super::{
     DeviceOption, Reporter, RunsDirOption, WrongUse, open_device,
     recipe::{self, RecipeOptions},
     stop_on_interrupt,
-    terminal::{note, say},
+    terminal::{complain, note, say},
 };
 use crate::{
     compute::Device,
@@ -110,7 +110,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
             reporter.tell(event);
             // A full disk there is no reason to lose the run.
             if let Some(Err(error)) = writer.as_mut().map(|writer| writer.event(event)) {
-                note(format!("warning: no more is written for TensorBoard: {error}"));
+                complain(format!("warning: no more is written for TensorBoard: {error}"));
                 writer = None;
             }
         },

@@ -605,6 +605,21 @@ impl Recipe {
         text
     }
 
+    /// The images that a trained network is shown: the test set, or those that training held out where there is none; and which.
+    ///
+    /// # Errors
+    /// As [`DataSpec::load`]; [`DataError::NoTestSplit`] where nothing was held out either.
+    pub fn examined(&self) -> Result<(Dataset, &'static str), DataError> {
+        match self.data.load(Split::Test) {
+            Ok(test) => Ok((test, "test")),
+            Err(DataError::NoTestSplit { .. }) if self.data.held_out > 0 => {
+                let train = self.data.load(Split::Train)?;
+                Ok((train.split_off(self.data.held_out, self.seed).1, "held-out"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// One line that says what is trained, for lists and reports.
     pub fn summary(&self) -> String {
         let epochs = if self.epochs == 1 { "epoch" } else { "epochs" };

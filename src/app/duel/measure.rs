@@ -5,7 +5,6 @@ use crate::{
     app::lab::Subject,
     attacks::AttackSpec,
     control::Control,
-    data::{self, Split},
     evaluation::{CurvePoint, EvaluateError, Suite, evaluate},
     recipe::Recipe,
     threat::ThreatModel,
@@ -24,14 +23,7 @@ pub fn measure(
     control: &Control,
     tell: &mut dyn FnMut(Robustness),
 ) -> anyhow::Result<()> {
-    let (whole, split) = match recipe.data.load(Split::Test) {
-        Ok(test) => (test, "test"),
-        Err(data::DataError::NoTestSplit { .. }) => {
-            let train = recipe.data.load(Split::Train)?;
-            (train.split_off(recipe.data.held_out, recipe.seed).1, "held-out")
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (whole, split) = recipe.examined()?;
     let dataset = whole.take(IMAGES.min(whole.len()));
     let name = attack.to_string();
     let mut suite = Suite::new(vec!["natural".parse()?, attack.clone()])?;

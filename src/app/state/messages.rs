@@ -147,19 +147,19 @@ impl State {
                 "Training is under way",
                 "Closing stops it at a checkpoint. It can be resumed from the list of runs.".to_string(),
                 "Checkpoint and close",
-                "Go on training",
+                "Keep training",
             ),
             Question::Close if self.works.contains(&Work::Experiment) => (
                 "An experiment is under way",
                 "Closing stops its row at a checkpoint. The same rows go on from there.".to_string(),
                 "Checkpoint and close",
-                "Go on",
+                "Keep working",
             ),
             Question::Close => (
                 "A run is being attacked",
                 "Closing keeps the radii that are measured, and loses the one under way.".to_string(),
                 "Stop and close",
-                "Go on",
+                "Keep working",
             ),
         };
         let mut answer = None;

@@ -221,7 +221,7 @@ impl State {
                     return Ok(());
                 };
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
-                let dataset = recipe.data.load(Split::Test)?;
+                let (dataset, _) = recipe.examined()?;
                 let device = Device::cpu();
                 let model = session::model_of(&run, Slot::Best, dataset.shape(), dataset.classes(), &device)?;
                 let about = BTreeMap::from([

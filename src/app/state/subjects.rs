@@ -12,7 +12,6 @@ use crate::{
         job,
         lab::{Source, Subject},
     },
-    data::Split,
     engine::session,
     recipe::Recipe,
     report::Ending,
@@ -119,7 +118,7 @@ impl State {
             move |_, teller| {
                 let run = Run::open(&source.folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
-                let dataset = recipe.data.load(Split::Test)?;
+                let (dataset, _) = recipe.examined()?;
                 let opened = job::open(&device)?;
                 let model = session::model_of(&run, slot, dataset.shape(), dataset.classes(), &opened.device)?;
                 let label = format!("{}, {slot} checkpoint", run.name());

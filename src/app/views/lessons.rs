@@ -73,7 +73,7 @@ impl Lessons {
                             let verb = match (course, done == all) {
                                 (None, _) => "Begin",
                                 (_, true) => "Look again",
-                                _ => "Go on",
+                                _ => "Continue",
                             };
                             let button = ui.button(verb);
                             button.widget_info(|| {
@@ -202,7 +202,7 @@ impl Lessons {
                 ui.horizontal_wrapped(|ui| {
                     ui.spinner();
                     ui.label(waits);
-                    cancelled = ui.small_button("Wait no longer").clicked();
+                    cancelled = ui.small_button("Stop waiting").clicked();
                 });
                 if cancelled {
                     self.guide.cancel();

@@ -34,7 +34,7 @@ impl Experiments {
         ui.horizontal_wrapped(|ui| {
             if let Some(work) = &self.work {
                 let paused = work.control.is_paused();
-                if ui.button(if paused { "Go on" } else { "Pause" }).clicked() {
+                if ui.button(if paused { "Resume" } else { "Pause" }).clicked() {
                     if paused {
                         work.control.resume()
                     } else {
@@ -66,7 +66,7 @@ impl Experiments {
             }
             let left = chosen.iter().any(|row| states.get(*row) != Some(&RowState::Measured));
             let words = if states.iter().any(|state| *state != RowState::Missing) {
-                "Go on with the rows"
+                "Resume the rows"
             } else {
                 "Run the rows"
             };

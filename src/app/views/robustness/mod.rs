@@ -170,7 +170,7 @@ impl View for Robustness {
         if results.outdated {
             ui.colored_label(
                 theme::warning(dark),
-                "These figures are of an earlier checkpoint: the best one is another by now. Attack the run again.",
+                "These figures are of an earlier checkpoint; the run has a better one now. Attack it again.",
             );
         }
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {

@@ -96,8 +96,12 @@ pub fn suite_ui(ui: &mut Ui, evaluation: &Evaluation) {
     ui.add_space(6.0);
     ui.label(
         RichText::new(format!(
-            "At ε = {} ({}), N = {} test images, {}",
-            evaluation.epsilon, evaluation.norm, evaluation.n, evaluation.device
+            "At ε = {} ({}), N = {} {} images, {}",
+            evaluation.epsilon,
+            evaluation.norm,
+            evaluation.n,
+            evaluation.dataset.split.as_deref().unwrap_or("test"),
+            evaluation.device
         ))
         .strong(),
     );

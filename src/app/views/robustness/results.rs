@@ -1,6 +1,10 @@
 //! What is known of a run: read from its folder, and growing while it is attacked.
 
-use std::{collections::BTreeMap, path::Path, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use super::KEPT;
 use crate::{
@@ -28,7 +32,16 @@ pub struct Results {
 pub type Moment = [Option<SystemTime>; 2];
 
 pub fn moment(folder: &Path) -> Moment {
-    ["checkpoints/best", KEPT].map(|file| folder.join(file).metadata().ok()?.modified().ok())
+    [folder.join("checkpoints/best"), kept(folder)].map(|file| file.metadata().ok()?.modified().ok())
+}
+
+/// The best checkpoint's evaluation: on test images, or on held-out ones where there are no others.
+fn kept(folder: &Path) -> PathBuf {
+    let test = folder.join(KEPT);
+    if test.exists() {
+        return test;
+    }
+    folder.join("evaluation-held-out-best.json")
 }
 
 impl Results {
@@ -40,7 +53,7 @@ impl Results {
         };
         // A file that is missing or of another version is no fault: the run can be attacked anew.
         let run = Run::open(folder);
-        let read = |run: &Run| filing::read(run, &folder.join(KEPT)).ok();
+        let read = |run: &Run| filing::read(run, &kept(folder)).ok();
         if let Ok(run) = &run
             && let Some(evaluation) = read(run)
         {

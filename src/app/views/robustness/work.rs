@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{KEPT, Results, Robustness, SHARES};
+use super::{Results, Robustness, SHARES};
 use crate::{
     app::{background::Background, job, state::State},
     control::Control,
-    data::Split,
     engine::{filing, session},
     evaluation::{CurvePoint, Evaluation, EvaluationEvent, Suite, Warning, evaluate},
     recipe::Recipe,
@@ -49,7 +48,7 @@ impl Robustness {
             move |control, teller| {
                 let run = Run::open(&folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
-                let whole = recipe.data.load(Split::Test)?;
+                let (whole, split) = recipe.examined()?;
                 let dataset = whole.take(images.min(whole.len()));
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
@@ -96,9 +95,9 @@ impl Robustness {
                     teller.tell(Said::Point(point.clone()));
                     match &mut kept {
                         None => {
-                            evaluation.dataset.split = Some("test".to_string());
+                            evaluation.dataset.split = Some(split.to_string());
                             evaluation.checkpoint = Some(checkpoint.clone());
-                            if recipe.data.held_out == 0 {
+                            if recipe.data.held_out == 0 || split == "held-out" {
                                 evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
                             }
                             evaluation.curve.push(point);
@@ -111,7 +110,7 @@ impl Robustness {
                     if let Some(kept) = &mut kept {
                         kept.curve
                             .sort_by(|a, b| a.epsilon.value().total_cmp(&b.epsilon.value()));
-                        filing::write(&run, &folder.join(KEPT), kept)?;
+                        filing::write(&run, &folder.join(format!("evaluation-{split}-best.json")), kept)?;
                     }
                 }
                 Ok(())

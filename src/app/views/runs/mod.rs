@@ -350,7 +350,7 @@ impl Runs {
                 resumable && !busy,
                 "Resume",
                 match (resumable, busy) {
-                    (true, false) => "Go on where its last checkpoint stands",
+                    (true, false) => "Continues from its last checkpoint",
                     (true, true) => "Something trains already: stop it first, or let it end",
                     (false, _) => "It trains, or it has come to its end",
                 },

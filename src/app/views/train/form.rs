@@ -49,7 +49,7 @@ impl Train {
             let name = ui.label("Recipe");
             let before = state.settings.recipe.clone();
             ComboBox::from_id_salt("preset")
-                .selected_text("Built-in ones")
+                .selected_text("Built-in recipes")
                 .width(ui.available_width() - 148.0)
                 .show_ui(ui, |ui| {
                     for preset in PRESETS {

@@ -107,7 +107,7 @@ fn buttons_ui(ui: &mut Ui, state: &mut State) {
             state.commands.push(Command::Start);
         }
         let small = |text| egui::Button::new(text).min_size(egui::vec2(0.0, 32.0));
-        let pause = if state.is_paused() { "Go on" } else { "Pause" };
+        let pause = if state.is_paused() { "Resume" } else { "Pause" };
         for (text, hint, command) in [
             (
                 pause,
