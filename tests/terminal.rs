@@ -237,6 +237,11 @@ fn what_is_nearly_right_is_asked_back() {
         );
     }
     assert!(run(folder.path(), "runs --show runs/mnist-mart-1").status.success());
+    let next = run(
+        folder.path(),
+        &format!("{SMALL} --epochs 1 --resume --name mnist-mart-2"),
+    );
+    assert!(next.status.success(), "the next of a series begins: {}", said(&next));
     for wrong in [
         "attack mnist-mart-1 --limit 0 --out o",
         "evaluate mnist-mart-1 --batch-size 0",

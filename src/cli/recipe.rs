@@ -285,18 +285,10 @@ impl RecipeOptions {
         }
         put(&mut recipe.data.held_out, &self.held_out);
         if let Some(norm) = &self.norm {
-            let norm = if norm == "l2" { Norm::L2 } else { Norm::Linf };
-            if norm != recipe.threat.norm {
-                // A radius of another norm is none of this one.
-                recipe.threat.norm = norm;
-                usual_radius(recipe)?;
-            }
+            recipe.take_norm(if norm == "l2" { Norm::L2 } else { Norm::Linf });
         }
         if let Some(epsilon) = &self.epsilon {
-            recipe.threat.epsilon = epsilon.clone();
-            // ε/4 is the paper's step; a step of its own keeps its own.
-            recipe.attack.step_size = epsilon.divided_by(4);
-            recipe.defence.follow(epsilon);
+            recipe.take_epsilon(epsilon.clone());
         }
         if let Some(name) = self.defence.as_deref().filter(|name| *name != recipe.defence.name()) {
             let defence = DefenceSpec::named(name, &recipe.threat.epsilon).ok_or_else(|| {
@@ -365,23 +357,6 @@ impl RecipeOptions {
         put(&mut recipe.seed, &self.seed);
         Ok(())
     }
-}
-
-/// Sets the radius that a norm is mostly used with, on the recipe's data, and the step and the margins that follow it.
-fn usual_radius(recipe: &mut Recipe) -> Result<()> {
-    let family = recipe.data.source.split(':').next().unwrap_or_default();
-    let is_grey = ["glyphs", "fashion", "mnist", "fashion-mnist"].contains(&family);
-    let epsilon: Magnitude = match (recipe.threat.norm, is_grey) {
-        (Norm::L2, true) => "1.5",
-        (Norm::L2, false) => "128/255",
-        (Norm::Linf, true) => "0.1",
-        (Norm::Linf, false) => "8/255",
-    }
-    .parse()?;
-    recipe.attack.step_size = epsilon.divided_by(4);
-    recipe.defence.follow(&epsilon);
-    recipe.threat.epsilon = epsilon;
-    Ok(())
 }
 
 /// Whether a source names a data set whose files must be somewhere, without saying where.

@@ -150,8 +150,11 @@ fn run_to_resume(name: &str, runs_dir: &Path, options: &RecipeOptions) -> Result
         return Ok(Some(Run::open(&runs_dir.join(name))?));
     }
     let listed = runs::list(runs_dir)?;
-    let meant = meant(name, listed.iter().map(|run| run.name.as_str()));
-    // A name that is nearly another's is a slip; a run that nothing describes cannot begin.
+    // A name that is nearly another's is a slip, unless it is the next of a series; a run that nothing describes cannot begin.
+    let letters = |name: &str| name.replace(|one: char| one.is_ascii_digit(), "");
+    let names = listed.iter().map(|run| run.name.as_str());
+    let others = names.filter(|known| !options.any() || letters(known) != letters(name));
+    let meant = meant(name, others);
     if !meant.is_empty() || !options.any() {
         return Err(WrongUse(format!(
             "no run is called {name} in {}{meant}; `martlet runs` lists them, and without --resume a new one begins",

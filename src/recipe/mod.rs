@@ -13,7 +13,7 @@ use crate::{
     evaluation::{Suite, SuiteError},
     memory::Budget,
     nn::{Architecture, Mode},
-    threat::{Magnitude, Start, ThreatModel},
+    threat::{Magnitude, Norm, Start, ThreatModel},
     wording::meant,
 };
 
@@ -603,6 +603,33 @@ impl Recipe {
             text += &format!(" + unlabelled {kind} (γ = {weight})");
         }
         text
+    }
+
+    /// Another norm, with the radius that it is mostly used with on such data, and the step and the margins that follow: a radius
+    /// of another norm is none of this one.
+    pub fn take_norm(&mut self, norm: Norm) {
+        if norm == self.threat.norm {
+            return;
+        }
+        self.threat.norm = norm;
+        let family = self.data.source.split(':').next().unwrap_or_default();
+        let is_grey = ["glyphs", "fashion", "mnist", "fashion-mnist"].contains(&family);
+        let usual = match (norm, is_grey) {
+            (Norm::L2, true) => "1.5",
+            (Norm::L2, false) => "128/255",
+            (Norm::Linf, true) => "0.1",
+            (Norm::Linf, false) => "8/255",
+        };
+        if let Ok(epsilon) = usual.parse() {
+            self.take_epsilon(epsilon);
+        }
+    }
+
+    /// Another radius; the step follows as the paper has it, ε/4, and so do a defence's margins.
+    pub fn take_epsilon(&mut self, epsilon: Magnitude) {
+        self.attack.step_size = epsilon.divided_by(4);
+        self.defence.follow(&epsilon);
+        self.threat.epsilon = epsilon;
     }
 
     /// The images that a trained network is shown: the test set, or those that training held out where there is none; and which.

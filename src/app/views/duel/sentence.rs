@@ -37,36 +37,41 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
         ui.style_mut().text_styles.insert(TextStyle::Button, font);
         let defence = recipe.defence.clone();
         let epsilon = recipe.threat.epsilon.clone();
-        if let Some(chosen) = defence_ui(ui, "Defence", &defence, &epsilon) {
+        let with_lambda = recipe.defence.lambda().is_some();
+        let tail = if with_lambda { "," } else { "" };
+        if let Some(chosen) = defence_ui(ui, "Defence", &defence, tail, &epsilon) {
             recipe.defend_with(chosen);
         }
         if let Some(mut lambda) = recipe.defence.lambda() {
-            plain(ui, ", λ ");
-            let response = number_ui(ui, DragValue::new(&mut lambda).range(0.0..=100.0).speed(0.05));
+            plain(ui, " λ ");
+            let response = number_ui(
+                ui,
+                DragValue::new(&mut lambda).range(0.0..=100.0).speed(0.05).suffix(","),
+            );
             if response.changed() {
                 recipe.defence.set_lambda(lambda);
             }
             named(&response, "λ", &lambda.to_string());
             response.on_hover_text("λ, the weight of the regulariser: drag it or type");
         }
-        plain(ui, ", against ");
+        plain(ui, if with_lambda { " against " } else { ", against " });
         let norm = match recipe.threat.norm {
             Norm::Linf => "L∞",
             Norm::L2 => "L2",
         };
-        word(ui, "Norm", norm, |ui| {
+        word(ui, "Norm", norm, "", |ui| {
             for (own, text) in [
                 (Norm::Linf, "L∞: every pixel by at most ε"),
                 (Norm::L2, "L2: all pixels together by at most ε"),
             ] {
                 if ui.selectable_label(recipe.threat.norm == own, text).clicked() {
-                    recipe.threat.norm = own;
+                    recipe.take_norm(own);
                     ui.close();
                 }
             }
         });
         plain(ui, " ");
-        word(ui, "ε", &epsilon.to_string(), |ui| {
+        word(ui, "ε", &epsilon.to_string(), ",", |ui| {
             for text in usual(&recipe) {
                 if ui.selectable_label(epsilon.to_string() == *text, *text).clicked() {
                     if let Ok(chosen) = text.parse::<Magnitude>() {
@@ -76,10 +81,9 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
                 }
             }
         });
-        plain(ui, ", ");
-        plain(ui, "on ");
+        plain(ui, " on ");
         let data = data_name(&settings.recipe.data.source);
-        word(ui, "Data", data, |ui| {
+        word(ui, "Data", data, ",", |ui| {
             if ui
                 .selectable_label(recipe.data.source == "glyphs", "characters, built in")
                 .clicked()
@@ -98,10 +102,10 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
                 ui.close();
             }
         });
-        plain(ui, ", beside ");
+        plain(ui, " beside ");
         let other = beside.clone();
         let shown = other.as_ref().map_or_else(|| "nothing".to_string(), in_words);
-        word(ui, "Beside", &shown, |ui| {
+        word(ui, "Beside", &shown, ",", |ui| {
             if let Some(chosen) = choices_ui(ui, other.as_ref(), &epsilon) {
                 beside = Some(chosen);
             }
@@ -110,7 +114,7 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
                 ui.close();
             }
         });
-        plain(ui, ", for ");
+        plain(ui, " for ");
         let mut epochs = recipe.epochs;
         let response = number_ui(ui, DragValue::new(&mut epochs).range(1..=10_000).speed(0.05));
         if response.changed() {
@@ -131,10 +135,16 @@ fn plain(ui: &mut Ui, text: &str) {
     ui.label(RichText::new(text).size(size::LEAD));
 }
 
-/// A word that opens a menu.
-fn word(ui: &mut Ui, name: &str, text: &str, menu: impl FnOnce(&mut Ui)) {
+/// A word that opens a menu, and what stays with it where the line breaks.
+fn word(ui: &mut Ui, name: &str, text: &str, tail: &str, menu: impl FnOnce(&mut Ui)) {
     let font = theme::display(ui.ctx(), size::LEAD);
-    let button = Button::new(RichText::new(text).font(font).underline()).frame(false);
+    let (style, align) = (ui.style(), egui::Align::Center);
+    let mut both = egui::text::LayoutJob::default();
+    let own = RichText::new(text).font(font.clone()).underline();
+    own.append_to(&mut both, style, egui::FontSelection::Default, align);
+    let plain = RichText::new(tail).size(size::LEAD);
+    plain.append_to(&mut both, style, egui::FontSelection::Default, align);
+    let button = Button::new(both).frame(false);
     let response = ui.add(button.wrap_mode(egui::TextWrapMode::Extend));
     Popup::menu(&response).show(menu);
     named(&response, name, text);
@@ -163,9 +173,9 @@ fn in_words(defence: &DefenceSpec) -> String {
     known.map_or_else(|| theme::defence_name(defence), |(_, text)| (*text).to_string())
 }
 
-fn defence_ui(ui: &mut Ui, name: &str, defence: &DefenceSpec, epsilon: &Magnitude) -> Option<DefenceSpec> {
+fn defence_ui(ui: &mut Ui, name: &str, defence: &DefenceSpec, tail: &str, epsilon: &Magnitude) -> Option<DefenceSpec> {
     let mut chosen = None;
-    word(ui, name, &in_words(defence), |ui| {
+    word(ui, name, &in_words(defence), tail, |ui| {
         chosen = choices_ui(ui, Some(defence), epsilon);
     });
     chosen
@@ -215,6 +225,7 @@ fn on(recipe: &mut Recipe, source: &str, epsilon: &str) {
 fn data_name(source: &str) -> &str {
     match source.split(':').next().unwrap_or_default() {
         "glyphs" => "characters",
+        "fashion" => "clothes",
         "mnist" => "MNIST",
         "fashion-mnist" => "Fashion-MNIST",
         "cifar10" => "CIFAR-10",

@@ -192,10 +192,16 @@ impl Train {
             .on_hover_text("How far an adversary may change each image: the ball's norm and radius ε");
         ui.horizontal(|ui| {
             for (norm, text) in [(Norm::Linf, "L∞"), (Norm::L2, "L2")] {
-                ui.selectable_value(&mut recipe.threat.norm, norm, text);
+                if ui.selectable_label(recipe.threat.norm == norm, text).clicked() {
+                    recipe.take_norm(norm);
+                }
             }
             ui.label("ε");
-            magnitude_ui(ui, &mut self.epsilon, &mut recipe.threat.epsilon, name.id);
+            let mut epsilon = recipe.threat.epsilon.clone();
+            magnitude_ui(ui, &mut self.epsilon, &mut epsilon, name.id);
+            if epsilon != recipe.threat.epsilon {
+                recipe.take_epsilon(epsilon);
+            }
         });
         ui.end_row();
         let name = ui
