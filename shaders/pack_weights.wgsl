@@ -1,4 +1,4 @@
-// Weights as they lie for training, [O, C, taps], in the order in which convolve.wgsl reads them, zeros between:
+// The weights of all layers as they lie for training, [O, C, taps], in the order in which convolve.wgsl reads them, zeros between:
 //
 //     forward   [tap][C to a multiple of 16][O to a multiple of 64]
 //     backward  [tap][O to a multiple of 16][C to a multiple of 64]
@@ -7,10 +7,13 @@
 // b*scale + beta - mean*scale. A linear layer (flag WHOLE) reads a whole image as the channels of one place: forward
 // [tap*C + c][O], backward [O][tap*C + c], C being the image's channels in memory.
 //
+// One launch packs every layer: the table says of each where its numbers are, from which workgroup on it is packed, and where in `packed`
+// its three parts begin.
+//
 // workgroup_id.z is 0 for forward and 1 for backward. Twin: compute::reference::network; launched by compute::gpu. Every tensor is bound read_write: see
 // linf_ascend.wgsl.
 
-struct Parameters {
+struct Layer {
     inputs: u32,
     outputs: u32,
     taps: u32,
@@ -24,6 +27,14 @@ struct Parameters {
     mean: u32,
     variance: u32,
     flags: u32,
+    first_group: u32,
+    forward: u32,
+    backward: u32,
+    shift: u32,
+}
+
+struct Parameters {
+    layers: u32,
     epsilon: f32,
 }
 
@@ -33,27 +44,26 @@ const NORM: u32 = 4u;
 
 @group(0) @binding(0) var<storage, read_write> values: array<f32>;
 @group(0) @binding(1) var<storage, read_write> statistics: array<f32>;
-@group(0) @binding(2) var<storage, read_write> forward: array<f32>;
-@group(0) @binding(3) var<storage, read_write> backward: array<f32>;
-@group(0) @binding(4) var<storage, read_write> bias: array<f32>;
-@group(0) @binding(5) var<uniform> parameters: Parameters;
+@group(0) @binding(2) var<storage, read_write> table: array<Layer>;
+@group(0) @binding(3) var<storage, read_write> packed: array<f32>;
+@group(0) @binding(4) var<uniform> parameters: Parameters;
 
-fn scale_of(output: u32) -> f32 {
-    if ((parameters.flags & NORM) == 0u) {
+fn scale_of(layer: Layer, output: u32) -> f32 {
+    if ((layer.flags & NORM) == 0u) {
         return 1.0;
     }
-    return values[parameters.gamma + output] / sqrt(statistics[parameters.variance + output] + parameters.epsilon);
+    return values[layer.gamma + output] / sqrt(statistics[layer.variance + output] + parameters.epsilon);
 }
 
 fn up_to(value: u32, multiple: u32) -> u32 {
     return (value + multiple - 1u) / multiple * multiple;
 }
 
-fn weight_at(output: u32, input: u32, tap: u32) -> f32 {
-    if (output >= parameters.outputs || input >= parameters.inputs || tap >= parameters.taps) {
+fn weight_at(layer: Layer, output: u32, input: u32, tap: u32) -> f32 {
+    if (output >= layer.outputs || input >= layer.inputs || tap >= layer.taps) {
         return 0.0;
     }
-    return values[parameters.weight + (output * parameters.inputs + input) * parameters.taps + tap] * scale_of(output);
+    return values[layer.weight + (output * layer.inputs + input) * layer.taps + tap] * scale_of(layer, output);
 }
 
 @compute @workgroup_size(256)
@@ -62,13 +72,19 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = (group.y * groups.x + group.x) * 256u + lane;
-    let whole = (parameters.flags & WHOLE) != 0u;
-    let features = parameters.taps * parameters.stored_inputs;
+    let number = group.y * groups.x + group.x;
+    var which = 0u;
+    while (which + 1u < parameters.layers && table[which + 1u].first_group <= number) {
+        which += 1u;
+    }
+    let layer = table[which];
+    let index = (number - layer.first_group) * 256u + lane;
+    let whole = (layer.flags & WHOLE) != 0u;
+    let features = layer.taps * layer.stored_inputs;
     if (group.z == 0u) {
-        let columns = up_to(parameters.stored_outputs, 64u);
-        let of_tap = select(up_to(parameters.stored_inputs, 16u), up_to(features, 16u), whole);
-        let rows = select(parameters.taps * of_tap, of_tap, whole);
+        let columns = up_to(layer.stored_outputs, 64u);
+        let of_tap = select(up_to(layer.stored_inputs, 16u), up_to(features, 16u), whole);
+        let rows = select(layer.taps * of_tap, of_tap, whole);
         if (index >= rows * columns) {
             return;
         }
@@ -77,26 +93,26 @@ fn main(
         var tap = row / of_tap;
         var input = row % of_tap;
         if (whole) {
-            tap = row / parameters.stored_inputs;
-            input = row % parameters.stored_inputs;
+            tap = row / layer.stored_inputs;
+            input = row % layer.stored_inputs;
         }
-        forward[index] = weight_at(output, input, tap);
+        packed[layer.forward + index] = weight_at(layer, output, input, tap);
         if (row == 0u) {
             var shift = 0.0;
-            if (output < parameters.outputs) {
-                if ((parameters.flags & BIAS) != 0u) {
-                    shift = values[parameters.bias + output];
+            if (output < layer.outputs) {
+                if ((layer.flags & BIAS) != 0u) {
+                    shift = values[layer.bias + output];
                 }
-                if ((parameters.flags & NORM) != 0u) {
-                    shift = (shift - statistics[parameters.mean + output]) * scale_of(output) + values[parameters.beta + output];
+                if ((layer.flags & NORM) != 0u) {
+                    shift = (shift - statistics[layer.mean + output]) * scale_of(layer, output) + values[layer.beta + output];
                 }
             }
-            bias[output] = shift;
+            packed[layer.shift + output] = shift;
         }
     } else {
-        let columns = select(up_to(parameters.stored_inputs, 64u), up_to(features, 64u), whole);
-        let of_tap = up_to(parameters.stored_outputs, 16u);
-        let rows = select(parameters.taps * of_tap, of_tap, whole);
+        let columns = select(up_to(layer.stored_inputs, 64u), up_to(features, 64u), whole);
+        let of_tap = up_to(layer.stored_outputs, 16u);
+        let rows = select(layer.taps * of_tap, of_tap, whole);
         if (index >= rows * columns) {
             return;
         }
@@ -106,9 +122,9 @@ fn main(
         let output = row % of_tap;
         var input = column;
         if (whole) {
-            tap = column / parameters.stored_inputs;
-            input = column % parameters.stored_inputs;
+            tap = column / layer.stored_inputs;
+            input = column % layer.stored_inputs;
         }
-        backward[index] = weight_at(output, input, tap);
+        packed[layer.backward + index] = weight_at(layer, output, input, tap);
     }
 }

@@ -14,11 +14,12 @@ use crate::{
     data::Split,
     engine::{EpochReport, session},
     evaluation::{CurvePoint, Suite, evaluate},
+    files,
     nn::{Model, weights},
     random::Rng,
     recipe::Recipe,
     report::RunReport,
-    runs::{Run, Slot, write_atomic},
+    runs::{Run, Slot},
     shapes::ImageShape,
     threat::ThreatModel,
 };
@@ -140,7 +141,7 @@ impl DemoModel {
             ("json", self.figures.as_bytes()),
         ] {
             let path = folder.join(format!("{}.{extension}", self.name));
-            write_atomic(&path, bytes).with_context(|| path.display().to_string())?;
+            files::save(&path, bytes).with_context(|| path.display().to_string())?;
         }
         Ok(())
     }
@@ -205,9 +206,9 @@ pub fn pack(
         ("martlet".to_string(), env!("CARGO_PKG_VERSION").to_string()),
     ]);
     weights::save_safetensors(&model, &folder.join(format!("{name}.safetensors")), &about)?;
-    write_atomic(&folder.join(format!("{name}.toml")), recipe.to_toml().as_bytes())?;
+    files::save(&folder.join(format!("{name}.toml")), recipe.to_toml().as_bytes())?;
     let text = serde_json::to_string_pretty(&figures)?;
-    write_atomic(&folder.join(format!("{name}.json")), text.as_bytes())?;
+    files::save(&folder.join(format!("{name}.json")), text.as_bytes())?;
     Ok(())
 }
 

@@ -58,6 +58,37 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_whole_with(path, |file| file.write_all(bytes))
 }
 
+/// A file that a person wanted and the system refused.
+#[derive(Debug, thiserror::Error)]
+#[error("expected to write the file; got {source}; {}: {}", way_out(source), path.display())]
+pub struct NotWritten {
+    source: io::Error,
+    path: PathBuf,
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => "free some space, or name a place on another disk",
+        Kind::FileTooLarge => "raise the limit on a file's size, or name a place on another disk",
+        Kind::PermissionDenied => "give yourself permission to it, or name another place",
+        Kind::ReadOnlyFilesystem => "make the disk writable, or name another place",
+        Kind::NotFound => "make its folder first, or name another place",
+        _ => "name another place",
+    }
+}
+
+/// [`write_whole`] for a file that a person asked for by its place.
+///
+/// # Errors
+/// [`NotWritten`] with the reason and the way out.
+pub fn save(path: &Path, bytes: &[u8]) -> Result<(), NotWritten> {
+    write_whole(path, bytes).map_err(|source| NotWritten {
+        source,
+        path: path.to_path_buf(),
+    })
+}
+
 /// [`write_whole`] with what writes the bytes.
 ///
 /// # Errors

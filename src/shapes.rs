@@ -77,6 +77,17 @@ impl Batch {
     }
 }
 
+/// The position of the largest value, the first of equals as on a device; 0 where there is none.
+pub fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (position, value) in values.iter().enumerate() {
+        if value.total_cmp(&values[best]).is_gt() {
+            best = position;
+        }
+    }
+    best
+}
+
 /// Rows as a tensor on the device of `images`, to select with.
 pub fn row_numbers(rows: &[usize], images: &Images) -> Tensor<1, Int> {
     let numbers: Vec<i64> = rows.iter().map(|row| *row as i64).collect();

@@ -100,8 +100,12 @@ fn ascents() -> Vec<(String, AttackSpec)> {
 }
 
 /// The attacks of one piece that are no plain ascent, with few steps.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 14] = [
     "natural",
+    "mi-fgsm-5",
+    "deepfool-20",
+    "cw-l2-20:searches=3",
+    "transfer-mi-fgsm-5",
     "apgd-ce-20",
     "apgd-dlr-20",
     "apgd-dlr-t-10",
@@ -285,7 +289,12 @@ fn the_same_seed_gives_the_same_images() {
             let images = |seed| read(attack.perturb(&network, &batch, &threat, &mut Rng::new(seed)).unwrap()).unwrap();
             assert_eq!(images(3), images(3), "{name}");
             let same = match &attack.method {
-                Method::Natural(_) | Method::Fab(_) => true,
+                Method::Natural(_)
+                | Method::Fab(_)
+                | Method::Momentum(_)
+                | Method::DeepFool(_)
+                | Method::CarliniL2(_) => true,
+                Method::Transfer(transfer) if matches!(transfer.attack.method, Method::Momentum(_)) => true,
                 Method::Pgd(ascent) => ascent.start == Start::Natural,
                 _ => false,
             };
@@ -627,6 +636,13 @@ fn names_and_numbers_survive_json() {
         "autoattack-10",
         "naturalx5",
         "autoattackx5",
+        "mi-fgsm-0",
+        "mi-fgsmx5",
+        "deepfoolx5",
+        "cw-l2x2",
+        "cw-l2:searches=0",
+        "cw-l2:kappa=-1",
+        "cw-l2:rate=1",
         "spsa:samples=0",
         "spsa:delta=0",
         "spsa:delta=-1",
@@ -768,5 +784,73 @@ fn spsa_estimates_as_the_reference_does() {
     for (found, expected) in found.iter().zip(numbers(&spsa["gradient"])) {
         // Differences of logits near 1 over 0.02: rounding is enlarged fifty times.
         assert!((found - expected).abs() < 1e-4, "{found}, expected {expected}");
+    }
+}
+
+/// The images of the reference file are those that an attack gives under a threat.
+fn assert_images(what: &str, attack: &AttackSpec, threat: &ThreatModel, expected: &serde_json::Value, tolerance: f32) {
+    let (_, network, batch) = golden();
+    let found = attack.perturb(&network, &batch, threat, &mut Rng::new(1)).unwrap();
+    let found = read(found).unwrap();
+    let natural = read(batch.images).unwrap();
+    assert!(
+        found.iter().zip(&natural).any(|(found, natural)| found != natural),
+        "{what}: nothing was perturbed"
+    );
+    for (found, expected) in found.iter().zip(numbers(expected)) {
+        assert!(
+            (found - expected).abs() < tolerance,
+            "{what}: {found}, expected {expected}"
+        );
+    }
+}
+
+#[test]
+fn mi_fgsm_gives_the_images_of_torchattacks() {
+    let (golden, ..) = golden();
+    let threat = threat(Norm::Linf, "0.2");
+    assert_images("mi-fgsm", &spec("mi-fgsm"), &threat, &golden["mi-fgsm"]["images"], 1e-6);
+}
+
+#[test]
+fn deepfool_gives_the_images_of_torchattacks() {
+    let (golden, ..) = golden();
+    for (norm, name) in [(Norm::L2, "l2"), (Norm::Linf, "linf")] {
+        let expected = &golden["deepfool"][name];
+        assert_images(name, &spec("deepfool"), &threat(norm, "10"), expected, 1e-5);
+    }
+}
+
+#[test]
+fn cw_in_l2_gives_the_images_of_torchattacks_and_the_distances_of_foolbox() {
+    let (golden, network, batch) = golden();
+    let far = threat(Norm::L2, "10");
+    let fixed = spec("cw-l2-60:searches=1:constant=1");
+    assert_images("fixed c", &fixed, &far, &golden["cw-l2"]["fixed"], 1e-3);
+    let found = spec("cw-l2-60")
+        .perturb(&network, &batch, &far, &mut Rng::new(1))
+        .unwrap();
+    let distances = read(far.distance(&batch.images, &found)).unwrap();
+    for (found, expected) in distances.iter().zip(numbers(&golden["cw-l2"]["distances"])) {
+        assert!((found - expected).abs() < 1e-3, "distance {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn attacks_that_know_no_radius_count_where_they_stay_inside_it() {
+    let (_, network, batch) = golden();
+    let far = threat(Norm::L2, "10");
+    for name in ["deepfool", "cw-l2-60"] {
+        let attack = spec(name);
+        let found = attack.perturb(&network, &batch, &far, &mut Rng::new(1)).unwrap();
+        let distances = read(far.distance(&batch.images, &found)).unwrap();
+        let mut sorted = distances.clone();
+        sorted.sort_by(f32::total_cmp);
+        let middle = (sorted[1] + sorted[2]) / 2.0;
+        let near = threat(Norm::L2, &middle.to_string());
+        let found = attack.perturb(&network, &batch, &near, &mut Rng::new(1)).unwrap();
+        let left = standing(&network, &batch, found);
+        let beyond: Vec<bool> = distances.iter().map(|distance| *distance > middle).collect();
+        assert_eq!(left, beyond, "{name}: {distances:?} within {middle}");
     }
 }

@@ -22,6 +22,7 @@ fn plan(name: &str, budget: Budget) -> Plan {
         source: (budget != Budget::Quick).then_some("cifar10:DIR"),
         unlabelled: (budget != Budget::Quick).then_some("pseudo-labelled:FILE"),
         seed: 1,
+        epochs: None,
     };
     experiment.plan(budget, &request).unwrap()
 }

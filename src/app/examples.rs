@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::theme::Fate;
-use crate::{data::Dataset, engine::Examples};
+use crate::{data::Dataset, engine::Examples, shapes::argmax};
 
 /// Where a run's folder keeps its book.
 pub const FILE: &str = "examples.json";
@@ -184,11 +184,6 @@ impl Record {
         }
         self.history[epoch - 1] = fate;
     }
-}
-
-fn argmax(values: &[f32]) -> usize {
-    let best = values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    best.map_or(0, |(position, _)| position)
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f32> {

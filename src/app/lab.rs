@@ -22,7 +22,7 @@ use crate::{
     random::Rng,
     recipe::Recipe,
     runs::Slot as Checkpoint,
-    shapes::{Batch, ImageShape},
+    shapes::{Batch, ImageShape, argmax},
     threat::{Magnitude, Norm, ThreatModel},
 };
 
@@ -495,11 +495,7 @@ pub fn trace(
     let images = Tensor::<4>::from_data(TensorData::new(specimen.pixels.clone(), dims), device);
     let logits = |images| subject.model.forward(images, Mode::Eval);
     let natural = compute::read(log_softmax(logits(images.clone()), 1))?;
-    let answer = natural
-        .iter()
-        .enumerate()
-        .max_by(|a, b| a.1.total_cmp(b.1))
-        .map_or(0, |(class, _)| class);
+    let answer = argmax(&natural);
     let label = specimen.label.unwrap_or(answer);
     let batch = Batch {
         images,

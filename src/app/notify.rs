@@ -1,12 +1,8 @@
 //! A notification on the desktop, for whoever does not look at the window.
-//!
-//! Each system has a command of its own for it; texts are handed over as arguments or variables, never as a part of a
-//! script.
 
-use std::process::{Command, Stdio};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use egui::ViewportInfo;
+use notify_rust::Notification;
 
 /// What a notification says.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,63 +38,26 @@ pub fn is_unseen(window: &ViewportInfo) -> bool {
     window.focused == Some(false) || window.visible() == Some(false)
 }
 
-/// Shows a notice; comes back when the system's command does.
+/// Shows a notice; comes back when the system has taken it.
 ///
 /// # Errors
-/// When the command is missing or fails.
+/// When the desktop takes no notifications.
 pub fn show(notice: &Notice) -> Result<()> {
-    let mut command = system_command(notice);
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("a notification needs the command {name}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} failed: {}", said.trim());
+    let mut message = Notification::new();
+    message.summary(&notice.title).body(&escaped(&notice.body));
+    #[cfg(all(unix, not(target_os = "macos")))]
+    message.appname("Martlet").icon("martlet");
+    message.show().context("this desktop takes no notifications")?;
     Ok(())
 }
 
-#[cfg(all(unix, not(target_os = "macos")))]
-fn system_command(notice: &Notice) -> Command {
-    let mut command = Command::new("notify-send");
-    command.args(["--app-name=Martlet", "--", &notice.title, &notice.body]);
-    command
-}
-
-#[cfg(target_os = "macos")]
-fn system_command(notice: &Notice) -> Command {
-    let mut command = Command::new("osascript");
-    command
-        .args(["-e", "on run argv", "-e"])
-        .arg("display notification (item 2 of argv) with title (item 1 of argv)")
-        .args(["-e", "end run", &notice.title, &notice.body]);
-    command
-}
-
-#[cfg(windows)]
-fn system_command(notice: &Notice) -> Command {
-    use std::os::windows::process::CommandExt;
-    /// No console flashes up (`CREATE_NO_WINDOW` of the Windows API).
-    const NO_WINDOW: u32 = 0x0800_0000;
-    /// A toast needs a registered program to come from; PowerShell is one.
-    const SCRIPT: &str = r"
-$ErrorActionPreference = 'Stop'
-[Windows.UI.Notifications.ToastNotificationManager, Windows.UI.Notifications, ContentType = WindowsRuntime] | Out-Null
-$kind = [Windows.UI.Notifications.ToastTemplateType]::ToastText02
-$toast = [Windows.UI.Notifications.ToastNotificationManager]::GetTemplateContent($kind)
-$lines = $toast.GetElementsByTagName('text')
-$lines.Item(0).AppendChild($toast.CreateTextNode($env:MARTLET_TITLE)) | Out-Null
-$lines.Item(1).AppendChild($toast.CreateTextNode($env:MARTLET_BODY)) | Out-Null
-$from = '{1AC14E77-02E7-4E5D-B744-2EB1AE5198B7}\WindowsPowerShell\v1.0\powershell.exe'
-[Windows.UI.Notifications.ToastNotificationManager]::CreateToastNotifier($from).Show($toast)
-";
-    let mut command = Command::new("powershell");
-    command
-        .args(["-NoProfile", "-NonInteractive", "-Command", SCRIPT])
-        .env("MARTLET_TITLE", &notice.title)
-        .env("MARTLET_BODY", &notice.body)
-        .creation_flags(NO_WINDOW);
-    command
+/// A body as the system shows it: on Linux it is read as markup.
+fn escaped(body: &str) -> String {
+    if cfg!(all(unix, not(target_os = "macos"))) {
+        body.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    } else {
+        body.to_string()
+    }
 }
 
 #[cfg(test)]
@@ -136,14 +95,11 @@ mod tests {
     }
 
     #[test]
-    #[cfg(unix)]
-    fn texts_reach_the_system_as_they_are() {
-        let notice = Notice {
-            title: "--help; $(touch x)".to_string(),
-            body: "\"quoted\"".to_string(),
-        };
-        let command = system_command(&notice);
-        let arguments: Vec<_> = command.get_args().filter_map(|argument| argument.to_str()).collect();
-        assert!(arguments.ends_with(&[notice.title.as_str(), notice.body.as_str()]));
+    #[cfg(all(unix, not(target_os = "macos")))]
+    fn nothing_in_a_body_is_markup() {
+        assert_eq!(
+            escaped("loss < 1 & <b>rising</b>"),
+            "loss &lt; 1 &amp; &lt;b&gt;rising&lt;/b&gt;"
+        );
     }
 }

@@ -4,7 +4,10 @@
 
 mod apgd;
 mod autoattack;
+mod carlini;
+mod deepfool;
 mod fab;
+mod momentum;
 mod natural;
 mod pgd;
 mod spsa;
@@ -12,12 +15,13 @@ mod square;
 mod standing;
 mod transfer;
 
-use std::{fmt, str::FromStr};
+use std::{cell::Cell, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     compute::DeviceError,
+    control::Control,
     random::Rng,
     shapes::{Batch, Images, Logits},
     threat::ThreatModel,
@@ -26,7 +30,10 @@ use crate::{
 
 pub use apgd::{Apgd, ApgdObjective, Climb};
 pub use autoattack::InTurn;
+pub use carlini::CarliniL2;
+pub use deepfool::DeepFool;
 pub use fab::Fab;
+pub use momentum::Momentum;
 pub use natural::Natural;
 pub use pgd::{Aim, Ascent, DEFAULT_KAPPA, Keep, Objective, Pgd, maximise, value_and_gradient};
 pub use spsa::{Spsa, estimate_gradient};
@@ -80,6 +87,22 @@ pub trait Attack {
     fn passes(&self) -> usize;
 }
 
+/// A model as a function, until a stop is asked for; from then on it answers nothing, at once, so that an attack ends within a
+/// step. What the attack gives then is no result.
+pub fn until_stopped(control: &Control, logits: impl Fn(Images) -> Logits) -> impl Fn(Images) -> Logits {
+    let classes = Cell::new(None);
+    move |images: Images| {
+        if let (true, Some(classes)) = (control.is_stopped(), classes.get()) {
+            let examples = images.dims()[0];
+            let nothing: Logits = images.flatten::<2>(1, 3).sum_dim(1) * 0.0;
+            return nothing.expand([examples, classes]);
+        }
+        let logits = logits(images);
+        classes.set(Some(logits.dims()[1]));
+        logits
+    }
+}
+
 /// What a forward and a backward pass cost, in forward passes.
 pub const GRADIENT_COST: usize = 3;
 
@@ -97,8 +120,15 @@ pub enum Method {
     Natural(Natural),
     /// Projected gradient ascent: FGSM, PGD, CW∞.
     Pgd(Ascent),
+    /// PGD along an average of the gradients.
+    Momentum(Momentum),
     /// PGD that sets its own step size.
     Apgd(Apgd),
+    /// Step by step onto the nearest boundary, whatever ε is.
+    #[serde(rename = "deepfool")]
+    DeepFool(DeepFool),
+    /// Carlini and Wagner's smallest perturbation in L2, whatever ε is.
+    CarliniL2(CarliniL2),
     /// The fast adaptive boundary attack, targeted.
     Fab(Fab),
     /// Random search in squares, without gradients.
@@ -115,10 +145,13 @@ pub enum Method {
 type Named = fn(&str) -> Option<Method>;
 
 /// Every attack's way to read its name.
-const NAMED: [Named; 8] = [
+const NAMED: [Named; 11] = [
     natural::named,
     pgd::named,
+    momentum::named,
     apgd::named,
+    deepfool::named,
+    carlini::named,
     fab::named,
     square::named,
     spsa::named,
@@ -132,12 +165,23 @@ impl Method {
         matches!(self, Self::InTurn(_))
     }
 
+    /// Whether another start could find something else.
+    fn begins_anew(&self) -> bool {
+        !matches!(
+            self,
+            Self::Natural(_) | Self::Momentum(_) | Self::DeepFool(_) | Self::CarliniL2(_) | Self::InTurn(_)
+        )
+    }
+
     /// The attack behind the method.
     fn attack(&self) -> &dyn Attack {
         match self {
             Self::Natural(attack) => attack,
             Self::Pgd(attack) => attack,
+            Self::Momentum(attack) => attack,
             Self::Apgd(attack) => attack,
+            Self::DeepFool(attack) => attack,
+            Self::CarliniL2(attack) => attack,
             Self::Fab(attack) => attack,
             Self::Square(attack) => attack,
             Self::Spsa(attack) => attack,
@@ -220,13 +264,16 @@ impl AttackSpec {
 }
 
 /// Names that a slip is held against.
-const USUAL: [&str; 12] = [
+const USUAL: [&str; 15] = [
     "natural",
     "fgsm",
     "pgd-10",
     "pgd-20",
     "pgd-100",
     "cw-20",
+    "mi-fgsm",
+    "deepfool",
+    "cw-l2",
     "apgd-ce",
     "apgd-dlr-t",
     "fab-t",
@@ -238,8 +285,8 @@ const USUAL: [&str; 12] = [
 /// A name that is no attack.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown attack {name:?}{meant}; expected natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, \
-     autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20, with 1 to 100,000 STEPS; x5 after it \
+    "unknown attack {name:?}{meant}; expected natural, fgsm, pgd-STEPS, cw-STEPS, mi-fgsm, apgd-ce, apgd-dlr-t, fab-t, square, \
+     spsa, deepfool, cw-l2, autoattack, autoattack-fast, or transfer- before one of them, such as pgd-20, with 1 to 100,000 STEPS; x5 after it \
      starts it five times, and SPSA takes spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH",
     name = .0,
     meant = meant(.0, USUAL)
@@ -256,8 +303,7 @@ impl FromStr for AttackSpec {
             method: method.ok_or_else(|| UnknownAttack(name.to_string()))?,
             restarts,
         };
-        let begins_anew = !spec.is_natural() && spec.components().is_empty();
-        if restarts > 1 && !begins_anew {
+        if restarts > 1 && !spec.method.begins_anew() {
             return Err(UnknownAttack(name.to_string()));
         }
         Ok(spec)

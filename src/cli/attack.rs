@@ -5,21 +5,21 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 
 use super::{
-    DeviceOption, RunsDirOption, WrongUse,
+    DeviceOption, RunsDirOption, Stopped, WrongUse,
     evaluate::AttackNumbers,
     model::ModelOptions,
-    open_device,
+    open_device, stop_on_interrupt,
     terminal::{note, say, table},
 };
 use crate::{
-    attacks::{Aim, Attack},
+    attacks::{Aim, Attack, until_stopped},
     compute::{read, read_int},
     data::{NpzValues, write_npz},
     engine::device_check::{self, Subject},
+    files,
     nn::Mode,
     random::Rng,
     report::pictures,
-    runs::write_atomic,
     shapes::Labels,
     wording::percent,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// Arguments of `martlet attack`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet attack runs/mnist-mart-1 --limit 16 --out adversarial\n  martlet attack runs/mnist-mart-1 --attack cw-20 --target 3 --out towards-3"
+    after_help = "Examples:\n  martlet attack runs/mnist-mart-1 --limit 16 --out adversarial\n  martlet attack runs/mnist-mart-1 --attack cw-20 --target 3 --out towards-3\n  martlet attack runs/mnist-mart-1 --attack deepfool --norm l2 --epsilon 10 --out smallest"
 )]
 pub struct AttackArguments {
     #[command(flatten)]
@@ -68,10 +68,12 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
         return Err(WrongUse(wrong).into());
     }
     arguments.model.limit.get_or_insert(DEFAULT_LIMIT);
+    let control = stop_on_interrupt();
     let (device, _) = open_device(&arguments.device.device, false)?;
     let loaded = arguments.model.load(&arguments.runs_dir.runs_dir, &device)?;
     device_check::ensure_network(&Subject::of(&loaded.model, loaded.dataset.len().min(128)), &device)?;
     let (dataset, threat) = (&loaded.dataset, &loaded.threat);
+    arguments.numbers.check_under(threat.norm)?;
     if let Some(target) = arguments.target {
         if target >= dataset.classes() {
             let wrong = format!(
@@ -88,7 +90,12 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     }
     let batch = dataset.batch(&(0..dataset.len()).collect::<Vec<_>>(), &device);
     let logits = |images| loaded.model.forward(images, Mode::Eval);
-    let adversarial = attack.perturb(&logits, &batch, threat, &mut Rng::new(arguments.seed))?;
+    let attacked = until_stopped(&control, logits);
+    let adversarial = attack.perturb(&attacked, &batch, threat, &mut Rng::new(arguments.seed));
+    if control.is_stopped() {
+        return Err(Stopped("stopped; nothing was written".into()).into());
+    }
+    let adversarial = adversarial?;
     let predict = |images| -> Result<Vec<i64>> {
         let predicted: Labels = logits(images).argmax(1).reshape([dataset.len()]);
         Ok(read_int(predicted)?)
@@ -125,7 +132,7 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
         );
         let index = dataset.index(position);
         let file = arguments.out.join(format!("{index:05}.png"));
-        write_atomic(&file, &pictures::png(&picture)?)?;
+        files::save(&file, &pictures::png(&picture)?)?;
         let label = dataset.label(position) as i64;
         if arguments.json {
             say(serde_json::json!({

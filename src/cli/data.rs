@@ -22,9 +22,10 @@ use crate::{
         TrainingData, labelling, session,
         subsets::{self, Subsets},
     },
+    files,
     memory::Budget,
     recipe::Recipe,
-    runs::{Slot, write_atomic},
+    runs::Slot,
     wording::percent,
 };
 
@@ -40,6 +41,9 @@ enum DataCommand {
     /// List the data sets that can be downloaded.
     List,
     /// Download a data set, go on where an earlier download broke off, and verify it.
+    #[command(
+        after_help = "Examples:\n  martlet data get mnist data/mnist\n  martlet data get fashion-mnist data/fashion-mnist"
+    )]
     Get {
         /// Its name, as `martlet data list` has it.
         name: String,
@@ -58,6 +62,9 @@ enum DataCommand {
     )]
     Split(SplitArguments),
     /// Read a data set whole and say what is in it.
+    #[command(
+        after_help = "Examples:\n  martlet data show glyphs\n  martlet data show folder:pictures --resize 64\n  martlet data show npz:arrays.npz --json"
+    )]
     Show {
         /// glyphs, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH, npz:PATH or pseudo-labelled:FILE.
         source: String,
@@ -250,7 +257,7 @@ fn split(arguments: &SplitArguments) -> Result<()> {
         data: train.name().to_string(),
         subsets,
     };
-    write_atomic(&arguments.out, serde_json::to_string_pretty(&file)?.as_bytes())?;
+    files::save(&arguments.out, serde_json::to_string_pretty(&file)?.as_bytes())?;
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use crate::{
         subsets::{self, Subsets},
     },
     evaluation::{EvaluateError, Evaluation, Suite, evaluate as measure},
+    files,
     losses::Form,
     nn::Model,
     random::Rng,
@@ -34,7 +35,7 @@ use crate::{
         gallery::{self, Entry, Gallery},
         pictures,
     },
-    runs::{self, Run, Slot, write_atomic},
+    runs::{self, Run, Slot},
     wording::{duration, grouped, percent},
 };
 
@@ -128,7 +129,7 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
             say(text);
             return Ok(());
         }
-        write_atomic(path, text.as_bytes())?;
+        files::save(path, text.as_bytes())?;
     }
     tell(&stage, &subsets, &contestants, &verdict);
     say(format!(
@@ -311,7 +312,7 @@ fn show(contestants: &[Contestant], test: &Dataset, device: &Device, verdict: &[
         std::fs::create_dir_all(&folder).with_context(|| format!("the folder cannot be made: {}", folder.display()))?;
         for (position, attempt) in attempts.into_iter().enumerate() {
             let file = folder.join(format!("{:05}.png", examples.index(position)));
-            write_atomic(&file, &pictures::png(&attempt.triptych)?)?;
+            files::save(&file, &pictures::png(&attempt.triptych)?)?;
             entries[position].attempts.push(attempt);
         }
     }

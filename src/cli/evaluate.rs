@@ -30,7 +30,7 @@ use crate::{
     },
     files,
     nn::Mode,
-    runs::{Run, Slot, write_atomic},
+    runs::{Run, Slot},
     seal,
     threat::{Magnitude, Norm, ThreatModel},
     wording::{duration, percent},
@@ -44,9 +44,10 @@ use crate::{
 pub struct EvaluateArguments {
     #[command(flatten)]
     model: ModelOptions,
-    /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS, apgd-ce, apgd-dlr-t, fab-t, square, spsa, autoattack,
-    /// autoattack-fast; transfer- before one of them; x5 after one for five starts. SPSA's numbers go into its name:
-    /// spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH.
+    /// Attacks: natural, fgsm, pgd-STEPS, cw-STEPS, mi-fgsm, apgd-ce, apgd-dlr-t, fab-t, square, spsa, autoattack,
+    /// autoattack-fast; deepfool and cw-l2, which look for the smallest perturbation and count where it lies within ε;
+    /// transfer- before one of them; x5 after one for five starts. Numbers go into the name:
+    /// spsa-STEPS:samples=N:delta=LENGTH:learning-rate=LENGTH, cw-l2-STEPS:searches=N:constant=C:kappa=K.
     #[arg(long, value_delimiter = ',', default_value = "natural,fgsm,pgd-20,cw-20")]
     attacks: Vec<String>,
     #[command(flatten)]
@@ -99,7 +100,7 @@ pub struct AttackNumbers {
     /// How often an attack with a random start begins, where its name does not say: pgd-20x5 is five times.
     #[arg(long, default_value_t = 1, value_parser = positive)]
     restarts: usize,
-    /// The lead of a wrong class at which CW stops climbing.
+    /// The lead of a wrong class at which CW stops climbing; 50 where nothing is said.
     #[arg(long)]
     kappa: Option<f32>,
 }
@@ -128,6 +129,23 @@ impl AttackNumbers {
             return refuse("--restarts: expected an attack that starts at random, such as pgd-20".into());
         }
         Ok(())
+    }
+
+    /// Refuses a step that leaves every image, in the norm that the attacks have.
+    pub fn check_under(&self, norm: Norm) -> Result<()> {
+        let Some(step) = &self.step_size else {
+            return Ok(());
+        };
+        let threat = ThreatModel {
+            norm,
+            epsilon: step.clone(),
+        };
+        match threat.fault() {
+            Some(fault) => {
+                Err(super::WrongUse(format!("--step-size: expected a step within the images, got {fault}")).into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// The attack called `name` with these numbers.
@@ -202,6 +220,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     let runs_dir = &arguments.runs_dir.runs_dir;
     let loaded = arguments.model.load(runs_dir, &device)?;
     device_check::ensure_network(&Subject::of(&loaded.model, arguments.batch_size), &device)?;
+    arguments.numbers.check_under(loaded.threat.norm)?;
     let surrogate = arguments.surrogate.as_ref().map(|path| {
         let network = arguments.surrogate_network.as_ref();
         let other = arguments
@@ -224,7 +243,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
             examination = examination.with_surrogate(path.display().to_string(), other);
         }
         let mut keep = |record: &Record| match &record_file {
-            Some(path) => write_atomic(path, record.to_json()?.as_bytes()).map_err(std::io::Error::other),
+            Some(path) => files::save(path, record.to_json()?.as_bytes()).map_err(std::io::Error::other),
             None => Ok(()),
         };
         let keep = &mut keep;
@@ -411,7 +430,7 @@ fn keep_partly(file: Option<&Path>, measured: &[AttackResult]) {
         .map(|result| (result.name.clone(), json!(result.accuracy())))
         .collect();
     let text = json!({ "unfinished": true, "accuracy": accuracy, "attacks": measured });
-    if let Err(error) = write_atomic(path, format!("{text:#}\n").as_bytes()) {
+    if let Err(error) = files::save(path, format!("{text:#}\n").as_bytes()) {
         complain(format!("warning: the figures so far cannot be written: {error}"));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{
-    DeviceOption, Reporter, RunsDirOption, WrongUse, evaluate, open_device, stop_on_interrupt,
+    DeviceOption, Reporter, RunsDirOption, WrongUse, check_writable, evaluate, open_device, positive,
+    stop_on_interrupt,
     terminal::{note, say, table},
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         Budget, Conduct, EXPERIMENTS, ExperimentError, Outcome, Plan, Progress, Request, RowState, Stage, estimate,
         experiment,
     },
+    files,
     wording::duration,
 };
 
@@ -27,6 +29,7 @@ pub struct ExperimentArguments {
 #[derive(clap::Subcommand)]
 enum ExperimentCommand {
     /// List the paper's tables and figures that can be run.
+    #[command(after_help = "Examples:\n  martlet experiment list\n  martlet experiment list --json")]
     List {
         /// Print them as JSON, with every row and every figure of the paper.
         #[arg(long)]
@@ -55,6 +58,9 @@ struct Which {
     /// The seed of every run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Epochs instead of the budget's own; the rate drops at the same shares of them.
+    #[arg(long, value_parser = positive)]
+    epochs: Option<usize>,
     #[command(flatten)]
     runs_dir: RunsDirOption,
 }
@@ -66,6 +72,7 @@ impl Which {
             source: self.dataset.as_deref(),
             unlabelled: self.unlabelled.as_deref(),
             seed: self.seed,
+            epochs: self.epochs,
         };
         experiment(&self.name)
             .and_then(|found| found.plan(budget, &request))
@@ -108,7 +115,7 @@ struct RunArguments {
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet experiment table table-2-mnist\n  martlet experiment table figure-1 --format csv > figure-1.csv"
+    after_help = "Examples:\n  martlet experiment table table-2-mnist\n  martlet experiment table figure-1 --format csv > figure-1.csv\n  martlet experiment table table-2-mnist --budget full --dataset mnist:DIR --json table.json"
 )]
 struct TableArguments {
     #[command(flatten)]
@@ -116,6 +123,9 @@ struct TableArguments {
     /// What to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Write every figure and comparison as JSON to a file, or to standard output with `-`.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -134,7 +144,20 @@ pub(super) fn run(arguments: ExperimentArguments) -> Result<()> {
         ExperimentCommand::Run(arguments) => conduct(&arguments),
         ExperimentCommand::Table(arguments) => {
             let plan = arguments.which.plan()?;
+            let file = arguments.json.as_deref().filter(|path| path.as_os_str() != "-");
+            file.map_or(Ok(()), |path| check_writable("--json", path))?;
             let outcome = Outcome::read(&plan, &arguments.which.runs_dir.runs_dir)?;
+            if arguments.json.is_some() {
+                let text = format!("{:#}", outcome.json());
+                match file {
+                    None => {
+                        say(text);
+                        return Ok(());
+                    }
+                    Some(path) => files::write_whole(path, format!("{text}\n").as_bytes())
+                        .with_context(|| format!("the figures cannot be written: {}", path.display()))?,
+                }
+            }
             match arguments.format {
                 Format::Text => say(report(&outcome)),
                 Format::Markdown => say(outcome.markdown().trim_end()),

@@ -15,6 +15,7 @@ mod model;
 mod recipe;
 mod reporter;
 mod runs;
+mod seeds;
 mod stop;
 pub mod terminal;
 mod train;
@@ -43,6 +44,15 @@ struct Arguments {
     /// Leave out notes and progress; results, warnings of a result and errors stay.
     #[arg(long, short, global = true, help_heading = "Global options")]
     quiet: bool,
+    /// Say more: what a device is and when it was checked, what was read and how long it took, the memory allowed.
+    #[arg(
+        long,
+        short,
+        global = true,
+        conflicts_with = "quiet",
+        help_heading = "Global options"
+    )]
+    verbose: bool,
     /// Processor threads; all of them where nothing is said. Results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = positive, help_heading = "Global options")]
     threads: Option<usize>,
@@ -148,6 +158,7 @@ pub fn main(window: Option<Window>) -> ExitCode {
         }
     }
     terminal::be_quiet(arguments.quiet);
+    terminal::be_verbose(arguments.verbose);
     if let Some(threads) = arguments.threads
         && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
     {
@@ -258,6 +269,9 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
         }
     }
     let verdict = device_check::cached_or_check(&device)?;
+    terminal::detail(|| format!("self-check: {} {verdict}", verdict.when));
+    terminal::detail(|| format!("processor threads: {}", rayon::current_num_threads()));
+    terminal::detail(|| format!("memory that reading may take: {}", crate::memory::allowed()));
     if !verdict.passed {
         terminal::complain(format!(
             "warning: this device does not compute what the CPU computes; its results are not to be trusted\n{verdict}"

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{WrongUse, positive, terminal::note};
+use super::{
+    WrongUse, positive,
+    terminal::{detail, note},
+};
 use crate::{
     compute::Device,
     data::{self, DataError, Dataset, Preparation, Split},
@@ -108,6 +111,16 @@ impl ModelOptions {
             Some(limit) => whole.take(limit.min(whole.len())),
             None => whole.clone(),
         };
+        detail(|| {
+            format!(
+                "data: {}, {} of {} examples, {}, fingerprint {}",
+                dataset.name(),
+                dataset.len(),
+                whole.len(),
+                dataset.shape(),
+                whole.fingerprint()
+            )
+        });
         let epsilon = match (&self.epsilon, &recipe) {
             (Some(epsilon), _) => epsilon.clone(),
             (None, Some(recipe)) => recipe.threat.epsilon.clone(),
@@ -119,6 +132,7 @@ impl ModelOptions {
             _ => Norm::Linf,
         };
         let found = self.weights_of(run.as_ref())?;
+        detail(|| format!("weights: {}", found.weights.display()));
         let (model, normalisation) = self.load_model(&found.weights, recipe.as_ref(), &dataset, device)?;
         let on_test = recipe.as_ref().is_some_and(|recipe| recipe.data.held_out == 0);
         let slot = found.checkpoint.as_ref().map(|(_, slot)| *slot);

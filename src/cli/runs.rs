@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     engine::Event,
+    files,
     report::{csv, tensorboard::Writer, write_run_page},
-    runs::{self, Run, Summary, write_atomic},
+    runs::{self, Run, Summary},
     wording::percent,
 };
 
@@ -69,7 +70,7 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
         return Ok(());
     }
     if let (Some(name), Some(out)) = (&arguments.csv, &arguments.out) {
-        write_atomic(
+        files::save(
             out,
             csv::table(&events(&run_named(Path::new(name), runs_dir)?)?).as_bytes(),
         )?;

@@ -51,6 +51,21 @@ pub fn note(line: impl Display) {
     }
 }
 
+/// Whether a person wants to know what goes on inside.
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+/// Tells details from here on.
+pub fn be_verbose(verbose: bool) {
+    VERBOSE.store(verbose, Ordering::Relaxed);
+}
+
+/// Writes a detail to standard error, where a person wants such.
+pub fn detail(line: impl FnOnce() -> String) {
+    if VERBOSE.load(Ordering::Relaxed) {
+        complain(format!("  {}", line()));
+    }
+}
+
 /// Writes a line to standard error; where that is gone too there is nobody to tell.
 pub fn complain(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");

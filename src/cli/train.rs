@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use super::{
     DeviceOption, Reporter, RunsDirOption, WrongUse, open_device,
     recipe::{self, RecipeOptions},
+    seeds::{self, Sample},
     stop_on_interrupt,
-    terminal::{complain, note, say},
+    terminal::{complain, detail, note, say},
 };
 use crate::{
     compute::Device,
@@ -19,7 +20,7 @@ use crate::{
     engine::{Event, Observer, TrainingData, session},
     nn::Model,
     recipe::Recipe,
-    report::tensorboard::Writer,
+    report::{RunReport, tensorboard::Writer},
     runs::{self, Run},
     wording::meant,
 };
@@ -27,7 +28,7 @@ use crate::{
 /// Arguments of `martlet train`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR --limit-train 10000\n  martlet train --defence standard --dataset cifar10:DIR --network resnet-18 --epsilon 8/255\n  martlet train --recipe glyphs-standard --subset first.json --members misclassified --treatment regularised\n  martlet train --resume --name mnist-mart-1"
+    after_help = "Examples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR --limit-train 10000\n  martlet train --defence standard --dataset cifar10:DIR --network resnet-18 --epsilon 8/255\n  martlet train --recipe glyphs-standard --subset first.json --members misclassified --treatment regularised\n  martlet train --resume --name mnist-mart-1\n  martlet train --recipe fashion-mart --seeds 1,2,3 --name fashion-mart"
 )]
 pub struct TrainArguments {
     #[command(flatten)]
@@ -39,6 +40,9 @@ pub struct TrainArguments {
     /// The run's name; without one it is made from the recipe.
     #[arg(long)]
     name: Option<String>,
+    /// Train once with each of these seeds, as NAME-seed-1 and so on, and end with the mean and the standard deviation.
+    #[arg(long, value_delimiter = ',', value_name = "SEEDS", requires = "name", conflicts_with_all = ["seed", "tensorboard"])]
+    seeds: Vec<u64>,
     /// Go on with the run of that name where its last checkpoint stands; begin it where there is none.
     #[arg(long, requires = "name")]
     resume: bool,
@@ -65,28 +69,110 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         say(arguments.recipe.shown()?.to_toml().trim_end());
         return Ok(());
     }
+    let control = stop_on_interrupt();
+    if arguments.seeds.is_empty() {
+        let name = arguments.name.clone();
+        let run = one(&arguments, &arguments.recipe, None, name, &control)?;
+        if !control.is_stopped() && !arguments.json {
+            note(format!("to attack it: martlet evaluate {}", run.folder().display()));
+        }
+        return Ok(());
+    }
+    let name = arguments.name.as_deref().unwrap_or_default();
+    let name_with = |seed: &u64| format!("{name}-seed-{seed}");
+    // A series that goes on without flags is that of its runs.
+    let series = match arguments.resume && !arguments.recipe.any() {
+        true => arguments
+            .seeds
+            .iter()
+            .map(name_with)
+            .find_map(|name| begun(&arguments.runs_dir.runs_dir.join(name))),
+        false => None,
+    };
+    let series = series.transpose()?;
+    let mut samples = Vec::new();
+    for (place, seed) in arguments.seeds.iter().enumerate() {
+        if arguments.seeds[..place].contains(seed) {
+            return Err(WrongUse(format!("--seeds: expected each seed once, got {seed} again")).into());
+        }
+        let mut options = arguments.recipe.clone();
+        if series.is_some() || options.any() || !arguments.resume {
+            options.seed = Some(*seed);
+        }
+        let run = one(&arguments, &options, series.as_ref(), Some(name_with(seed)), &control)?;
+        if control.is_stopped() {
+            return Ok(());
+        }
+        samples.push(last_figures(&run)?);
+    }
+    if !arguments.json {
+        say(seeds::summary(&samples));
+    }
+    Ok(())
+}
+
+/// The accuracies of a run's last evaluated epoch.
+fn last_figures(run: &Run) -> Result<Sample> {
+    let report = RunReport::read(run)?;
+    let last = report.epochs.iter().rfind(|epoch| !epoch.accuracy.is_empty());
+    let mut accuracy: Vec<(String, f64)> = last.iter().flat_map(|epoch| epoch.accuracy.clone()).collect();
+    accuracy.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    Ok(Sample {
+        name: run.name().to_string(),
+        accuracy,
+    })
+}
+
+/// The recipe of the run in a folder, where there is one.
+fn begun(folder: &Path) -> Option<Result<Recipe>> {
+    let run = folder.join("recipe.toml").exists().then(|| Run::open(folder))?;
+    Some(
+        run.map_err(Into::into)
+            .and_then(|run| Recipe::from_toml(run.recipe_toml()).context("the run's recipe.toml is damaged")),
+    )
+}
+
+/// Trains one run to its end, or to a person's stop. What the flags leave open is as in the recipe of its `series`, where it has one.
+fn one(
+    arguments: &TrainArguments,
+    options: &RecipeOptions,
+    series: Option<&Recipe>,
+    name: Option<String>,
+    control: &Control,
+) -> Result<Run> {
     let runs_dir = &arguments.runs_dir.runs_dir;
-    let mut resumed = match &arguments.name {
-        Some(name) if arguments.resume => Some(run_to_resume(name, runs_dir, &arguments.recipe)?).flatten(),
+    let mut resumed = match &name {
+        Some(name) if arguments.resume => run_to_resume(name, runs_dir, options)?,
         _ => None,
     };
     let recipe = match &mut resumed {
-        Some(run) => recipe_of(run, &arguments.recipe)?,
-        None => arguments.recipe.resolve()?,
+        Some(run) => recipe_of(run, options)?,
+        None => match series {
+            Some(series) => options.over(series.clone())?,
+            None => options.resolve()?,
+        },
     };
-    let control = stop_on_interrupt();
     let (device, identity) = open_device(&arguments.device.device, arguments.json)?;
     let data = TrainingData::load(&recipe)?;
-    arguments.recipe.check_subset(&data.train)?;
+    options.check_subset(&data.train)?;
+    detail(|| {
+        let train = &data.train;
+        let (examples, shape) = (train.len(), train.shape());
+        format!(
+            "data: {}, {examples} examples of {shape} to train on, fingerprint {}",
+            train.name(),
+            train.fingerprint()
+        )
+    });
     let mut run = match resumed {
         Some(run) => {
             session::check_data(&run, &data).map_err(|error| WrongUse(format!("{error} with --dataset")))?;
             run
         }
         None => {
-            let name = match &arguments.name {
-                Some(name) => name.clone(),
-                None => runs::pick_name(runs_dir, &default_name(&arguments.recipe, &recipe))?,
+            let name = match name {
+                Some(name) => name,
+                None => runs::pick_name(runs_dir, &default_name(options, &recipe))?,
             };
             session::create(runs_dir, &name, &recipe, &data, &identity)?
         }
@@ -105,7 +191,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         &mut run,
         &device,
         identity,
-        &control,
+        control,
         &mut |event: &Event| {
             reporter.tell(event);
             // A full disk there is no reason to lose the run.
@@ -116,15 +202,19 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         },
     )?;
     if control.is_stopped() {
+        let (name, seeds) = match (&arguments.name, &arguments.seeds[..]) {
+            (Some(name), [_, ..]) => {
+                let seeds: Vec<String> = arguments.seeds.iter().map(u64::to_string).collect();
+                (name.as_str(), format!(" --seeds {}", seeds.join(",")))
+            }
+            _ => (run.name(), String::new()),
+        };
         note(format!(
-            "to go on: martlet train --resume --name {} --runs-dir {}",
-            run.name(),
+            "to go on: martlet train --resume --name {name}{seeds} --runs-dir {}",
             runs_dir.display()
         ));
-    } else if !arguments.json {
-        note(format!("to attack it: martlet evaluate {}", run.folder().display()));
     }
-    Ok(())
+    Ok(run)
 }
 
 /// Trains in an open run and says what a person should know of its folder.

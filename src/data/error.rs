@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::memory::{OverBudget, VARIABLE};
+use crate::{
+    memory::{OverBudget, VARIABLE},
+    wording::meant,
+};
 
 /// Where in a file something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +28,30 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// The kinds of data sets, for a slip to be held against.
+const KINDS: [&str; 11] = [
+    "glyphs",
+    "fashion",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "cifar100",
+    "cifar10-c",
+    "svhn",
+    "tiny-imagenet",
+    "folder",
+    "npz",
+];
+
 /// Why a data set could not be had. Every message says what was expected, what came, the way out, and the path last.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// No kind of data set has this name.
     #[error(
-        "no data set is called {given:?}; expected glyphs, glyphs:SEED, fashion, mnist:FOLDER, fashion-mnist:FOLDER, \
+        "no data set is called {given:?}{}; expected glyphs, glyphs:SEED, fashion, mnist:FOLDER, fashion-mnist:FOLDER, \
          cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH, npz:PATH or \
-         pseudo-labelled:FILE"
+         pseudo-labelled:FILE",
+        meant(given.split(':').next().unwrap_or_default(), KINDS)
     )]
     UnknownSource {
         /// What was asked for.

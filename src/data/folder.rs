@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{memory::Budget, shapes::ImageShape, wording::counted};
 
-const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
+const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
 
 /// Deeper than this no folder of pictures goes; it stops at links in a circle.
 const DEEPEST: usize = 8;
@@ -107,6 +107,9 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
     if is_kind(&["gif"]) {
         notes.push("GIF images: the first frame of each, in at most 256 colours".into());
     }
+    if is_kind(&["tif", "tiff"]) {
+        notes.push("TIFF images: the first page of each".into());
+    }
     if deep > 0 {
         let pictures = counted(deep, "picture", "pictures");
         notes.push(format!("{pictures} of more than 8 bits a value, rounded to 8"));
@@ -170,7 +173,7 @@ pub(super) enum Source {
 }
 
 /// Pictures in formats that are not read.
-const UNREAD: [&str; 7] = ["tif", "tiff", "heic", "heif", "avif", "jp2", "ppm"];
+const UNREAD: [&str; 5] = ["heic", "heif", "avif", "jp2", "ppm"];
 
 impl Source {
     fn open(path: &Path, budget: &Budget) -> Result<Self, DataError> {

@@ -2,7 +2,9 @@
 
 use std::{io::Cursor, path::Path};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, imageops::FilterType, metadata::Orientation};
+use image::{
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, imageops::FilterType, metadata::Orientation,
+};
 
 use super::{
     Preparation, Split,
@@ -130,6 +132,15 @@ impl Decoding<'_> {
             ),
             error => refuse(error.to_string()),
         })?;
+        if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
+            return Err(malformed(
+                self.path,
+                place(),
+                "a picture of whole numbers",
+                "floating-point values, which have no agreed white",
+                "scale the values to 0..1 yourself and save them in an .npz file",
+            ));
+        }
         let turn = decoder.orientation().map_err(|error| refuse(error.to_string()))?;
         let (width, height) = match turn {
             Orientation::Rotate90

@@ -12,7 +12,7 @@ use super::{
     Suite, TransferComparison, Warning, probes, record::Ledger,
 };
 use crate::{
-    attacks::{Attack, AttackError, AttackSpec, GRADIENT_COST, Method, Natural},
+    attacks::{Attack, AttackError, AttackSpec, GRADIENT_COST, Method, Natural, until_stopped},
     compute::{self, Device},
     control::{Control, Next},
     data::Dataset,
@@ -379,18 +379,10 @@ impl<'a> Measurement<'a> {
             Some(surrogate) if spec.needs_surrogate() => surrogate.attacked,
             _ => self.subject.attacked,
         };
-        let classes = Cell::new(None);
-        let seen = |images: Images| {
-            let examples = images.dims()[0];
-            if let (true, Some(classes)) = (self.control.is_stopped(), classes.get()) {
-                let nothing: Logits = images.flatten::<2>(1, 3).sum_dim(1) * 0.0;
-                return nothing.expand([examples, classes]);
-            }
-            on_pass(examples * if images.is_autodiff() { GRADIENT_COST } else { 1 });
-            let logits = attacked(images);
-            classes.set(Some(logits.dims()[1]));
-            logits
-        };
+        let seen = until_stopped(self.control, |images: Images| {
+            on_pass(images.dims()[0] * if images.is_autodiff() { GRADIENT_COST } else { 1 });
+            attacked(images)
+        });
         let adversarial = spec.perturb(&seen, &batch, threat, rng);
         if self.control.is_stopped() {
             return Err(EvaluateError::Stopped {

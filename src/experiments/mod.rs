@@ -19,6 +19,7 @@ use crate::{
     defences::DefenceSpec,
     engine::{TrainError, subsets::SplitError},
     evaluation::{EvaluateError, SuiteError},
+    files::NotWritten,
     recipe::RecipeError,
     report::ReportError,
     runs::{RunError, Slot},
@@ -262,6 +263,9 @@ pub enum ExperimentError {
     /// A run's folder could not be read or written.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A table could not be written.
+    #[error(transparent)]
+    File(#[from] NotWritten),
     /// A run's folder could not be understood.
     #[error(transparent)]
     Report(#[from] ReportError),

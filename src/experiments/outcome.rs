@@ -174,7 +174,9 @@ impl Outcome {
             runs: Vec::with_capacity(plan.rows.len()),
         };
         if plan.experiment.beyond {
-            outcome.attacks.push(beyond_attack(plan.budget).to_string());
+            outcome
+                .attacks
+                .push(beyond_attack(plan.experiment.setting, plan.budget).to_string());
         }
         for (row, planned) in plan.rows.iter().enumerate() {
             let folder = runs_dir.join(&planned.run);
@@ -270,7 +272,9 @@ impl Outcome {
         let experiment = self.plan.experiment;
         let headline = self.plan.headline();
         let mut found = Vec::new();
-        let beyond = experiment.beyond.then(|| (beyond_attack(self.plan.budget), Slot::Best));
+        let beyond = experiment
+            .beyond
+            .then(|| (beyond_attack(experiment.setting, self.plan.budget), Slot::Best));
         for (attack, slot) in [Some((headline, experiment.reported)), beyond].into_iter().flatten() {
             let Some(place) = self.attacks.iter().position(|name| name == attack) else {
                 continue;
@@ -419,6 +423,45 @@ impl Outcome {
             }
         }
         text
+    }
+
+    /// Every figure and every comparison, for scripts. Accuracies are shares, differences points.
+    pub fn json(&self) -> serde_json::Value {
+        let interval = |standing: &Standing| [standing.interval.low, standing.interval.high];
+        let rows = self.lines.iter().map(|line| {
+            let row = &self.plan.rows[line.row];
+            let figures = self.attacks.iter().zip(&line.cells).map(|(attack, cell)| {
+                let standing = cell.measured.as_ref().map(|(standing, _)| standing);
+                serde_json::json!({
+                    "attack": attack,
+                    "reported_percent": cell.reported,
+                    "measured": standing.map(|standing| standing.accuracy),
+                    "interval": standing.map(interval),
+                    "n": cell.measured.map(|(_, n)| n),
+                    "difference_points": cell.difference().map(|difference| 100.0 * difference),
+                })
+            });
+            serde_json::json!({
+                "row": row.row.id, "label": row.row.label, "run": row.run, "checkpoint": line.slot.to_string(),
+                "state": self.states[line.row].to_string(), "figures": figures.collect::<Vec<_>>(),
+            })
+        });
+        let comparisons = self.comparisons();
+        let comparisons = comparisons.iter().map(|comparison| {
+            let measured = comparison.measured.as_ref();
+            serde_json::json!({
+                "of": comparison.first, "minus": comparison.second, "under": comparison.attack,
+                "checkpoint": comparison.slot.to_string(), "reported_points": comparison.reported,
+                "points": measured.map(|difference| 100.0 * difference.value),
+                "low": measured.map(|difference| 100.0 * difference.interval.low),
+                "high": measured.map(|difference| 100.0 * difference.interval.high),
+            })
+        });
+        serde_json::json!({
+            "experiment": self.plan.experiment.name, "budget": self.plan.budget.to_string(), "source": self.plan.source,
+            "seed": self.plan.seed, "epsilon": self.plan.threat.epsilon.to_string(), "remarks": self.plan.remarks(),
+            "rows": rows.collect::<Vec<_>>(), "comparisons": comparisons.collect::<Vec<_>>(),
+        })
     }
 
     /// Sentences that say what came out, whichever way it fell.

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::{ExperimentError, Figure, Outcome};
 use crate::{
+    files,
     report::{
         PageInput, RunReport,
         chart::{Bar, BarChart, BarSeries, LineChart, Series, Unit},
         page::Section,
         write_page,
     },
-    runs::{Slot, write_atomic},
+    runs::Slot,
 };
 
 impl Outcome {
@@ -24,8 +25,8 @@ impl Outcome {
             path: path.to_path_buf(),
         };
         std::fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
-        write_atomic(&folder.join("table.md"), self.markdown().as_bytes())?;
-        write_atomic(&folder.join("table.csv"), self.csv().as_bytes())?;
+        files::save(&folder.join("table.md"), self.markdown().as_bytes())?;
+        files::save(&folder.join("table.csv"), self.csv().as_bytes())?;
         Ok(write_page(&folder.join("report.html"), &self.page())?)
     }
 

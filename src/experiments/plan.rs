@@ -21,6 +21,8 @@ pub struct Plan {
     pub source: String,
     /// The seed of every run.
     pub seed: u64,
+    /// Epochs that a person chose instead of the budget's own.
+    pub epochs: Option<usize>,
     /// What is trained, helpers first.
     pub rows: Vec<PlannedRow>,
     /// What the attacks may do; the same for every row, whatever it was trained at.
@@ -110,6 +112,8 @@ pub struct Request<'a> {
     pub unlabelled: Option<&'a str>,
     /// The seed of every run.
     pub seed: u64,
+    /// Epochs instead of the budget's own; the rate drops at the same shares of them.
+    pub epochs: Option<usize>,
 }
 
 /// Unlabelled characters: drawn from another seed than those that are trained and tested on.
@@ -128,14 +132,13 @@ impl Experiment {
             (None, Budget::Quick) => "fashion".to_string(),
             (None, _) => return Err(self.needs(budget, self.setting.data(), "--dataset", self.setting.example())),
         };
-        let base = base(self.setting, budget, &source, request.seed)?;
-        let seeded = if request.seed == 1 {
-            String::new()
-        } else {
-            format!("-seed{}", request.seed)
-        };
+        let mut base = base(self.setting, budget, &source, request.seed)?;
+        if let Some(epochs) = request.epochs {
+            shorten(&mut base, epochs);
+        }
         let kind = source.split(':').next().unwrap_or_default();
-        let prefix = format!("{}-{budget}-{kind}{seeded}", self.setting.name());
+        let chosen = chosen_suffix(request.seed, request.epochs);
+        let prefix = format!("{}-{budget}-{kind}{chosen}", self.setting.name());
         let unlabelled = self.unlabelled(budget, request)?;
 
         let mut rows: Vec<PlannedRow> = Vec::new();
@@ -186,6 +189,7 @@ impl Experiment {
             budget,
             source,
             seed: request.seed,
+            epochs: request.epochs,
             threat: base.threat,
             measures: self.measures(budget),
             surrogate: rows.iter().position(|row| row.row.id == "surrogate"),
@@ -253,7 +257,7 @@ impl Experiment {
         if self.beyond {
             measures.push(Measure {
                 name: format!("evaluation-{}-best-autoattack", self.name),
-                attacks: vec![beyond_attack(budget).to_string()],
+                attacks: vec![beyond_attack(self.setting, budget).to_string()],
                 limit: beyond,
                 ..of(Slot::Best)
             });
@@ -262,12 +266,12 @@ impl Experiment {
     }
 }
 
-/// What tells how much of a lead under PGD is real.
-pub fn beyond_attack(budget: Budget) -> &'static str {
-    if budget == Budget::Full {
-        "autoattack"
-    } else {
-        "autoattack-fast"
+/// What tells how much of a lead under PGD is real. On all 10,000 images of MNIST the whole of it would take most of a day on a
+/// processor.
+pub fn beyond_attack(setting: Setting, budget: Budget) -> &'static str {
+    match (setting, budget) {
+        (Setting::Mnist, _) | (_, Budget::Quick | Budget::Short) => "autoattack-fast",
+        (_, Budget::Full) => "autoattack",
     }
 }
 
@@ -395,6 +399,26 @@ fn base(setting: Setting, budget: Budget, source: &str, seed: u64) -> Result<Rec
         }
     }
     Ok(recipe)
+}
+
+/// What tells runs of other seeds and epochs apart by their names.
+fn chosen_suffix(seed: u64, epochs: Option<usize>) -> String {
+    let epochs = epochs.map_or_else(String::new, |epochs| format!("-{epochs}epochs"));
+    match seed {
+        1 => epochs,
+        seed => format!("{epochs}-seed{seed}"),
+    }
+}
+
+/// So many epochs instead of the recipe's own, with the drops of the rate at the same shares of them.
+fn shorten(recipe: &mut Recipe, epochs: usize) {
+    if let Schedule::MultiStep { milestones, .. } = &mut recipe.schedule {
+        for milestone in milestones.iter_mut() {
+            *milestone = (*milestone * epochs).div_ceil(recipe.epochs.max(1)).max(1);
+        }
+        milestones.dedup();
+    }
+    recipe.epochs = epochs;
 }
 
 fn make_quick(recipe: &mut Recipe, setting: Setting) {
@@ -571,12 +595,8 @@ impl Plan {
     /// The name of the folder, beside the runs, with the experiment's tables and page.
     pub fn name(&self) -> String {
         let kind = self.source.split(':').next().unwrap_or_default();
-        let seeded = if self.seed == 1 {
-            String::new()
-        } else {
-            format!("-seed{}", self.seed)
-        };
-        format!("{}-{}-{kind}{seeded}", self.experiment.name, self.budget)
+        let chosen = chosen_suffix(self.seed, self.epochs);
+        format!("{}-{}-{kind}{chosen}", self.experiment.name, self.budget)
     }
 
     /// The attack that comparisons are made under.

@@ -292,6 +292,22 @@ impl EpochEvaluation {
     }
 }
 
+/// An error of the reader, with the name that a person may have meant behind an unknown one.
+fn with_meant(error: &str) -> String {
+    // "unknown field `epoch`, expected one of `seed`, `epochs`", and the same of a variant.
+    let ticked: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
+    let unknown = ["unknown field `", "unknown variant `"].map(|start| error.find(start));
+    let first = unknown.into_iter().flatten().min();
+    let Some(start) = first else {
+        return error.to_string();
+    };
+    let before = error[..start].matches('`').count().div_ceil(2);
+    match ticked.get(before..) {
+        Some([name, known @ ..]) => format!("{}{}", error.trim_end(), meant(name, known.iter().copied())),
+        _ => error.to_string(),
+    }
+}
+
 /// A recipe that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -324,7 +340,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError::Syntax`] with line and column, or the first field that makes no sense.
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
-        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Syntax(error.to_string()))?;
+        let recipe: Self = toml::from_str(text).map_err(|error| RecipeError::Syntax(with_meant(&error.to_string())))?;
         recipe.validate()?;
         Ok(recipe)
     }

@@ -13,6 +13,7 @@ use crate::{
     evaluation::Evaluation,
     nn::{Mode, Model},
     random::Rng,
+    shapes::argmax,
     threat::{Norm, ThreatModel},
 };
 
@@ -192,8 +193,8 @@ pub fn attempts(
 
 /// The most probable class and its name.
 fn prediction(probabilities: &[f32], dataset: &Dataset) -> (usize, Prediction) {
-    let best = probabilities.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    let (class, probability) = best.map_or((0, f32::NAN), |(class, probability)| (class, *probability));
+    let class = argmax(probabilities);
+    let probability = probabilities.get(class).copied().unwrap_or(f32::NAN);
     let name = dataset
         .class_names()
         .get(class)

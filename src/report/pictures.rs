@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use image::{ImageError, ImageFormat, Rgb, RgbImage, imageops};
 
 use crate::shapes::ImageShape;
@@ -182,23 +183,7 @@ pub fn png(picture: &RgbImage) -> Result<Vec<u8>, ImageError> {
 
 /// Bytes of a PNG file as a `data:` address, so that a page needs no file beside it.
 pub fn data_uri(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", base64(png))
-}
-
-/// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = (0..3).fold(0u32, |group, i| {
-            group << 8 | u32::from(chunk.get(i).copied().unwrap_or(0))
-        });
-        for i in 0..4 {
-            let letter = ALPHABET[(group >> (18 - 6 * i)) as usize % 64];
-            text.push(if i <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
 }
 
 /// The values of one pixel.
@@ -223,22 +208,6 @@ fn paint(values: &[f32], shape: ImageShape, colour: impl Fn(Pixel) -> [u8; 3]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_agrees_with_the_standard() {
-        // RFC 4648, section 10.
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
-    }
 
     #[test]
     fn the_map_ends_inside_srgb() {

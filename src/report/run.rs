@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     engine::{Adjusted, Ended, EpochReport, Event, StepReport, WarningReport},
     evaluation::Evaluation,
+    files::NotWritten,
     recipe::{Recipe, RecipeError},
     runs::{Run, RunError, Slot},
 };
@@ -36,6 +37,9 @@ pub enum ReportError {
         /// The file.
         path: PathBuf,
     },
+    /// The page could not be written.
+    #[error(transparent)]
+    File(#[from] NotWritten),
     /// A picture could not be encoded.
     #[error("a picture cannot be written as PNG: {0}")]
     Picture(#[from] ImageError),

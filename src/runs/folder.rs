@@ -6,12 +6,13 @@ use super::{
     checkpoint::{Slot, Store, Ties},
     metrics, read_identity,
 };
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 const TRASH: &str = ".trash-";
@@ -271,36 +272,17 @@ pub(super) fn clean(runs_dir: &Path) {
 
 /// This moment as RFC 3339 in UTC, with milliseconds.
 pub(super) fn now() -> String {
-    timestamp(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    timestamp(SystemTime::now())
 }
 
-/// The moment so long after the beginning of 1970, by the Gregorian calendar.
-fn timestamp(since: Duration) -> String {
-    let (mut days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let leap = |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let mut month = 0;
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let thousandths = since.subsec_millis();
-    format!(
-        "{year:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{thousandths:03}Z",
-        month + 1,
-        days + 1
-    )
+fn timestamp(moment: SystemTime) -> String {
+    DateTime::<Utc>::from(moment).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     #[test]
     fn moments_are_those_of_the_calendar() {
@@ -312,7 +294,7 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59.000Z"),
             (4_107_542_400, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(timestamp(Duration::from_secs(seconds)), expected);
+            assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
         }
     }
 }

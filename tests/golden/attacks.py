@@ -1,12 +1,17 @@
 """Writes attacks.json: APGD's iterates and step sizes, and SPSA's gradient, in 64 bits with PyTorch.
 
 A second reading of the rules (Croce and Hein 2020, Algorithm 1, in the form of the authors' code; Uesato et al. 2018,
-Algorithm 1), written apart from the Rust one. Run: python3 tests/golden/attacks.py > tests/golden/attacks.json
+Algorithm 1), written apart from the Rust one. MI-FGSM, DeepFool and CW in L2 come from torchattacks (3.5.1) and foolbox
+(3.3.4) themselves. Run: python3 tests/golden/attacks.py > tests/golden/attacks.json
 """
+import contextlib
 import json
 import math
+import sys
 
+import foolbox
 import torch
+import torchattacks
 
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(5)
@@ -141,4 +146,51 @@ estimate = sum(
     (((margin(logits(x0 + delta * v)) - margin(logits(x0 - delta * v))) / (2 * delta))[:, None] * v for v in signs)
 ) / len(signs)
 out["spsa"] = {"delta": delta, "directions": [v.flatten().tolist() for v in signs], "gradient": estimate.flatten().tolist()}
+
+
+class Network(torch.nn.Module):
+    """The same network for pictures of one channel, in 64 bits whatever a library casts them to."""
+
+    def forward(self, x):
+        return logits(x.double().flatten(1))
+
+
+model = Network().eval()
+pictures = x0.reshape(N, 1, SIDE, SIDE)
+
+
+def listed(found):
+    return found.detach().double().flatten().tolist()
+
+
+def deepfool_linf(x, steps=50, overshoot=0.02):
+    """Equation 11 with p = infinity, all classes, example by example."""
+    done = []
+    for i in range(N):
+        z = x[i:i + 1].clone()
+        for _ in range(steps):
+            f = logits(z)[0]
+            if f.argmax() != y[i]:
+                break
+            jacobian = torch.autograd.functional.jacobian(lambda v: logits(v)[0], z)[:, 0]
+            others = [k for k in range(CLASSES) if k != y[i]]
+            lead, w = f[others] - f[y[i]], jacobian[others] - jacobian[y[i]]
+            best = (lead.abs() / w.abs().sum(1)).argmin()
+            z = (z + (1 + overshoot) * lead[best].abs() / w[best].abs().sum() * w[best].sign()).clamp(0, 1).detach()
+        done.append(z)
+    return torch.cat(done)
+
+
+# torchattacks prints as it works.
+with contextlib.redirect_stdout(sys.stderr):
+    eps32 = float(torch.tensor(0.2, dtype=torch.float32))
+    out["mi-fgsm"] = {"epsilon": 0.2, "steps": 10, "images": listed(torchattacks.MIFGSM(model, eps=eps32, alpha=eps32 / 10, steps=10, decay=1.0)(pictures, y))}
+    out["deepfool"] = {"l2": listed(torchattacks.DeepFool(model)(pictures, y)), "linf": listed(deepfool_linf(x0))}
+    fmodel = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    search = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=9, steps=60, stepsize=0.01, initial_const=1e-3, abort_early=False)
+    found = search.run(fmodel, pictures, y)
+    out["cw-l2"] = {"steps": 60, "distances": (found - pictures).flatten(1).norm(dim=1).tolist()}
+    # torchattacks keeps c, and stops when the cost has risen over a tenth of the steps: it must not have here.
+    fixed = torchattacks.CW(model, c=1.0, kappa=0.0, steps=60, lr=0.01)(pictures, y)
+    out["cw-l2"]["fixed"] = listed(fixed)
 print(json.dumps(rounded(out)))

@@ -9,7 +9,7 @@ use crate::{
     demo_models::Figures,
     engine::EpochReport,
     recipe::Recipe,
-    shapes::ImageShape,
+    shapes::{ImageShape, argmax},
 };
 
 /// A network in the duel.
@@ -193,8 +193,7 @@ impl Corner {
 
 /// The likeliest class.
 pub fn answer(probabilities: &[f32]) -> usize {
-    let classes = probabilities.iter().enumerate();
-    classes.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
+    argmax(probabilities)
 }
 
 /// The right class: the label, and without one what the network says of the natural picture.

@@ -22,9 +22,9 @@ use crate::{
         lab::{Specimen, Trace},
         theme,
     },
+    files,
     recipe::Recipe,
     report::pictures,
-    runs::write_atomic,
     shapes::ImageShape,
 };
 
@@ -219,7 +219,7 @@ impl Sharing {
     pub fn write(&self, path: &Path) -> Result<[PathBuf; 3]> {
         let paths = ["png", "gif", "toml"].map(|extension| path.with_extension(extension));
         let [png, gif, toml] = &paths;
-        let write = |path: &Path, bytes: &[u8]| write_atomic(path, bytes).with_context(|| path.display().to_string());
+        let write = |path: &Path, bytes: &[u8]| files::save(path, bytes).with_context(|| path.display().to_string());
         write(png, &pictures::png(&self.frame(self.file.place, 1.5))?)?;
         write(gif, &self.sweep()?)?;
         write(toml, self.file.to_toml()?.as_bytes())?;

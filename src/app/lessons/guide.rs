@@ -27,6 +27,7 @@ use crate::{
     recipe::Recipe,
     report::Ending,
     runs::{Run, Slot},
+    shapes::argmax,
 };
 
 /// Between two looks at the evaluations in the runs' folders.
@@ -604,10 +605,7 @@ fn holds(evaluation: &Evaluation, attacks: &[String]) -> bool {
 pub fn is_fooled(finding: &Finding) -> Option<bool> {
     let trace = finding.traces.first()?;
     let label = finding.specimen.label?;
-    let answer = |probabilities: &[f32]| {
-        let best = probabilities.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        best.map(|(class, _)| class)
-    };
+    let answer = |probabilities: &[f32]| (!probabilities.is_empty()).then(|| argmax(probabilities));
     (answer(&trace.before) == Some(label)).then(|| answer(trace.after.last().map_or(&[], Vec::as_slice)) != Some(label))
 }
 

@@ -6,6 +6,7 @@ use crate::{
     engine::Adjustment,
     evaluation::{Evaluation, Standing, Warning},
     report::compare,
+    shapes::argmax,
     wording::{counted, percent},
 };
 
@@ -136,14 +137,10 @@ fn answers(state: &State) -> Vec<String> {
     };
     let classes = &finding.specimen.classes;
     let said = |probabilities: &[f32]| {
-        let best = probabilities.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        best.map(|(class, share)| {
-            format!(
-                "{} ({})",
-                classes.get(class).map_or("?", String::as_str),
-                percent(f64::from(*share))
-            )
-        })
+        let class = argmax(probabilities);
+        let share = probabilities.get(class)?;
+        let name = classes.get(class).map_or("?", String::as_str);
+        Some(format!("{name} ({})", percent(f64::from(*share))))
     };
     let truth = finding
         .specimen

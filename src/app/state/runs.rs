@@ -13,6 +13,7 @@ use crate::{
     compute::Device,
     data::{self, Split},
     engine::session,
+    files,
     nn::weights,
     recipe::Recipe,
     report,
@@ -245,7 +246,7 @@ impl State {
             |error| Answer::Said(Err(error)),
             move |_, teller| {
                 if let Some((path, saved)) = ask_where(&folder, "martlet", form) {
-                    runs::write_atomic(&path, &bytes)?;
+                    files::save(&path, &bytes)?;
                     teller.tell(Answer::Said(Ok(format!("{saved} {}", path.display()))));
                 }
                 Ok(())

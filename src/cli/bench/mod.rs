@@ -22,12 +22,18 @@ pub struct BenchArguments {
 
 #[derive(clap::Subcommand)]
 enum What {
+    #[command(after_help = "Example:\n  martlet bench device --device gpu:0")]
     /// An attack step and a matrix product: images/s and TFLOP/s.
     Device(OnDevice),
+    #[command(
+        after_help = "Examples:\n  martlet bench steps --network small-cnn --batch 128\n  martlet bench steps --network resnet-18 --form mart --json steps.json"
+    )]
     /// Passes and training steps of a network, beside PyTorch's where `python3` has torch.
     Steps(steps::StepsArguments),
+    #[command(after_help = "Example:\n  martlet bench conv --network resnet-18 --batch 32 --device gpu:0")]
     /// The convolutions of a network, forth and back: milliseconds, GFLOP/s and the share of what the device does at most.
     Conv(conv::ConvArguments),
+    #[command(after_help = "Example:\n  martlet bench ui --data mnist:DIR --view Misclassified")]
     /// Frame times idle and while training, and training with the window and without; needs a display.
     Ui(UiArguments),
 }

@@ -16,12 +16,12 @@ use cubecl::{
 
 use super::{
     Program,
-    kernels::{self, Epilogue, Map, Normed, Packed, Pointwise, bytes, stored, values},
+    kernels::{self, Epilogue, Map, Normed, Packed, Packing, Pointwise, bytes, stored, values},
 };
 use crate::compute::{
     graph::{Graph, Value},
     profile::{self, Direction},
-    stages::{Layer, Operation, Stage},
+    stages::{Operation, Stage},
 };
 
 /// All layers' packed weights for one state of the parameters, and the maps of BatchNorms that stand by themselves.
@@ -31,13 +31,19 @@ struct Layers {
     /// Those that are folded in, where they are.
     statistics: Handle,
     folded: bool,
-    packed: Vec<OnceLock<Packed>>,
+    packing: Arc<Packing>,
+    /// By stage; none where there is nothing to pack.
+    packed: OnceLock<Vec<Option<Packed>>>,
     maps: Vec<OnceLock<Map>>,
 }
 
 /// The packed weights of the last states of the parameters.
 #[derive(Debug, Default)]
-pub struct Cache(Mutex<Vec<Arc<Layers>>>);
+pub struct Cache {
+    kept: Mutex<Vec<Arc<Layers>>>,
+    /// How layers are packed: as they are, and with their BatchNorms folded in.
+    packing: [OnceLock<Arc<Packing>>; 2],
+}
 
 /// States that are kept: the one that is attacked and the one that is trained.
 const KEPT: usize = 2;
@@ -49,9 +55,30 @@ fn same(one: &Handle, other: &Handle) -> bool {
 }
 
 impl Cache {
-    fn get(&self, program: &Program, parameters: &Handle, statistics: &Handle, folded: bool) -> Arc<Layers> {
+    fn packing(&self, client: &Client, graph: &Graph, program: &Program, folded: bool) -> Arc<Packing> {
+        let made = self.packing[usize::from(folded)].get_or_init(|| {
+            let stages = program.stages.iter().enumerate();
+            let layers = stages.filter_map(|(stage, made)| match &made.operation {
+                Operation::Stem(layer) | Operation::Convolution(layer) => {
+                    Some((stage, layer, layer.norm.map(|norm| &graph.norms()[norm])))
+                }
+                _ => None,
+            });
+            Arc::new(Packing::new(client, layers))
+        });
+        made.clone()
+    }
+
+    fn get(
+        &self,
+        client: &Client,
+        graph: &Graph,
+        program: &Program,
+        [parameters, statistics]: [&Handle; 2],
+        folded: bool,
+    ) -> Arc<Layers> {
         // Entries are replaced whole, so that a panic elsewhere cannot leave one half-written.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter().position(|layers| {
             layers.folded == folded
                 && same(&layers.parameters, parameters)
@@ -63,7 +90,8 @@ impl Cache {
                 parameters: parameters.clone(),
                 statistics: statistics.clone(),
                 folded,
-                packed: program.stages.iter().map(|_| OnceLock::new()).collect(),
+                packed: OnceLock::new(),
+                packing: self.packing(client, graph, program, folded),
                 maps: program.stages.iter().map(|_| OnceLock::new()).collect(),
             }),
         };
@@ -76,11 +104,18 @@ impl Cache {
 }
 
 impl Layers {
-    fn packed(&self, client: &Client, graph: &Graph, stage: usize, layer: &Layer) -> &Packed {
-        self.packed[stage].get_or_init(|| {
-            let norm = layer.norm.map(|norm| &graph.norms()[norm]);
-            kernels::pack(client, layer, norm, &self.parameters, &self.statistics)
-        })
+    fn packed(&self, client: &Client, stage: usize) -> &Packed {
+        let all = self.packed.get_or_init(|| {
+            let mut all: Vec<Option<Packed>> = self.maps.iter().map(|_| None).collect();
+            for (stage, packed) in self.packing.pack(client, &self.parameters, &self.statistics) {
+                all[stage] = Some(packed);
+            }
+            all
+        });
+        let Some(packed) = &all[stage] else {
+            unreachable!("every convolution is packed");
+        };
+        packed
     }
 }
 
@@ -135,7 +170,8 @@ impl Pass<'_> {
         let (client, program) = (images.client.clone(), self.program);
         let count = images.meta.shape()[0];
         let folded = self.folded;
-        let layers = self.cache.get(program, &parameters.handle, &statistics.handle, folded);
+        let states = [&parameters.handle, &statistics.handle];
+        let layers = self.cache.get(&client, self.graph, program, states, folded);
         if self.batch_statistics {
             // They move in place, so that nobody else may hold them.
             statistics = Cube::float_add_scalar(statistics, 0.0_f32.into());
@@ -163,11 +199,11 @@ impl Pass<'_> {
             let mut passed_on = None;
             profile::part(number, Direction::Forward, || match &stage.operation {
                 Operation::Stem(layer) => {
-                    let packed = layers.packed(&client, self.graph, number, layer);
+                    let packed = layers.packed(&client, number);
                     kernels::stem(&client, layer, packed, (&source, count), &target, &epilogue);
                 }
                 Operation::Convolution(layer) => {
-                    let packed = layers.packed(&client, self.graph, number, layer);
+                    let packed = layers.packed(&client, number);
                     kernels::forward(&client, layer, packed, (&source, count), &target, &epilogue);
                 }
                 Operation::Norm(norm) => {
@@ -386,7 +422,7 @@ impl Back<'_> {
                     });
                 }
                 if let Some(images) = images {
-                    let packed = tape.layers.packed(&self.client, graph, number, layer);
+                    let packed = tape.layers.packed(&self.client, number);
                     kernels::stem_gradient(&self.client, layer, packed, (gradient, count), images);
                 }
             }
@@ -397,7 +433,7 @@ impl Back<'_> {
                     });
                 }
                 self.contribute(value, |back, target, epilogue| {
-                    let packed = tape.layers.packed(&back.client, graph, number, layer);
+                    let packed = tape.layers.packed(&back.client, number);
                     kernels::image_gradient(&back.client, layer, packed, (gradient, count), target, epilogue);
                 });
             }

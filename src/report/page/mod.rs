@@ -23,7 +23,7 @@ use super::{
     pictures,
     run::RunReport,
 };
-use crate::runs::{Run, write_atomic};
+use crate::{files, runs::Run};
 
 /// The page's style, without that of its charts.
 const STYLE: &str = include_str!("page.css");
@@ -82,7 +82,7 @@ pub fn write_run_page(run: &Run) -> Result<PathBuf, ReportError> {
 /// # Errors
 /// When a picture cannot be encoded or the file not written.
 pub fn write_page(path: &Path, input: &PageInput) -> Result<(), ReportError> {
-    Ok(write_atomic(path, page(input)?.as_bytes())?)
+    Ok(files::save(path, page(input)?.as_bytes())?)
 }
 
 /// The page as text.

@@ -239,6 +239,7 @@ impl Experiments {
             source: source.as_deref(),
             unlabelled: unlabelled.as_deref(),
             seed: 1,
+            epochs: None,
         };
         let plan = experiment(&choice.experiment).and_then(|found| found.plan(choice.budget, &request));
         (self.outcome, self.estimate, self.error) = (None, None, None);
