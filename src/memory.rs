@@ -103,7 +103,7 @@ pub fn allowed() -> Size {
 }
 
 /// Bytes that the system would still give: free memory, within the limits of a container and of the process.
-fn free() -> u64 {
+pub fn free() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     let mut free = system.available_memory();

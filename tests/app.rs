@@ -292,7 +292,145 @@ fn what_goes_wrong_is_said_and_nothing_panics() {
     });
     app(&mut window).apply(Command::Open(bad));
     window.run_steps(2);
-    assert!(window.query_by_label_contains("PNG or JPEG").is_some());
+    assert!(window.query_by_label_contains("Expected a picture in PNG").is_some());
+}
+
+#[test]
+fn a_radius_that_makes_no_sense_is_told_and_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = window(settings(folder.path()), egui::Theme::Light);
+    window.step();
+    let before = app(&mut window).state().settings.recipe.clone();
+    let typed = |window: &mut Window, text: &str| {
+        window.get_by_role_and_label(Role::TextInput, "Threat").focus();
+        window.run_steps(2);
+        window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::A);
+        window.event(egui::Event::Text(text.to_string()));
+        window.run_steps(3);
+    };
+    for (text, said) in [
+        ("8", "did you mean 8/255?"),
+        ("99", "did you mean 99/255?"),
+        ("0", "leaves every image as it is"),
+        ("a third", "expected a number such as 0.3"),
+    ] {
+        typed(&mut window, text);
+        assert!(
+            window.query_by_label_contains(said).is_some(),
+            "{text}: nothing says {said:?}"
+        );
+        // Elsewhere than in the field it still stands there.
+        window.get_by_label("Train").focus();
+        window.run_steps(3);
+        assert!(
+            window.query_by_label_contains(said).is_some(),
+            "{text}: forgotten when the field is left"
+        );
+        app(&mut window).apply(Command::Start);
+        window.run_steps(2);
+        assert!(
+            app(&mut window).state().trainings.is_empty(),
+            "{text}: something was started"
+        );
+        assert_eq!(app(&mut window).state().settings.recipe, before, "{text}");
+    }
+    assert!(
+        window
+            .query_all_by_label_contains("Nothing was started")
+            .next()
+            .is_some()
+    );
+    typed(&mut window, "8");
+    window.get_by_label("Take 8/255").click();
+    window.run_steps(3);
+    let state = app(&mut window).state();
+    assert_eq!(state.settings.recipe.threat.epsilon.to_string(), "8/255");
+    assert_eq!(state.unready, None);
+    // The step keeps its share of the radius.
+    let step = f64::from(state.settings.recipe.attack.step_size.value());
+    let share = f64::from(before.attack.step_size.value() / before.threat.epsilon.value());
+    assert!((step - share * 8.0 / 255.0).abs() < 1e-6, "{step}");
+}
+
+#[test]
+fn help_and_messages_are_a_key_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = window(settings(folder.path()), egui::Theme::Light);
+    window.step();
+    assert!(window.query_by_label("Messages").is_none(), "nothing was said yet");
+    window.key_press(egui::Key::F1);
+    window.run_steps(3);
+    assert!(window.query_by_label("Close help").is_some(), "F1 shows no help");
+    assert!(
+        window.query_by_label("Start training").is_some(),
+        "the keys are not told"
+    );
+    window.key_press(egui::Key::Escape);
+    window.run_steps(3);
+    assert!(
+        window.query_by_label("Close help").is_none(),
+        "Escape does not close the help"
+    );
+
+    let unknown = folder.path().join("a.xyz");
+    std::fs::write(&unknown, b"?").unwrap();
+    for _ in 0..3 {
+        app(&mut window).apply(Command::Open(unknown.clone()));
+    }
+    window.run_steps(3);
+    let said = "Expected a picture";
+    assert_eq!(
+        window.query_all_by_label_contains(said).count(),
+        1,
+        "said more than once"
+    );
+    window.get_by_label("Close message").click();
+    window.run_steps(3);
+    assert!(
+        window.query_by_label_contains(said).is_none(),
+        "a closed message still stands there"
+    );
+    window.get_by_label("Messages").click();
+    window.run_steps(3);
+    assert!(
+        window.query_by_label_contains(said).is_some(),
+        "the drawer has forgotten it"
+    );
+
+    let before = window.ctx.zoom_factor();
+    window.get_by_label("A+").click();
+    window.run_steps(3);
+    assert!(window.ctx.zoom_factor() > before, "text does not grow");
+}
+
+#[test]
+fn a_card_tells_what_lies_in_a_folder_before_anything_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    for (class, shade) in [("cats", 40), ("dogs", 200)] {
+        std::fs::create_dir_all(pictures.join(class)).unwrap();
+        for number in 0..5u8 {
+            let picture = image::RgbImage::from_pixel(200, 180, image::Rgb([shade, number * 20, 90]));
+            picture
+                .save(pictures.join(class).join(format!("{number}.png")))
+                .unwrap();
+        }
+    }
+    let mut window = window(settings(folder.path()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Open(pictures));
+    let shows = |window: &mut Window, text: &str| {
+        let is_there = |window: &Window| window.query_by_label_contains(text).is_some();
+        assert!(wait(window, Duration::from_secs(60), is_there), "nothing says {text:?}");
+    };
+    shows(&mut window, "10 to train on, no test set: 2 of them held out");
+    shows(&mut window, "2 classes · 200×180 pixels in colour");
+    shows(&mut window, "cats 5 · dogs 5");
+    shows(&mut window, "a minibatch of 10 takes about");
+    assert_eq!(app(&mut window).state().settings.recipe.data.held_out, 2);
+    window.get_by_label("64×64").click();
+    shows(&mut window, "2 classes · 64×64 pixels in colour");
+    assert_eq!(app(&mut window).state().settings.recipe.data.resize, Some(64));
 }
 
 #[test]

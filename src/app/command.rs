@@ -61,6 +61,14 @@ pub enum Command {
     Open(PathBuf),
     /// Open or close the list of commands.
     Palette,
+    /// Everything that was said, or not.
+    Messages,
+    /// What the views are, and the keys.
+    Help,
+    /// Larger text.
+    Larger,
+    /// Smaller text.
+    Smaller,
     /// Dark, light, or as the system has it.
     Theme(ThemePreference),
     /// Let the desktop tell how a training ended, or not.
@@ -134,6 +142,14 @@ pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static st
         entry(Command::Step, "Train one minibatch", ctrl(Key::Period)),
         entry(Command::Stop, "Stop and keep the best", ctrl(Key::Escape)),
         entry(Command::Palette, "All commands", ctrl(Key::K)),
+        entry(
+            Command::Help,
+            "Help",
+            Some(KeyboardShortcut::new(Modifiers::NONE, Key::F1)),
+        ),
+        entry(Command::Messages, "Messages", ctrl(Key::M)),
+        entry(Command::Larger, "Larger text", None),
+        entry(Command::Smaller, "Smaller text", None),
         entry(Command::Theme(ThemePreference::Dark), "Dark theme", None),
         entry(Command::Theme(ThemePreference::Light), "Light theme", None),
         entry(Command::Theme(ThemePreference::System), "The system's theme", None),

@@ -378,7 +378,7 @@ impl Lab {
 pub fn own_picture(path: &Path, shape: ImageShape, classes: Vec<String>) -> Result<Specimen, String> {
     let picture = image::open(path).map_err(|error| {
         format!(
-            "expected a picture in PNG or JPEG, got something else ({error}): {}",
+            "expected a picture in PNG, JPEG, WebP, BMP, GIF or TIFF, got something else ({error}): {}",
             path.display()
         )
     })?;

@@ -15,6 +15,7 @@ mod examples;
 mod job;
 mod lab;
 mod lessons;
+mod messages;
 mod notify;
 mod palette;
 mod picture;
@@ -24,6 +25,7 @@ mod shown;
 mod state;
 mod status;
 mod theme;
+mod top;
 mod views;
 
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ pub struct App {
     tree: egui_tiles::Tree<String>,
     entries: Vec<Entry>,
     palette: palette::Palette,
+    /// Whether the help is open.
+    helping: bool,
     bench: Option<bench::Bench>,
 }
 
@@ -160,6 +164,7 @@ impl App {
             tree,
             entries: command::entries(&names, lessons::all().iter().map(|lesson| lesson.heading.as_str())),
             palette: palette::Palette::default(),
+            helping: false,
             bench: None,
         }
     }
@@ -230,6 +235,10 @@ impl App {
             Command::Duel(wanted) => self.state.duel.apply(wanted),
             Command::Open(path) => self.open(path),
             Command::Palette => self.palette.toggle(),
+            Command::Messages => self.state.messages.toggle(),
+            Command::Help => self.helping = !self.helping,
+            Command::Larger => top::resize(&self.state.ctx, 1.0),
+            Command::Smaller => top::resize(&self.state.ctx, -1.0),
             Command::Theme(theme) => {
                 self.state.settings.theme = theme;
                 self.state.ctx.set_theme(theme);
@@ -285,8 +294,10 @@ impl App {
             .map(|extension| extension.to_string_lossy().to_lowercase())
             .unwrap_or_default();
         match extension.as_str() {
-            "png" | "jpg" | "jpeg" if self.state.duel.watched => self.state.duel.apply(duel::Move::Own(path)),
-            "png" | "jpg" | "jpeg" => self.apply(Command::OpenImage(path)),
+            picture if crate::data::PICTURE_ENDINGS.contains(&picture) && self.state.duel.watched => {
+                self.state.duel.apply(duel::Move::Own(path))
+            }
+            picture if crate::data::PICTURE_ENDINGS.contains(&picture) => self.apply(Command::OpenImage(path)),
             "toml" => match duel::read_file(&path) {
                 Some(Ok(file)) => {
                     self.state.open_duel(file);
@@ -314,6 +325,7 @@ impl App {
             self.projected_ui(ui);
             return;
         }
+        top::bar_ui(ui, &mut self.state, &self.entries);
         status::bar_ui(ui, &self.state);
         let entries = &self.entries;
         egui::CentralPanel::no_frame().show(ui, |ui| {
@@ -348,7 +360,13 @@ impl App {
             self.state.commands.push(command);
         }
         self.state.dialogs_ui(ui.ctx());
-        self.state.toasts_ui(ui.ctx());
+        let mut commands = Vec::new();
+        self.state.messages.ui(ui.ctx(), &mut commands);
+        self.state.commands.extend(commands);
+        if self.helping {
+            let views: Vec<_> = self.views.iter().map(|view| (view.name(), view.about())).collect();
+            self.helping = top::help_ui(ui.ctx(), &self.entries, &views);
+        }
         for command in std::mem::take(&mut self.state.commands) {
             self.apply(command);
         }

@@ -18,6 +18,7 @@ use crate::{
     compute::Device,
     control::Control,
     engine::{Event, Observer, TrainingData, session},
+    memory::{self, Size},
     nn::Model,
     recipe::Recipe,
     report::{RunReport, tensorboard::Writer},
@@ -182,6 +183,16 @@ fn one(
         if let Some(text) = data.train.note() {
             note(format!("data: {} ({text})", data.train.name()));
         }
+    }
+    let (network, images) = (recipe.network, &data.train);
+    let bytes = network.training_bytes(images.shape(), images.classes(), recipe.batch_size.min(images.len()));
+    if let Some(bytes) = bytes.filter(|bytes| device.is_cpu() && *bytes > memory::free()) {
+        note(format!(
+            "warning: a minibatch of {} takes about {}, and {} are free; a smaller --batch-size, or --resize, takes less",
+            recipe.batch_size,
+            Size(bytes),
+            Size(memory::free())
+        ));
     }
     let mut reporter = Reporter::new("", arguments.json);
     let mut writer = arguments.tensorboard.as_deref().map(board).transpose()?;

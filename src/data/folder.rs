@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{memory::Budget, shapes::ImageShape, wording::counted};
 
-const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+/// What files of pictures end in.
+pub const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
 
 /// Deeper than this no folder of pictures goes; it stops at links in a circle.
 const DEEPEST: usize = 8;

@@ -27,6 +27,7 @@ use md5::{Digest, Md5};
 
 pub use augment::Augmentation;
 pub use error::{DataError, Place};
+pub use folder::ENDINGS as PICTURE_ENDINGS;
 pub use npz::{NpzValues, write_npz};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, str::FromStr};
 
 use super::{build::Build, layout::Expected, weights::prefixes_of};
-use crate::{shapes::ImageShape, wording::meant};
+use crate::{compute::graph::Step, shapes::ImageShape, wording::meant};
 
 /// A network's design; its weights are a [`super::Model`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +98,19 @@ impl Architecture {
     fn layout(self, input: ImageShape, classes: usize) -> Option<Vec<Expected>> {
         let (graph, layout, _) = Build::network(input, None, |build| self.describe(build, classes))?;
         Some(layout.expected(&graph))
+    }
+
+    /// About how many bytes a minibatch of MART takes: what every layer of its two passes, natural and adversarial, leaves for the
+    /// way back, and the parameters with gradient, momentum and average. `None` where it cannot take the images.
+    pub fn training_bytes(self, input: ImageShape, classes: usize, batch: usize) -> Option<u64> {
+        let (graph, layout, _) = Build::network(input, None, |build| self.describe(build, classes))?;
+        let steps = graph.steps().iter().enumerate();
+        // ReLUs, sums and dropouts are part of the layer before them.
+        let kept =
+            steps.filter(|(_, step)| !matches!(step, Step::Relu { .. } | Step::Add { .. } | Step::Dropout { .. }));
+        let values: usize = kept.map(|(number, _)| graph.shape(number + 1).len()).sum();
+        let all = 2 * batch * (values + 2 * input.len()) + 4 * layout.parameters();
+        Some((all * size_of::<f32>()) as u64)
     }
 
     /// Whether the network is a plain stack of layers, so that the order of its layers says which is which.

@@ -1,6 +1,6 @@
 //! What the window says and asks.
 
-use std::{path::PathBuf, time::Instant};
+use std::path::PathBuf;
 
 use egui::Context;
 
@@ -9,17 +9,7 @@ use crate::app::{
     background::Background,
     command::Command,
     notify::{self, Notice},
-    theme,
 };
-
-/// A message that stays until it is read.
-pub(super) struct Toast {
-    text: String,
-    is_error: bool,
-    /// What else a person may do about it: a label and its command.
-    way_out: Option<(String, Command)>,
-    until: Option<Instant>,
-}
 
 /// A question that is asked before something is lost.
 pub(super) enum Question {
@@ -77,57 +67,8 @@ impl State {
     }
 
     pub(super) fn toast(&mut self, text: String, is_error: bool, way_out: Option<(String, Command)>) {
-        let text = sentence(text);
-        // What goes wrong stays until it is read.
-        let until = (!is_error).then(|| Instant::now() + std::time::Duration::from_secs(6));
-        self.toasts.retain(|toast| toast.text != text);
-        self.toasts.push(Toast {
-            text,
-            is_error,
-            way_out,
-            until,
-        });
+        self.messages.push(sentence(text), is_error, way_out);
         self.ctx.request_repaint();
-    }
-
-    /// Draws the messages in the upper right corner, where no view has its buttons.
-    pub fn toasts_ui(&mut self, ctx: &Context) {
-        self.toasts
-            .retain(|toast| toast.until.is_none_or(|until| until > Instant::now()));
-        if self.toasts.is_empty() {
-            return;
-        }
-        let mut read = None;
-        egui::Area::new(egui::Id::unique("messages"))
-            .anchor(egui::Align2::RIGHT_TOP, [-16.0, 44.0])
-            .order(egui::Order::Foreground)
-            .show(ctx, |ui| {
-                for (position, toast) in self.toasts.iter().enumerate() {
-                    egui::Frame::popup(ui.style()).show(ui, |ui| {
-                        ui.set_max_width(420.0);
-                        if toast.is_error {
-                            ui.colored_label(theme::error(ui.visuals().dark_mode), &toast.text);
-                        } else {
-                            ui.label(&toast.text);
-                        }
-                        ui.horizontal(|ui| {
-                            if ui.button("Close message").clicked() {
-                                read = Some(position);
-                            }
-                            if let Some((label, command)) = &toast.way_out
-                                && ui.button(label).clicked()
-                            {
-                                self.commands.push(command.clone());
-                                read = Some(position);
-                            }
-                        });
-                    });
-                }
-            });
-        if let Some(position) = read {
-            self.toasts.remove(position);
-        }
-        ctx.request_repaint_after(std::time::Duration::from_secs(1));
     }
 
     /// Draws the question that is open, if one is.

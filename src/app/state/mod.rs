@@ -13,7 +13,7 @@ use std::{
 
 use egui::Context;
 
-use messages::{Question, Toast};
+use messages::Question;
 
 use crate::{
     app::{
@@ -24,6 +24,7 @@ use crate::{
         examples::Book,
         job::{Job, Opened},
         lab::{Lab, Subject},
+        messages::Messages,
         settings::Settings,
         shown::Shown,
     },
@@ -77,6 +78,8 @@ pub struct State {
     pub shown: Vec<Shown>,
     /// The run that the views look at.
     pub selected: Option<PathBuf>,
+    /// Why the form cannot be trained with: something in it was typed that makes no sense yet.
+    pub unready: Option<String>,
     /// What trains now.
     pub trainings: Vec<Training>,
     /// What the views work at now.
@@ -97,7 +100,8 @@ pub struct State {
     /// What is being written down, and must be before the window closes.
     keeping: Vec<Background<Answer>>,
     listing: bool,
-    toasts: Vec<Toast>,
+    /// What was said.
+    pub messages: Messages,
     question: Option<Question>,
     /// Why the last desktop notification did not appear.
     pub unnotified: Option<String>,
@@ -115,6 +119,7 @@ impl State {
             commands: Vec::new(),
             shown: Vec::new(),
             selected: None,
+            unready: None,
             trainings: Vec::new(),
             works: Vec::new(),
             doing: Vec::new(),
@@ -126,7 +131,7 @@ impl State {
             answers: Vec::new(),
             keeping: Vec::new(),
             listing: false,
-            toasts: Vec::new(),
+            messages: Messages::default(),
             question: None,
             unnotified: None,
             closing: false,

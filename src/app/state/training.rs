@@ -29,6 +29,10 @@ const BETWEEN_BOOKS: Duration = Duration::from_secs(60);
 impl State {
     /// Trains what the form says, and the defence beside it.
     pub fn start(&mut self) {
+        if let Some(unready) = &self.unready {
+            return self.complain(format!("nothing was started: {unready}"));
+        }
+        self.messages.passed("Nothing was started");
         let mut recipes = vec![self.settings.recipe.clone()];
         if let Some(beside) = &self.settings.beside {
             let mut second = self.settings.recipe.clone();
@@ -47,9 +51,14 @@ impl State {
             self.complain(error.to_string());
             return false;
         }
-        self.trainings.clear();
+        // What was trained before makes room; what a person compares with stays.
+        let trained: Vec<PathBuf> = self
+            .trainings
+            .drain(..)
+            .filter_map(|training| training.folder)
+            .collect();
         for shown in &mut self.shown {
-            shown.visible = false;
+            shown.visible &= !trained.contains(&shown.folder);
         }
         self.selected = None;
         for recipe in recipes {

@@ -114,7 +114,8 @@ impl DuelView {
                 self.stage.play(ui);
             }
             if asked.open {
-                let ask = |dialog: rfd::FileDialog| dialog.add_filter("Pictures", &["png", "jpg", "jpeg"]).pick_file();
+                let ask =
+                    |dialog: rfd::FileDialog| dialog.add_filter("Pictures", &crate::data::PICTURE_ENDINGS).pick_file();
                 self.dialog = Some(dialog::open(&state.ctx, Err, Ok, ask));
             }
             ui.add_space(space::S);

@@ -91,6 +91,13 @@ pub fn sentence_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>, unfo
                 on(&mut recipe, "glyphs", "0.1");
                 ui.close();
             }
+            if ui
+                .selectable_label(recipe.data.source == "fashion", "clothes, built in")
+                .clicked()
+            {
+                on(&mut recipe, "fashion", "0.1");
+                ui.close();
+            }
             if let Some(source) = &state.duel.shelf.mnist
                 && ui.selectable_label(recipe.data.source == *source, "MNIST").clicked()
             {

@@ -179,7 +179,7 @@ impl Perturbation {
                 .clicked()
             {
                 self.dialog = Some(dialog::open(&state.ctx, Err, Ok, |dialog| {
-                    dialog.add_filter("Pictures", &["png", "jpg", "jpeg"]).pick_file()
+                    dialog.add_filter("Pictures", &crate::data::PICTURE_ENDINGS).pick_file()
                 }));
             }
             if ui

@@ -8,7 +8,7 @@ use super::{Train, defence::defence_ui, fields::fields_ui};
 use crate::{
     app::{dialog, state::State, theme},
     recipe::PRESETS,
-    threat::{Magnitude, Norm},
+    threat::{Magnitude, Norm, ThreatModel},
     wording::counted,
 };
 
@@ -23,8 +23,9 @@ pub enum Picked {
 }
 
 /// Data sources by the name that a source begins with.
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("glyphs", "Built-in characters"),
+    ("fashion", "Built-in clothes"),
     ("mnist", "MNIST"),
     ("fashion-mnist", "Fashion-MNIST"),
     ("cifar10", "CIFAR-10"),
@@ -82,6 +83,7 @@ impl Train {
             }
         });
         ui.label(in_words(state));
+        self.preview.ui(ui, &mut state.settings.recipe);
         ui.add_space(4.0);
         egui::Grid::new("form")
             .num_columns(2)
@@ -122,7 +124,7 @@ impl Train {
                 .response
                 .labelled_by(name.id);
             match wanted {
-                Some("glyphs") => state.choose_data("glyphs".to_string()),
+                Some(built_in @ ("glyphs" | "fashion")) => state.choose_data(built_in.to_string()),
                 Some(kind) => self.pick(
                     state,
                     move |dialog| {
@@ -198,12 +200,19 @@ impl Train {
             }
             ui.label("ε");
             let mut epsilon = recipe.threat.epsilon.clone();
-            magnitude_ui(ui, &mut self.epsilon, &mut epsilon, name.id);
+            let (norm, attacks) = (recipe.threat.norm, recipe.defence.attacks());
+            self.epsilon
+                .ui(ui, &mut epsilon, name.id, |typed| radius_fault(typed, norm, attacks));
             if epsilon != recipe.threat.epsilon {
                 recipe.take_epsilon(epsilon);
             }
         });
         ui.end_row();
+        let mut epsilon = recipe.threat.epsilon.clone();
+        self.epsilon.fault_ui(ui, &mut epsilon);
+        if epsilon != recipe.threat.epsilon {
+            recipe.take_epsilon(epsilon);
+        }
         let name = ui
             .label("Attack")
             .on_hover_text("The inner maximisation: steps of projected gradient ascent and their length");
@@ -214,33 +223,107 @@ impl Train {
                     .suffix(" steps of"),
             )
             .labelled_by(name.id);
-            magnitude_ui(ui, &mut self.step_size, &mut recipe.attack.step_size, name.id);
+            let norm = recipe.threat.norm;
+            let step = &mut recipe.attack.step_size;
+            self.step_size
+                .ui(ui, step, name.id, |typed| radius_fault(typed, norm, true));
         });
         ui.end_row();
+        self.step_size.fault_ui(ui, &mut recipe.attack.step_size);
+        let faults = [("ε", &self.epsilon), ("the attack's step", &self.step_size)];
+        let faults = faults.map(|(what, draft)| Some(format!("{what}: {}", draft.fault()?)));
+        state.unready = faults.into_iter().flatten().next();
     }
 }
 
-/// A field for `8/255` or `0.031`; what makes no sense yet is shown in red and not taken over.
-fn magnitude_ui(ui: &mut Ui, typed: &mut String, value: &mut Magnitude, name: egui::Id) {
-    let id = ui.make_persistent_id(("magnitude", name, ui.next_auto_id()));
-    let has_focus = ui.memory(|memory| memory.has_focus(id));
-    if !has_focus {
-        *typed = value.to_string();
+/// What is being typed into a field for a length; it stays until it makes sense, or until the value changes elsewhere.
+#[derive(Default)]
+pub struct Draft {
+    text: String,
+    of: Option<Magnitude>,
+    fault: Option<Fault>,
+}
+
+/// Why what was typed is not taken over.
+struct Fault {
+    reason: String,
+    /// What was probably meant.
+    meant: Option<Magnitude>,
+}
+
+impl Draft {
+    /// The field. `judge` says in words what is wrong with a length that can be read.
+    fn ui(&mut self, ui: &mut Ui, value: &mut Magnitude, name: egui::Id, judge: impl Fn(&Magnitude) -> Option<String>) {
+        if self.of.as_ref() != Some(value) {
+            (self.text, self.of, self.fault) = (value.to_string(), Some(value.clone()), None);
+        }
+        let mut field = TextEdit::singleline(&mut self.text).desired_width(64.0);
+        if self.fault.is_some() {
+            field = field.text_color(theme::error(ui.visuals().dark_mode));
+        }
+        if ui.add(field).labelled_by(name).changed() {
+            self.fault = match self.text.parse::<Magnitude>() {
+                Err(_) => Some(Fault {
+                    reason: "expected a number such as 0.3 or a fraction such as 8/255".into(),
+                    meant: None,
+                }),
+                Ok(length) => match judge(&length) {
+                    Some(reason) => Some(Fault {
+                        reason,
+                        meant: (1.0..=255.0)
+                            .contains(&length.value())
+                            .then(|| format!("{length}/255").parse().ok())
+                            .flatten(),
+                    }),
+                    None => {
+                        (self.of, *value) = (Some(length.clone()), length);
+                        None
+                    }
+                },
+            };
+        }
     }
-    let right = typed.parse::<Magnitude>().is_ok();
-    let mut field = TextEdit::singleline(typed).id(id).desired_width(64.0);
-    if !right {
-        field = field.text_color(theme::error(ui.visuals().dark_mode));
+
+    /// A row that says why it is not taken over, and what can be clicked instead; tells whether there is a fault.
+    fn fault_ui(&mut self, ui: &mut Ui, value: &mut Magnitude) {
+        let Some(fault) = &self.fault else { return };
+        ui.label("");
+        let mut chosen = None;
+        ui.vertical(|ui| {
+            ui.colored_label(theme::error(ui.visuals().dark_mode), &fault.reason);
+            ui.horizontal(|ui| {
+                if let Some(meant) = &fault.meant
+                    && ui.button(format!("Take {meant}")).clicked()
+                {
+                    chosen = Some(meant.clone());
+                }
+                if ui.button(format!("Back to {value}")).clicked() {
+                    chosen = Some(value.clone());
+                }
+            });
+        });
+        ui.end_row();
+        if let Some(chosen) = chosen {
+            *value = chosen;
+            self.of = None;
+        }
     }
-    let response = ui.add(field).labelled_by(name);
-    if response.changed()
-        && let Ok(parsed) = typed.parse()
-    {
-        *value = parsed;
+
+    fn fault(&self) -> Option<&str> {
+        self.fault.as_ref().map(|fault| fault.reason.as_str())
     }
-    if !right {
-        response.on_hover_text("Expected a number such as 0.3 or a fraction such as 8/255");
+}
+
+/// What is wrong with a radius to train with, in words.
+fn radius_fault(epsilon: &Magnitude, norm: Norm, attacks: bool) -> Option<String> {
+    if attacks && epsilon.value() <= 0.0 {
+        return Some("0 leaves every image as it is: choose the defence natural to train without attacks".into());
     }
+    let threat = ThreatModel {
+        norm,
+        epsilon: epsilon.clone(),
+    };
+    threat.fault()
 }
 
 fn in_words(state: &State) -> String {

@@ -4,10 +4,16 @@ mod defence;
 mod fields;
 mod form;
 mod live;
+mod preview;
 
 use egui::{ProgressBar, RichText, ScrollArea, Ui};
 
-use self::{fields::Text, form::Picked, live::Live};
+use self::{
+    fields::Text,
+    form::{Draft, Picked},
+    live::Live,
+    preview::Preview,
+};
 use super::View;
 use crate::{
     app::{
@@ -25,13 +31,13 @@ use crate::{
 /// The training view.
 #[derive(Default)]
 pub struct Train {
-    /// Texts being typed; each is taken over once it makes sense.
-    epsilon: String,
-    step_size: String,
+    epsilon: Draft,
+    step_size: Draft,
     text: Text,
     dialog: Option<Background<Picked>>,
     show_all: bool,
     live: Live,
+    preview: Preview,
 }
 
 impl View for Train {
@@ -44,6 +50,10 @@ impl View for Train {
     }
 
     fn logic(&mut self, state: &mut State) {
+        if !state.is_training() {
+            let ctx = state.ctx.clone();
+            self.preview.logic(&ctx, &mut state.settings.recipe);
+        }
         let Some(dialog) = &mut self.dialog else { return };
         for picked in dialog.drain() {
             match picked {
@@ -97,11 +107,12 @@ fn buttons_ui(ui: &mut Ui, state: &mut State) {
         let start = egui::Button::new(RichText::new("Start").strong().size(16.0)).min_size(egui::vec2(78.0, 32.0));
         let experiment = state.works.contains(&Work::Experiment);
         let start = ui
-            .add_enabled(!training && !experiment, start)
+            .add_enabled(!training && !experiment && state.unready.is_none(), start)
             .on_hover_text("Train with this recipe (Ctrl+Enter)")
-            .on_disabled_hover_text(match experiment {
-                true => "An experiment trains: stop it first, or let it end",
-                false => "A run trains: stop it first, or let it end",
+            .on_disabled_hover_text(match (&state.unready, experiment) {
+                (_, true) => "An experiment trains: stop it first, or let it end",
+                (Some(unready), false) if !training => unready.as_str(),
+                _ => "A run trains: stop it first, or let it end",
             });
         if start.clicked() {
             state.commands.push(Command::Start);
