@@ -353,6 +353,42 @@ fn a_radius_that_makes_no_sense_is_told_and_starts_nothing() {
 }
 
 #[test]
+fn a_run_that_this_window_did_not_train_is_looked_at_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = first_run();
+    let copy = folder.path().join(source.file_name().unwrap());
+    let mut pending = vec![(source, copy.clone())];
+    while let Some((from, to)) = pending.pop() {
+        std::fs::create_dir_all(&to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                pending.push((entry.path(), target));
+            } else if entry.file_name() != "examples.json" {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let mut window = window(settings(folder.path()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Select(copy.clone()));
+    app(&mut window).apply(Command::Show("Misclassified"));
+    window.run_steps(3);
+    window.get_by_label("Look at its examples now").click();
+    until(&mut window, "every example is known", |app| {
+        let book = app.state().current().and_then(|shown| shown.book.as_ref());
+        app.state().surveyed.is_empty() && book.is_some_and(|book| book.counts(2)[4] == 0)
+    });
+    assert!(
+        wait(&mut window, Duration::from_secs(20), |_| copy
+            .join("examples.json")
+            .exists()),
+        "nothing is kept"
+    );
+}
+
+#[test]
 fn help_and_messages_are_a_key_away() {
     let folder = tempfile::tempdir().unwrap();
     let mut window = window(settings(folder.path()), egui::Theme::Light);

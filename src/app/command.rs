@@ -53,6 +53,8 @@ pub enum Command {
     Duel(Move),
     /// Write the duel as a picture, a moving picture and a file that opens it again.
     ShareDuel,
+    /// Look at those training examples of a run that its last epoch did not see.
+    Survey(PathBuf),
     /// Look at a training example of the selected run in the perturbation view.
     Inspect(usize),
     /// Look at a picture from a file.

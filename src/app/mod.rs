@@ -223,6 +223,7 @@ impl App {
                     view.obey(&order, &mut self.state);
                 }
             }
+            Command::Survey(folder) => self.state.survey(&folder),
             Command::Inspect(position) => {
                 self.state.inspect(position);
                 self.show("Perturbation");

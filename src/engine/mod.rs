@@ -11,6 +11,7 @@ pub mod session;
 mod sgd;
 pub mod speed;
 pub mod subsets;
+pub mod survey;
 mod trainer;
 
 use serde::{Deserialize, Serialize};

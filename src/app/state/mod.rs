@@ -28,6 +28,7 @@ use crate::{
         settings::Settings,
         shown::Shown,
     },
+    engine::Examples,
     runs::Summary,
 };
 
@@ -61,6 +62,8 @@ enum Answer {
     Subject(usize, Box<Subject>),
     NoSubject(String),
     Book(PathBuf, Box<Book>),
+    Surveyed(PathBuf, Examples),
+    SurveyOver(PathBuf, Option<String>),
     Data(String),
     Unnotified(String),
     Fighter(usize, Box<Fighter>),
@@ -80,6 +83,8 @@ pub struct State {
     pub selected: Option<PathBuf>,
     /// Why the form cannot be trained with: something in it was typed that makes no sense yet.
     pub unready: Option<String>,
+    /// Runs whose training examples are looked at now.
+    pub surveyed: Vec<PathBuf>,
     /// What trains now.
     pub trainings: Vec<Training>,
     /// What the views work at now.
@@ -120,6 +125,7 @@ impl State {
             shown: Vec::new(),
             selected: None,
             unready: None,
+            surveyed: Vec::new(),
             trainings: Vec::new(),
             works: Vec::new(),
             doing: Vec::new(),
@@ -195,6 +201,12 @@ impl State {
                             shown.book.get_or_insert(*book);
                         }
                     }
+                    Answer::Surveyed(folder, examples) => {
+                        if let Some(book) = self.shown_mut(Some(&folder)).and_then(|shown| shown.book.as_mut()) {
+                            book.take(&examples);
+                        }
+                    }
+                    Answer::SurveyOver(folder, error) => self.survey_over(&folder, error),
                     Answer::Data(source) => self.choose_data(source),
                     Answer::Unnotified(why) => self.unnotified = Some(why),
                     Answer::Fighter(corner, fighter) => {

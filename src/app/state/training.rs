@@ -12,15 +12,16 @@ use crate::{
         background::Background,
         command::Command,
         examples::{self, Book},
-        job::{FRAME_PAUSE, Job, Message, Task},
+        job::{self, FRAME_PAUSE, Job, Message, Task},
         notify,
         shown::Shown,
+        theme::Fate,
     },
     control::Control,
-    engine::{Adjustment, Event, TrainingData},
+    engine::{Adjustment, Event, TrainingData, session, survey::survey},
     recipe::Recipe,
     report::Ending,
-    runs,
+    runs::{self, Run, Slot},
 };
 
 /// Between two times that it is written down how the examples of a run fare.
@@ -246,6 +247,72 @@ impl State {
         ));
     }
 
+    /// Looks, on a thread, at the training examples of a run that its last epoch did not see: all of them where nothing was noted.
+    pub fn survey(&mut self, folder: &Path) {
+        if self.surveyed.iter().any(|own| own == folder) {
+            return;
+        }
+        let device = self.settings.device.clone();
+        let Some(shown) = self.shown_mut(Some(folder)) else {
+            return;
+        };
+        let recipe = shown.recipe.clone();
+        let epoch = shown.epochs.last().map_or(recipe.epochs, |epoch| epoch.epoch).max(1);
+        let known = shown.book.as_ref().map(|book| {
+            let unseen =
+                (0..book.records.len()).filter(|position| book.records[*position].fate_at(epoch) == Fate::Unknown);
+            (book.data.clone(), unseen.collect::<Vec<usize>>())
+        });
+        let folder = folder.to_path_buf();
+        self.surveyed.push(folder.clone());
+        let own = folder.clone();
+        self.answers.push(Background::start(
+            "survey",
+            &self.ctx,
+            |error| Answer::SurveyOver(PathBuf::new(), Some(error)),
+            move |control, teller| {
+                let work = || -> anyhow::Result<()> {
+                    let (data, positions) = match known {
+                        Some(known) => known,
+                        None => {
+                            let data = Arc::new(TrainingData::load(&recipe)?.train);
+                            teller.tell(Answer::Book(folder.clone(), Box::new(Book::new(data.clone()))));
+                            let all = (0..data.len()).collect();
+                            (data, all)
+                        }
+                    };
+                    let opened = job::open(&device)?;
+                    let run = Run::open(&folder)?;
+                    let model = session::model_of(&run, Slot::Last, data.shape(), data.classes(), &opened.device)?;
+                    let mut tell = |examples| teller.tell(Answer::Surveyed(folder.clone(), examples));
+                    survey(
+                        &model,
+                        &recipe,
+                        &data,
+                        &positions,
+                        epoch,
+                        &opened.device,
+                        control,
+                        &mut tell,
+                    )?;
+                    Ok(())
+                };
+                let error = work().err().map(|error| format!("{error:#}"));
+                teller.tell(Answer::SurveyOver(own, error));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Keeps what was found.
+    pub(super) fn survey_over(&mut self, folder: &Path, error: Option<String>) {
+        self.surveyed.retain(|own| own != folder);
+        match error {
+            Some(error) => self.complain(format!("the examples cannot be looked at: {error}")),
+            None => self.keep_book(folder),
+        }
+    }
+
     /// Frees what is known of the examples of runs that nobody looks at: their folders keep it, and a data set of a run
     /// is large.
     fn let_go_of_books(&mut self) {
@@ -259,6 +326,8 @@ impl State {
     }
 
     fn over(&mut self, training: &mut Training, error: Option<String>) {
+        /// So many examples are looked at in a moment.
+        const SOON: usize = 10_000;
         training.preparing.clear();
         if let Some(folder) = &training.folder {
             self.keep_book(&folder.clone());
@@ -271,11 +340,18 @@ impl State {
         match (error, self.shown_mut(folder.as_deref())) {
             (None, Some(shown)) => {
                 let name = shown.name.clone();
+                let unseen = shown
+                    .book
+                    .as_ref()
+                    .map_or(0, |book| book.counts(book.epoch)[Fate::Unknown as usize]);
+                let survey = matches!(shown.ending, Ending::Finished(_)) && (1..=SOON).contains(&unseen);
+                let survey = survey.then(|| Command::Survey(shown.folder.clone()));
                 let how = match (&shown.ending, shown.best()) {
                     (Ending::Stopped(_), _) => "stopped at a checkpoint".to_string(),
                     (_, Some(best)) => format!("finished; best epoch {}", best.epoch),
                     _ => "finished".to_string(),
                 };
+                self.commands.extend(survey);
                 self.notify(notify::ended(&name, &how));
                 self.say(format!("{name} {how}"));
             }

@@ -115,6 +115,9 @@ impl Misclassified {
                     if let Some((texture, part)) = atlas.thumbnail(ui.ctx(), position) {
                         ui.painter().image(texture, place, part, Color32::WHITE);
                     }
+                    if side >= 40.0 && epoch.is_none() {
+                        answer_ui(ui, book, position, place);
+                    }
                     let stroke = if response.hovered() || response.has_focus() {
                         3.0
                     } else {
@@ -132,4 +135,27 @@ impl Misclassified {
             }
         });
     }
+}
+
+/// What became of an example, in its lower corner: true class › answer, under attack where it was attacked.
+fn answer_ui(ui: &Ui, book: &Book, position: usize, place: Rect) {
+    let record = &book.records[position];
+    let Some(answer) = record.adversarial.or(record.natural) else {
+        return;
+    };
+    let names = book.data.class_names();
+    let short = |class: usize| names[class].chars().take(3).collect::<String>();
+    let label = book.data.label(position);
+    let text = match usize::from(answer) == label {
+        true => short(label),
+        false => format!("{}›{}", short(label), short(usize::from(answer))),
+    };
+    let font = egui::FontId::proportional(10.0);
+    let words = ui.painter().layout_no_wrap(text, font, Color32::WHITE);
+    let ground = Rect::from_min_size(
+        place.left_bottom() - vec2(0.0, words.size().y),
+        words.size() + vec2(4.0, 0.0),
+    );
+    ui.painter().rect_filled(ground, 1.0, Color32::from_black_alpha(170));
+    ui.painter().galley(ground.min + vec2(2.0, 0.0), words, Color32::WHITE);
 }

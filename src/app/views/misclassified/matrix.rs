@@ -141,6 +141,17 @@ impl Misclassified {
                 Color32::from_rgb(r, g, b)
             };
             ui.painter().rect_filled(cell, 1.0, colour);
+            if side >= 16.0 && *value != 0 {
+                // The colours of the map are light, whatever the theme; the diagonal has the theme's own.
+                let ink = match truth == predicted && self.matrix != Matrix::Difference {
+                    true => text,
+                    false if strength.abs() > 0.75 => Color32::WHITE,
+                    false => Color32::from_gray(30),
+                };
+                let font = egui::FontId::proportional(if value.abs() < 100 { 10.0 } else { 8.5 });
+                let centre = egui::Align2::CENTER_CENTER;
+                ui.painter().text(cell.center(), centre, brief(*value), font, ink);
+            }
             if response.hovered() || response.has_focus() {
                 ui.painter()
                     .rect_stroke(cell, 1.0, Stroke::new(2.0, text), StrokeKind::Inside);
@@ -156,6 +167,7 @@ impl Misclassified {
             }
         }
         ui.add_space(4.0);
+        scale_ui(ui, self.matrix == Matrix::Difference, largest.unwrap_or(0));
         ui.weak("True class down, answer across. Click a cell to see its examples.");
         if self.epoch.is_some() {
             ui.weak("The matrix, the order and the figures are of the newest epoch; the colours of the one chosen.");
@@ -165,6 +177,38 @@ impl Misclassified {
             record_ui(ui, book, self.chosen);
         }
     }
+}
+
+/// A count in at most four letters.
+fn brief(value: i64) -> String {
+    let text = match value.abs() {
+        0..1_000 => value.to_string(),
+        1_000..10_000 => format!("{:.1}k", value as f64 / 1_000.0),
+        _ => format!("{}k", value / 1_000),
+    };
+    text.replace('-', "−")
+}
+
+/// What the colours of the cells stand for.
+fn scale_ui(ui: &mut Ui, is_signed: bool, largest: i64) {
+    const STEPS: usize = 24;
+    ui.horizontal(|ui| {
+        let least = if is_signed { -largest } else { 0 };
+        ui.weak(brief(least));
+        let (bar, _) = ui.allocate_exact_size(vec2(96.0, 10.0), Sense::hover());
+        let width = bar.width() / STEPS as f32;
+        for step in 0..STEPS {
+            let share = step as f32 / (STEPS - 1) as f32;
+            let [r, g, b] = diverging(if is_signed { 2.0 * share - 1.0 } else { share });
+            let place = Rect::from_min_size(
+                bar.min + vec2(width * step as f32, 0.0),
+                vec2(width + 0.5, bar.height()),
+            );
+            ui.painter().rect_filled(place, 0.0, Color32::from_rgb(r, g, b));
+        }
+        ui.weak(brief(largest));
+        ui.weak("examples");
+    });
 }
 
 /// How many examples of each true class get each answer, row by row.

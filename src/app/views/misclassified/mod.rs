@@ -15,7 +15,7 @@ use super::View;
 use crate::{
     app::{
         atlas::Atlas,
-        command::Order,
+        command::{Command, Order},
         examples::{Book, FILE},
         state::State,
         theme::{self, Fate},
@@ -84,17 +84,7 @@ impl View for Misclassified {
         let Some(book) = &shown.book else {
             let folder = shown.folder.clone();
             if !folder.join(FILE).exists() {
-                return nothing_ui(
-                    ui,
-                    match shown.ending {
-                        Ending::Finished(_) => {
-                            "How each example fares is noted for runs that Train starts or resumes in this window; this one came from an experiment or the terminal, and has ended. Duplicate it in Runs and start it here."
-                        }
-                        _ => {
-                            "How each example fares is noted for runs that Train starts or resumes in this window. Resume this one in Runs."
-                        }
-                    },
-                );
+                return unnoted_ui(ui, state, &folder);
             }
             state.load_book(&folder);
             ui.spinner();
@@ -110,6 +100,36 @@ impl View for Misclassified {
         let mut commands = Vec::new();
         let mut thumbnail = state.settings.thumbnail;
         self.tally.update(&shown.folder, book, self.epoch.unwrap_or(book.epoch));
+        let unseen = self.tally.fates[4];
+        let can_look = unseen > 0 && self.epoch.is_none() && !matches!(shown.ending, Ending::Open);
+        let is_surveyed = state.surveyed.contains(&shown.folder);
+        ui.horizontal_wrapped(|ui| {
+            let name = ui.label("Run");
+            ComboBox::from_id_salt("run")
+                .selected_text(format!("{} ({})", shown.name, shown.recipe.defence))
+                .show_ui(ui, |ui| {
+                    for other in &state.shown {
+                        let text = format!("{} ({})", other.name, other.recipe.defence);
+                        if ui.selectable_label(other.folder == shown.folder, text).clicked() {
+                            commands.push(Command::Select(other.folder.clone()));
+                        }
+                    }
+                })
+                .response
+                .labelled_by(name.id);
+            if is_surveyed {
+                ui.spinner();
+                ui.weak("looking at the others");
+            } else if can_look {
+                let look = ui.button(format!("Look at the other {unseen} now"));
+                if look
+                    .on_hover_text("Those that the last epoch did not look at, with the last checkpoint")
+                    .clicked()
+                {
+                    commands.push(Command::Survey(shown.folder.clone()));
+                }
+            }
+        });
         self.filters_ui(ui, book, !matches!(shown.ending, Ending::Open), &mut thumbnail);
         ui.separator();
         let wide = width > 620.0;
@@ -135,6 +155,36 @@ impl View for Misclassified {
         state.commands.extend(commands);
         state.settings.thumbnail = thumbnail;
     }
+}
+
+/// A run of the terminal or of an experiment: nobody noted how its examples fared.
+fn unnoted_ui(ui: &mut Ui, state: &mut State, folder: &std::path::Path) {
+    let trains = state
+        .training_of(folder)
+        .is_some_and(|training| training.job.is_alive());
+    let is_surveyed = state.surveyed.iter().any(|own| own == folder);
+    ui.add_space(40.0);
+    ui.vertical_centered(|ui| {
+        ui.label(RichText::new("Nothing to look at yet").heading());
+        if trains {
+            ui.label("Its examples appear here as the model meets them.");
+        } else if is_surveyed {
+            ui.spinner();
+            ui.label("Looking at every training example");
+        } else {
+            ui.label("This run was not trained in this window, so nobody noted how each example fared.");
+            ui.add_space(6.0);
+            let look = ui.button("Look at its examples now");
+            if look
+                .on_hover_text(
+                    "Each training image naturally and under the attack of its recipe, with the last checkpoint",
+                )
+                .clicked()
+            {
+                state.commands.push(Command::Survey(folder.to_path_buf()));
+            }
+        }
+    });
 }
 
 fn nothing_ui(ui: &mut Ui, text: &str) {
