@@ -22,8 +22,7 @@ const AT_ONCE: usize = 128;
 pub fn survey(
     model: &Model,
     recipe: &Recipe,
-    data: &Dataset,
-    positions: &[usize],
+    (data, positions): (&Dataset, &[usize]),
     epoch: usize,
     device: &Device,
     control: &Control,

@@ -288,8 +288,7 @@ impl State {
                     survey(
                         &model,
                         &recipe,
-                        &data,
-                        &positions,
+                        (&data, &positions),
                         epoch,
                         &opened.device,
                         control,
