@@ -228,6 +228,11 @@ fn what_is_nearly_right_is_asked_back() {
             "did you mean small-cnn?",
         ),
         ("evaluate mnist-mart-1 --attacks pdg-20", "did you mean pgd-20?"),
+        ("evaluate mnist-mart-1 --attacks deepfol", "did you mean deepfool?"),
+        ("train --dataset glyps", "did you mean glyphs?"),
+        ("data show fashon", "did you mean fashion?"),
+        ("train --set epoch=3 --show-recipe", "did you mean epochs?"),
+        ("train --set defence.kind=\"marte\" --show-recipe", "did you mean mart?"),
     ] {
         let found = run(folder.path(), arguments);
         assert!(
@@ -256,6 +261,49 @@ fn what_is_nearly_right_is_asked_back() {
     }
     let page = run(folder.path(), "explain small-sample");
     assert!(String::from_utf8_lossy(&page.stdout).contains("**What to do.**"));
+}
+
+#[test]
+fn several_seeds_end_with_their_mean_and_a_stopped_series_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = run(folder.path(), &format!("{SMALL} --epochs 1 --name s --seeds 3,1"));
+    assert!(few.status.success(), "{}", said(&few));
+    let table = String::from_utf8_lossy(&few.stdout).into_owned();
+    assert!(table.contains("s-seed-3") && table.contains("s-seed-1"), "{table}");
+    assert!(table.contains("mean ± standard deviation, 2 runs"), "{table}");
+    let seed = |name: &str| {
+        let recipe = fs::read_to_string(folder.path().join("runs").join(name).join("recipe.toml")).unwrap();
+        recipe
+            .lines()
+            .find(|line| line.starts_with("seed"))
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(
+        (seed("s-seed-3"), seed("s-seed-1")),
+        ("seed = 3".into(), "seed = 1".into())
+    );
+    // Without its flags again: the recipe is that of the series.
+    let more = run(folder.path(), "train --resume --name s --seeds 3,1,7 --device cpu");
+    assert!(more.status.success(), "{}", said(&more));
+    assert!(String::from_utf8_lossy(&more.stdout).contains("3 runs"));
+    assert_eq!(seed("s-seed-7"), "seed = 7");
+    let text = |name: &str| fs::read_to_string(folder.path().join("runs").join(name).join("recipe.toml")).unwrap();
+    assert_eq!(
+        text("s-seed-7").replace("seed = 7", ""),
+        text("s-seed-1").replace("seed = 1", "")
+    );
+    for wrong in [
+        "--seeds 1,1 --name t",
+        "--seeds 1,2",
+        "--seeds 1 --seed 2 --name t",
+        "--seeds one --name t",
+    ] {
+        let refused = run(folder.path(), &format!("{SMALL} --epochs 1 {wrong}"));
+        assert_eq!(refused.status.code(), Some(2), "{wrong}: {}", said(&refused));
+    }
+    let begun = fs::read_dir(folder.path().join("runs")).unwrap().count();
+    assert_eq!(begun, 3, "wrong use has begun a run");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{WrongUse, data::SplitFile};
 use crate::{
-    data::Dataset,
+    data::{self, Dataset},
     defences::{DefenceSpec, Side, Treatment, WeightPerturbation},
     losses::Form,
     nn::{Architecture, Mode},
@@ -361,7 +361,7 @@ impl RecipeOptions {
 
 /// Whether a source names a data set whose files must be somewhere, without saying where.
 fn needs_a_place(source: &str) -> bool {
-    !["glyphs", "fashion"].contains(&source) && !source.contains(':')
+    !["glyphs", "fashion"].contains(&source) && data::KINDS.contains(&source)
 }
 
 /// Sets fields by their dotted names; a value that is no TOML value is taken as text.

@@ -79,6 +79,10 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         }
         return Ok(());
     }
+    let again = |(place, seed): (usize, &u64)| arguments.seeds[..place].contains(seed).then_some(*seed);
+    if let Some(seed) = arguments.seeds.iter().enumerate().find_map(again) {
+        return Err(WrongUse(format!("--seeds: expected each seed once, got {seed} again")).into());
+    }
     let name = arguments.name.as_deref().unwrap_or_default();
     let name_with = |seed: &u64| format!("{name}-seed-{seed}");
     // A series that goes on without flags is that of its runs.
@@ -92,10 +96,7 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
     };
     let series = series.transpose()?;
     let mut samples = Vec::new();
-    for (place, seed) in arguments.seeds.iter().enumerate() {
-        if arguments.seeds[..place].contains(seed) {
-            return Err(WrongUse(format!("--seeds: expected each seed once, got {seed} again")).into());
-        }
+    for seed in &arguments.seeds {
         let mut options = arguments.recipe.clone();
         if series.is_some() || options.any() || !arguments.resume {
             options.seed = Some(*seed);
@@ -117,7 +118,12 @@ fn last_figures(run: &Run) -> Result<Sample> {
     let report = RunReport::read(run)?;
     let last = report.epochs.iter().rfind(|epoch| !epoch.accuracy.is_empty());
     let mut accuracy: Vec<(String, f64)> = last.iter().flat_map(|epoch| epoch.accuracy.clone()).collect();
-    accuracy.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let place = |name: &str| match name {
+        "natural" => 0,
+        "worst-case" => 2,
+        _ => 1,
+    };
+    accuracy.sort_by(|(a, x), (b, y)| place(a).cmp(&place(b)).then(y.total_cmp(x)));
     Ok(Sample {
         name: run.name().to_string(),
         accuracy,

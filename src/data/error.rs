@@ -28,8 +28,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The kinds of data sets, for a slip to be held against.
-const KINDS: [&str; 11] = [
+/// The kinds of data sets, by which a source begins.
+pub const KINDS: [&str; 12] = [
     "glyphs",
     "fashion",
     "mnist",
@@ -41,6 +41,7 @@ const KINDS: [&str; 11] = [
     "tiny-imagenet",
     "folder",
     "npz",
+    "pseudo-labelled",
 ];
 
 /// Why a data set could not be had. Every message says what was expected, what came, the way out, and the path last.

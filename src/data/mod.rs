@@ -26,7 +26,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use md5::{Digest, Md5};
 
 pub use augment::Augmentation;
-pub use error::{DataError, Place};
+pub use error::{DataError, KINDS, Place};
 pub use folder::ENDINGS as PICTURE_ENDINGS;
 pub use npz::{NpzValues, write_npz};
 
