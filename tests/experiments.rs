@@ -66,6 +66,7 @@ fn conduct(plan: &Plan, runs_dir: &Path, rows: &[usize], control: &Control) -> R
             let stage = match stage {
                 Stage::Training => "training".to_string(),
                 Stage::Measuring(measure) => format!("measuring {}", measure.slot),
+                Stage::Elsewhere => "elsewhere".to_string(),
                 Stage::Done => "done".to_string(),
                 Stage::Failed(error) => format!("failed: {error}"),
             };
@@ -225,6 +226,64 @@ fn a_stopped_experiment_goes_on_where_it_was() {
     };
     assert!(collapse.starts_with("MART (last checkpoint) gets no more natural images right than chance, 10.0 %"));
     assert!(outcome.conclusions().contains(collapse));
+}
+
+#[test]
+fn workers_that_share_a_folder_divide_the_rows_and_take_over_what_one_leaves() {
+    let plan = small("figure-2a");
+    let rows: Vec<usize> = (0..plan.rows.len()).collect();
+    let alone = tempfile::tempdir().unwrap();
+    conduct(&plan, alone.path(), &rows, &Control::new()).unwrap();
+
+    let shared = tempfile::tempdir().unwrap();
+    let controls = [Control::new(), Control::new(), Control::new()];
+    let told: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = controls
+            .iter()
+            .map(|control| scope.spawn(|| conduct(&plan, shared.path(), &rows, control).unwrap()))
+            .collect();
+        // The first leaves in the middle of something.
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        controls[0].stop();
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let count = |line: &str| told.iter().flatten().filter(|own| *own == line).count();
+    for row in &plan.rows {
+        for stage in ["measuring best", "measuring last"] {
+            let times = count(&format!("{} {stage}", row.row.id));
+            // What was stopped in the middle is told by who began it and by who ended it.
+            assert!(
+                (1..=2).contains(&times),
+                "{} {stage} {times} times: {told:?}",
+                row.row.id
+            );
+        }
+    }
+    assert_eq!(count("epoch"), plan.rows.len(), "a row was trained twice: {told:?}");
+    assert!(
+        told[1..].iter().flatten().any(|line| line.ends_with("elsewhere")),
+        "{told:?}"
+    );
+    let csv = |folder: &Path| Outcome::read(&plan, folder).unwrap().csv();
+    assert_eq!(csv(shared.path()), csv(alone.path()));
+}
+
+#[test]
+fn what_a_killed_worker_claimed_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = martlet::runs::claim(folder.path(), "row").unwrap();
+    assert!(first.is_some());
+    assert!(
+        martlet::runs::claim(folder.path(), "row").unwrap().is_none(),
+        "two have it"
+    );
+    assert!(martlet::runs::claim(folder.path(), "other").unwrap().is_some());
+    drop(first);
+    assert!(martlet::runs::claim(folder.path(), "row").unwrap().is_some());
+    assert!(
+        martlet::runs::list(folder.path()).unwrap().is_empty(),
+        "a claim is taken for a run"
+    );
 }
 
 #[test]

@@ -35,7 +35,8 @@ enum ExperimentCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Train and measure the rows of one; Ctrl-C keeps what is done, and the same command goes on.
+    /// Train and measure the rows of one; Ctrl-C keeps what is done, and the same command goes on. The same command in several terminals, or
+    /// on several machines that share the folder of runs, divides the rows.
     Run(RunArguments),
     /// Show what was reported and what was measured so far.
     Table(TableArguments),
@@ -104,7 +105,7 @@ struct RunArguments {
     #[command(flatten)]
     which: Which,
     /// Only these rows, and those that they need.
-    #[arg(long, value_delimiter = ',', value_name = "ROWS")]
+    #[arg(long, alias = "row", value_delimiter = ',', value_name = "ROWS")]
     rows: Vec<String>,
     /// Say how long it would take on this device, and stop.
     #[arg(long)]
@@ -323,6 +324,7 @@ impl<'a> Teller<'a> {
                         ));
                         self.measuring = evaluate::Progress::new();
                     }
+                    Stage::Elsewhere => note(format!("{label}: another process works at it")),
                     Stage::Done => self.done += 1,
                     Stage::Failed(error) => {
                         self.done += 1;

@@ -13,7 +13,7 @@ use crate::{
     engine::{Event, TrainError, TrainingData, filing, labelling, session, subsets},
     evaluation::{EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume},
     recipe::Recipe,
-    runs::{Run, Slot, write_atomic},
+    runs::{self, Run, Slot, write_atomic},
 };
 
 /// What carrying out tells.
@@ -48,6 +48,8 @@ pub enum Stage<'a> {
     Training,
     /// It is measured.
     Measuring(&'a Measure),
+    /// Somebody else works at it, in another process: it is waited for.
+    Elsewhere,
     /// It is done.
     Done,
     /// Its training came to nothing; the other rows go on.
@@ -70,31 +72,63 @@ pub struct Conduct<'a> {
 
 impl Conduct<'_> {
     /// Trains and measures what is not done yet of the chosen rows, in the plan's order. A row whose training diverges, or
-    /// finds no subset to treat, is told as failed and the others go on.
+    /// finds no subset to treat, is told as failed and the others go on. Several processes share a folder of runs: each row is
+    /// one's alone, and what another works at is waited for; where that one dies, its row is taken over.
     ///
     /// # Errors
     /// [`EvaluateError::Stopped`] and an early return from training are no error: it returns when `control` stops it.
     /// What makes further work useless is: the disk, the device, a run of the same name with another recipe.
     pub fn run(&self, rows: &[usize], tell: &mut dyn FnMut(Progress)) -> Result<(), ExperimentError> {
-        for &row in rows {
-            if self.control.is_stopped() {
+        let mut left = rows.to_vec();
+        let mut told = vec![false; self.plan.rows.len()];
+        loop {
+            let mut waiting = Vec::new();
+            for &row in &left {
+                if self.control.is_stopped() {
+                    return Ok(());
+                }
+                let claim = match self.waits_for(row, &waiting) {
+                    true => None,
+                    false => runs::claim(self.runs_dir, &self.plan.rows[row].run)?,
+                };
+                if claim.is_none() {
+                    waiting.push(row);
+                    if !std::mem::replace(&mut told[row], true) {
+                        let stage = Stage::Elsewhere;
+                        tell(Progress::Row { row, stage });
+                    }
+                    continue;
+                }
+                match self.row(row, tell) {
+                    Ok(()) => {}
+                    Err(ExperimentError::Evaluate(EvaluateError::Stopped { .. })) => return Ok(()),
+                    Err(
+                        error @ (ExperimentError::Train(TrainError::NotFinite { .. })
+                        | ExperimentError::Split(_)
+                        | ExperimentError::Needs { .. }),
+                    ) => {
+                        let stage = Stage::Failed(&error.to_string());
+                        tell(Progress::Row { row, stage });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if waiting.is_empty() {
                 return Ok(());
             }
-            match self.row(row, tell) {
-                Ok(()) => {}
-                Err(ExperimentError::Evaluate(EvaluateError::Stopped { .. })) => return Ok(()),
-                Err(
-                    error @ (ExperimentError::Train(TrainError::NotFinite { .. })
-                    | ExperimentError::Split(_)
-                    | ExperimentError::Needs { .. }),
-                ) => {
-                    let stage = Stage::Failed(&error.to_string());
-                    tell(Progress::Row { row, stage });
-                }
-                Err(error) => return Err(error),
+            // Nobody tells when another process ends; its lock goes with it.
+            if waiting.len() == left.len() {
+                std::thread::sleep(PAUSE);
             }
+            left = waiting;
         }
-        Ok(())
+    }
+
+    /// Whether a row must wait, because somebody else works at one that it needs.
+    fn waits_for(&self, row: usize, waiting: &[usize]) -> bool {
+        let needs = self.plan.rows[row].needs.as_ref().map(Need::row);
+        let surrogate = self.plan.surrogate.filter(|surrogate| *surrogate != row);
+        needs.into_iter().chain(surrogate).any(|other| waiting.contains(&other))
     }
 
     fn row(&self, row: usize, tell: &mut dyn FnMut(Progress)) -> Result<(), ExperimentError> {
@@ -297,6 +331,9 @@ impl Conduct<'_> {
         }
     }
 }
+
+/// Between two looks at what others work at.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Examples that a pass without gradients takes at once.
 const AT_ONCE: usize = 128;

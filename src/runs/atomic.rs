@@ -117,6 +117,9 @@ pub(super) fn names_with(folder: &Path, prefix: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Where claims lie in a folder of runs.
+const CLAIMS: &str = ".claims";
+
 /// Takes the lock of a run's folder. The system releases it with the file, at the latest when the process dies.
 ///
 /// # Errors
@@ -157,6 +160,26 @@ pub(super) fn lock(folder: &Path) -> Result<File, RunError> {
         holder,
         path: folder.to_path_buf(),
     })
+}
+
+/// A piece of work that is somebody's for as long as this lives, at the longest as the process.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: File,
+}
+
+/// Claims a piece of work by its name; none where somebody else works at it, here or on another machine that shares the folder.
+///
+/// # Errors
+/// [`RunError::Io`] where the folder cannot be written, or its file system has no locks.
+pub fn claim(runs_dir: &Path, name: &str) -> Result<Option<Claim>, RunError> {
+    let folder = runs_dir.join(CLAIMS).join(name);
+    fs::create_dir_all(&folder).map_err(RunError::io("make the folder of claims", &folder))?;
+    match lock(&folder) {
+        Ok(lock) => Ok(Some(Claim { _lock: lock })),
+        Err(RunError::Locked { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether somebody writes the run at this moment.

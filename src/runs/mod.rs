@@ -49,7 +49,7 @@ mod error;
 mod folder;
 mod metrics;
 
-pub use atomic::write_atomic;
+pub use atomic::{Claim, claim, write_atomic};
 pub use check::check;
 pub use checkpoint::{Array, Checkpoint, Slot, Values};
 pub use error::RunError;
