@@ -1,6 +1,7 @@
 //! `martlet bench`: what a device can do, and what Martlet makes of it.
 
 mod conv;
+mod kernels;
 mod peer;
 mod steps;
 
@@ -30,6 +31,9 @@ enum What {
     )]
     /// Passes and training steps of a network, beside PyTorch's where `python3` has torch.
     Steps(steps::StepsArguments),
+    #[command(after_help = "Example:\n  martlet bench kernels --network small-cnn --device gpu:0")]
+    /// What a pass and a training step launch on a GPU, kernel by kernel.
+    Kernels(kernels::KernelsArguments),
     #[command(after_help = "Example:\n  martlet bench conv --network resnet-18 --batch 32 --device gpu:0")]
     /// The convolutions of a network, forth and back: milliseconds, GFLOP/s and the share of what the device does at most.
     Conv(conv::ConvArguments),
@@ -64,6 +68,7 @@ pub fn run(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<
             Ok(())
         }
         What::Steps(arguments) => steps::run(arguments),
+        What::Kernels(arguments) => kernels::run(&arguments),
         What::Conv(arguments) => conv::run(&arguments),
         What::Ui(arguments) => {
             let window = window.ok_or_else(|| WrongUse("this program was built without the window".to_string()))?;

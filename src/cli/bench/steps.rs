@@ -1,7 +1,7 @@
 //! `martlet bench steps`: passes through a network and steps of training, in turn with PyTorch's, so that whatever else the
 //! machine does meets both. A figure is the median over the rounds, the device having finished.
 
-use std::{path::PathBuf, time::Duration, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration, time::Instant};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ const STEPS: usize = 10;
 
 /// What is timed: a forward pass in evaluation; one with the gradient of the images; the outer step of MART (two passes in
 /// training, the way back, the optimiser); a whole step of MART with PGD-10; an evaluation by PGD-20.
-const FORMS: [&str; 5] = ["forward", "attack", "outer", "mart", "pgd-20"];
+pub(super) const FORMS: [&str; 5] = ["forward", "attack", "outer", "mart", "pgd-20"];
 
 #[derive(clap::Args)]
 pub struct StepsArguments {
@@ -70,9 +70,8 @@ pub fn run(arguments: StepsArguments) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for name in &arguments.networks {
         let architecture: Architecture = name.parse()?;
-        let grey = matches!(architecture, Architecture::SmallCnn | Architecture::DynamicCnn);
-        let examples = arguments.batch.unwrap_or(if grey { 128 } else { 32 }).max(1);
-        let mut bench = Bench::new(architecture, grey, examples, device.clone(), !arguments.alone)?;
+        let examples = arguments.batch.unwrap_or(usual_batch(architecture)).max(1);
+        let mut bench = Bench::new(architecture, examples, device.clone(), !arguments.alone)?;
         rows.extend(bench.run(arguments.rounds.max(1), &arguments.forms)?);
     }
     let after = load();
@@ -80,7 +79,7 @@ pub fn run(arguments: StepsArguments) -> anyhow::Result<()> {
     write_json(arguments.json.as_ref(), &result)
 }
 
-struct Bench {
+pub(super) struct Bench {
     architecture: Architecture,
     device: Device,
     recipe: Recipe,
@@ -88,6 +87,16 @@ struct Bench {
     batch: Batch,
     sgd: Sgd,
     peer: Option<Peer>,
+}
+
+/// Whether a network is one of the small ones for grey images.
+fn is_grey(architecture: Architecture) -> bool {
+    matches!(architecture, Architecture::SmallCnn | Architecture::DynamicCnn)
+}
+
+/// Images of a minibatch where a person says nothing.
+pub(super) fn usual_batch(architecture: Architecture) -> usize {
+    if is_grey(architecture) { 128 } else { 32 }
 }
 
 /// How long a turn of one side goes on at least, in milliseconds.
@@ -108,13 +117,13 @@ fn turn(mut once: impl FnMut() -> anyhow::Result<Option<f64>>) -> anyhow::Result
 }
 
 impl Bench {
-    fn new(
+    pub(super) fn new(
         architecture: Architecture,
-        grey: bool,
         examples: usize,
         device: Device,
         with_peer: bool,
     ) -> anyhow::Result<Self> {
+        let grey = is_grey(architecture);
         let (channels, side) = if grey { (1, 28) } else { (3, 32) };
         let shape = ImageShape {
             channels,
@@ -208,8 +217,14 @@ impl Bench {
         if self.device.is_cpu() {
             return Ok(None);
         }
+        let launches = self.launches_by_kernel(form)?;
+        Ok(Some(launches.values().sum()))
+    }
+
+    /// How often one run of `form` launches each kernel.
+    pub(super) fn launches_by_kernel(&mut self, form: &str) -> anyhow::Result<BTreeMap<String, usize>> {
         let (done, launches) = compute::counting_launches(|| self.once(form));
-        done.map(|()| Some(launches))
+        done.map(|()| launches)
     }
 
     fn once(&mut self, form: &str) -> anyhow::Result<()> {

@@ -5,11 +5,9 @@
 //! looks at its own.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cubecl::{
@@ -137,18 +135,25 @@ impl Launch<'_> {
     }
 }
 
-/// What `work` gives, and how many kernels were launched on GPUs meanwhile, ours and burn's, by any thread.
-pub fn counting<T>(work: impl FnOnce() -> T) -> (T, usize) {
+/// What `work` gives, and how often each kernel was launched on GPUs meanwhile, ours and burn's, by any thread.
+pub fn counting<T>(work: impl FnOnce() -> T) -> (T, BTreeMap<String, usize>) {
     #[derive(Default)]
-    struct Count(AtomicUsize);
-    impl LaunchObserver for Count {
-        fn launched(&self, _: &'static str) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+    struct Tally(Mutex<BTreeMap<String, usize>>);
+    impl Tally {
+        fn counts(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+            // Plain counts: a panic elsewhere cannot leave them half-written.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
-    let count = Arc::new(Count::default());
-    let watching = LaunchObservation::new(count.clone());
+    impl LaunchObserver for Tally {
+        fn launched(&self, name: &'static str) {
+            *self.counts().entry(name.to_string()).or_default() += 1;
+        }
+    }
+    let tally = Arc::new(Tally::default());
+    let watching = LaunchObservation::new(tally.clone());
     let result = work();
     drop(watching);
-    (result, count.0.load(Ordering::Relaxed))
+    let counts = std::mem::take(&mut *tally.counts());
+    (result, counts)
 }
