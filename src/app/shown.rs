@@ -186,6 +186,11 @@ impl Shown {
         (seconds > 0.0).then(|| done as f64 / seconds)
     }
 
+    /// Whether a warning holds still: a robust accuracy that has risen to a new best since does not fall any more.
+    pub fn still_holds(&self, warning: &WarningReport) -> bool {
+        warning.kind != "robust-overfitting" || self.best().is_none_or(|best| best.epoch <= warning.epoch)
+    }
+
     /// The epoch whose checkpoint is the best so far.
     pub fn best(&self) -> Option<&EpochReport> {
         self.epochs.iter().rev().find(|epoch| epoch.best)

@@ -336,7 +336,7 @@ fn key(state: &State) -> Option<String> {
             (attack, (_, shape)) => format!("{shape} {attack}"),
         })
         .collect();
-    (runs.len() > 1).then(|| format!("Above: {} · thin: training", words.join(" · ")))
+    (runs.len() > 1 && !words.is_empty()).then(|| format!("Above: {} · thin: training", words.join(" · ")))
 }
 
 /// The last moment that any of the runs shows, in epochs.

@@ -185,7 +185,7 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
     let (figures, of) = evaluated.map_or(("not evaluated yet".to_string(), String::new()), figures);
     ui.label(figures);
     ui.weak(of);
-    for warning in &shown.warnings {
+    for warning in shown.warnings.iter().filter(|warning| shown.still_holds(warning)) {
         ui.colored_label(theme::warning(dark), format!("Warning: {}", warning.message))
             .on_hover_text(&warning.advice);
     }
