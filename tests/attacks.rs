@@ -638,6 +638,7 @@ fn names_and_numbers_survive_json() {
         "autoattackx5",
         "mi-fgsm-0",
         "mi-fgsmx5",
+        "transfer-mi-fgsmx5",
         "deepfoolx5",
         "cw-l2x2",
         "cw-l2:searches=0",

@@ -6,7 +6,9 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attack, AttackError, GRADIENT_COST, Method, counted,
+    Attack, AttackError, GRADIENT_COST, Method,
+    adam::Adam,
+    counted, numbers,
     standing::{choose, is_wrong},
     steps_text, value_and_gradient,
 };
@@ -22,11 +24,6 @@ const STEPS: usize = 1_000;
 const SEARCHES: usize = 9;
 const CONSTANT: f32 = 1e-3;
 const LEARNING_RATE: f64 = 0.01;
-
-/// Adam's decays and guard, as published (Kingma and Ba, 2015).
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
-const ADAM_TINY: f32 = 1e-8;
 
 /// Pixels at 0 and 1 lie at infinity in w; they are drawn in by this factor, as the authors' code does.
 const INSIDE: f32 = 0.999_999;
@@ -69,20 +66,15 @@ pub(super) fn named(name: &str) -> Option<Method> {
             .ok()
             .filter(|number: &f32| *number >= least && *number <= 1e10)
     };
-    let mut given = Vec::new();
-    for part in parts {
-        let (field, value) = part.split_once('=')?;
+    numbers(parts, |field, value| {
         match field {
             "searches" => attack.searches = value.parse().ok().filter(|searches| (1..=100).contains(searches))?,
             "constant" => attack.constant = number(value, 1e-10)?,
             "kappa" => attack.kappa = number(value, 0.0)?,
             _ => return None,
         }
-        if given.contains(&field) {
-            return None;
-        }
-        given.push(field);
-    }
+        Some(())
+    })?;
     Some(Method::CarliniL2(attack))
 }
 
@@ -119,7 +111,7 @@ impl CarliniL2 {
             Tensor::from_data(TensorData::new(constants.to_vec(), [batch.len()]), &natural.device());
         let mut w = space_of(natural);
         let origin: Tensor<2> = image_of(w.clone()).flatten(1, 3);
-        let (mut mean, mut square) = (w.zeros_like(), w.zeros_like());
+        let mut adam = Adam::new(&w);
         let mut found = constants.zeros_like();
         for step in 1..=self.steps {
             let seen = RefCell::new(None);
@@ -143,13 +135,7 @@ impl CarliniL2 {
                 nearest.images = choose(&nearer, image, nearest.images.clone());
                 nearest.distance = nearest.distance.clone().mask_where(nearer, distance);
             }
-            let not_finite = gradient.clone().is_finite().bool_not();
-            let gradient = gradient.mask_fill(not_finite, 0.0);
-            mean = mean * BETA_1 + gradient.clone() * (1.0 - BETA_1);
-            square = square * BETA_2 + gradient.powi_scalar(2) * (1.0 - BETA_2);
-            let unbiased = mean.clone() / (1.0 - BETA_1.powi(step as i32));
-            let spread = (square.clone() / (1.0 - BETA_2.powi(step as i32))).sqrt();
-            w = w - unbiased / (spread + ADAM_TINY) * self.learning_rate;
+            w = w - adam.stride(gradient, step, self.learning_rate);
         }
         Ok(compute::read(found)?.iter().map(|found| *found > 0.5).collect())
     }

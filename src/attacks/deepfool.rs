@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attack, AttackError, GRADIENT_COST, Method, TARGETS, counted,
-    standing::{Departures, choose, column, is_wrong, likeliest_targets, rows, targets_at},
+    standing::{Departures, choose, column, finite, is_wrong, likeliest_targets, rows, targets_at},
     steps_text, value_and_gradient,
 };
 use crate::{
@@ -96,8 +96,7 @@ impl DeepFool {
         };
         let step = direction * column(&(distance * (1.0 + self.overshoot)));
         // Flat logits give no direction: such an example stays where it is.
-        let lost = step.clone().is_finite().bool_not();
-        Ok((images.clone() + step.mask_fill(lost, 0.0)).clamp(0.0, 1.0))
+        Ok((images.clone() + finite(step)).clamp(0.0, 1.0))
     }
 }
 

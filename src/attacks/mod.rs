@@ -2,6 +2,7 @@
 //!
 //! An attack is one file with its numbers, its names and its loop, and one line in each table of [`Method`].
 
+mod adam;
 mod apgd;
 mod autoattack;
 mod carlini;
@@ -165,14 +166,6 @@ impl Method {
         matches!(self, Self::InTurn(_))
     }
 
-    /// Whether another start could find something else.
-    fn begins_anew(&self) -> bool {
-        !matches!(
-            self,
-            Self::Natural(_) | Self::Momentum(_) | Self::DeepFool(_) | Self::CarliniL2(_) | Self::InTurn(_)
-        )
-    }
-
     /// The attack behind the method.
     fn attack(&self) -> &dyn Attack {
         match self {
@@ -204,6 +197,19 @@ pub struct AttackSpec {
 }
 
 impl AttackSpec {
+    /// Whether another start could find something else.
+    pub fn begins_anew(&self) -> bool {
+        match &self.method {
+            Method::Natural(_)
+            | Method::Momentum(_)
+            | Method::DeepFool(_)
+            | Method::CarliniL2(_)
+            | Method::InTurn(_) => false,
+            Method::Transfer(transfer) => transfer.attack.begins_anew(),
+            _ => true,
+        }
+    }
+
     /// Whether it leaves the images as they are.
     pub fn is_natural(&self) -> bool {
         matches!(self.method, Method::Natural(_))
@@ -303,7 +309,7 @@ impl FromStr for AttackSpec {
             method: method.ok_or_else(|| UnknownAttack(name.to_string()))?,
             restarts,
         };
-        if restarts > 1 && !spec.method.begins_anew() {
+        if restarts > 1 && !spec.begins_anew() {
             return Err(UnknownAttack(name.to_string()));
         }
         Ok(spec)
@@ -329,6 +335,20 @@ fn counted(text: &str, name: &str, default: usize) -> Option<usize> {
     }
     let count = rest.strip_prefix('-')?.parse().ok()?;
     (1..=100_000).contains(&count).then_some(count)
+}
+
+/// Reads the numbers behind an attack's name, `field=value` each; `take` sets one of them. `None` where one makes no sense or comes twice.
+fn numbers<'a>(parts: impl Iterator<Item = &'a str>, mut take: impl FnMut(&str, &str) -> Option<()>) -> Option<()> {
+    let mut given = Vec::new();
+    for part in parts {
+        let (field, value) = part.split_once('=')?;
+        if given.contains(&field) {
+            return None;
+        }
+        take(field, value)?;
+        given.push(field);
+    }
+    Some(())
 }
 
 /// `1 step`, `20 steps`.

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, AttackError, GRADIENT_COST, Method, counted, standing::column, steps_text, value_and_gradient};
+use super::{
+    Attack, AttackError, GRADIENT_COST, Method, counted,
+    standing::{column, finite},
+    steps_text, value_and_gradient,
+};
 use crate::{
     losses,
     random::Rng,
@@ -50,8 +54,7 @@ impl Attack for Momentum {
         for _ in 0..self.steps {
             let (_, gradient) = value_and_gradient(&climb, &current)?;
             // One value that is no number would stay in the average for good.
-            let not_finite = gradient.clone().is_finite().bool_not();
-            let gradient = gradient.mask_fill(not_finite, 0.0);
+            let gradient = finite(gradient);
             let size = gradient.clone().flatten::<2>(1, 3).abs().mean_dim(1);
             let size = size.clamp_min(f32::MIN_POSITIVE).reshape([batch.len()]);
             momentum = momentum * self.decay + gradient / column(&size);

@@ -4,7 +4,9 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attack, AttackError, Method, counted,
+    Attack, AttackError, Method,
+    adam::Adam,
+    counted, numbers,
     standing::{Departures, choose, column, generators, is_wrong, rows},
     steps_text,
 };
@@ -19,11 +21,6 @@ use crate::{
 const STEPS: usize = 100;
 const SAMPLES: usize = 128;
 const HUNDREDTH: &str = "0.01";
-
-/// Adam's decays and guard, as published (Kingma and Ba, 2015).
-const BETA_1: f64 = 0.9;
-const BETA_2: f64 = 0.999;
-const ADAM_TINY: f32 = 1e-8;
 
 /// Simultaneous perturbation stochastic approximation: Adam on [`estimate_gradient`] of the margin, projected.
 ///
@@ -54,20 +51,15 @@ pub(super) fn named(name: &str) -> Option<Method> {
         learning_rate: HUNDREDTH.parse().ok()?,
     };
     let length = |text: &str| text.parse().ok().filter(|length: &Magnitude| length.value() > 0.0);
-    let mut given = Vec::new();
-    for part in parts {
-        let (number, value) = part.split_once('=')?;
+    numbers(parts, |number, value| {
         match number {
             "samples" => spsa.samples = value.parse().ok().filter(|samples| (1..=100_000).contains(samples))?,
             "delta" => spsa.delta = length(value)?,
             "learning-rate" => spsa.learning_rate = length(value)?,
             _ => return None,
         }
-        if given.contains(&number) {
-            return None;
-        }
-        given.push(number);
-    }
+        Some(())
+    })?;
     Some(Method::Spsa(spsa))
 }
 
@@ -117,8 +109,7 @@ struct Climb {
     natural: Images,
     labels: Labels,
     current: Images,
-    mean: Images,
-    square: Images,
+    adam: Adam,
     rngs: Vec<Rng>,
 }
 
@@ -129,8 +120,7 @@ impl Climb {
             natural: rows(&self.natural, &chosen),
             labels: rows(&self.labels, &chosen),
             current: rows(&self.current, &chosen),
-            mean: rows(&self.mean, &chosen),
-            square: rows(&self.square, &chosen),
+            adam: self.adam.select(&chosen),
             rngs: stay.iter().map(|row| self.rngs[*row].clone()).collect(),
         }
     }
@@ -138,18 +128,13 @@ impl Climb {
 
 impl Spsa {
     /// Step number `step`, counted from 1.
-    fn advance(&self, logits: &dyn Fn(Images) -> Logits, climb: &mut Climb, step: i32, threat: &ThreatModel) {
+    fn advance(&self, logits: &dyn Fn(Images) -> Logits, climb: &mut Climb, step: usize, threat: &ThreatModel) {
         let objective = |images: Images| losses::margin(logits(images).inner(), climb.labels.clone());
         let (rngs, current) = (&mut climb.rngs, &climb.current);
         let directions = (0..self.samples).map(|_| signs(rngs, current));
         let gradient = estimate_gradient(&objective, current, directions, self.delta.value());
-        let not_finite = gradient.clone().is_finite().bool_not();
-        let gradient = gradient.mask_fill(not_finite, 0.0);
-        climb.mean = climb.mean.clone() * BETA_1 + gradient.clone() * (1.0 - BETA_1);
-        climb.square = climb.square.clone() * BETA_2 + gradient.powi_scalar(2) * (1.0 - BETA_2);
-        let mean = climb.mean.clone() / (1.0 - BETA_1.powi(step));
-        let square = climb.square.clone() / (1.0 - BETA_2.powi(step));
-        let stride = mean / (square.sqrt() + ADAM_TINY) * self.learning_rate.value();
+        let rate = f64::from(self.learning_rate.value());
+        let stride = climb.adam.stride(gradient, step, rate);
         climb.current = threat.project(&climb.natural, climb.current.clone() + stride);
     }
 }
@@ -167,8 +152,7 @@ impl Attack for Spsa {
             natural: natural.clone(),
             labels: batch.labels.clone(),
             current: natural.clone(),
-            mean: natural.zeros_like(),
-            square: natural.zeros_like(),
+            adam: Adam::new(natural),
             rngs: generators(rng, batch.len()),
         };
         let mut departures = Departures::new(batch.len());
@@ -183,7 +167,7 @@ impl Attack for Spsa {
                 None => {}
             }
             let before = climb.current.clone();
-            self.advance(logits, &mut climb, step as i32, threat);
+            self.advance(logits, &mut climb, step, threat);
             // What is fooled stays where it is.
             climb.current = choose(&fooled, before, climb.current);
             fooled = fooled.bool_or(is_wrong(logits(climb.current.clone()), &climb.labels));

@@ -24,6 +24,12 @@ pub(super) fn choose(mask: &Tensor<1, Bool>, where_true: Images, where_false: Im
     where_false.mask_where(mask, where_true)
 }
 
+/// A gradient with 0 for what is no number in it.
+pub(super) fn finite(gradient: Images) -> Images {
+    let lost = gradient.clone().is_finite().bool_not();
+    gradient.mask_fill(lost, 0.0)
+}
+
 /// One factor an example, laid out so that it multiplies images.
 pub(super) fn column(values: &PerExample) -> Images {
     values.clone().reshape([values.dims()[0], 1, 1, 1])

@@ -151,7 +151,7 @@ impl AttackNumbers {
     /// The attack called `name` with these numbers.
     pub fn attack(&self, name: &str) -> Result<AttackSpec> {
         let mut attack = AttackSpec::from_str(name.trim()).map_err(|error| super::WrongUse(error.to_string()))?;
-        let mut begins_anew = !attack.is_natural() && attack.components().is_empty();
+        let mut begins_anew = attack.begins_anew();
         if let Some(ascent) = attack.ascent_mut() {
             begins_anew = ascent.steps > 1;
             if begins_anew && self.step_size.is_some() {

@@ -295,17 +295,13 @@ impl EpochEvaluation {
 /// An error of the reader, with the name that a person may have meant behind an unknown one.
 fn with_meant(error: &str) -> String {
     // "unknown field `epoch`, expected one of `seed`, `epochs`", and the same of a variant.
-    let ticked: Vec<&str> = error.split('`').skip(1).step_by(2).collect();
     let unknown = ["unknown field `", "unknown variant `"].map(|start| error.find(start));
-    let first = unknown.into_iter().flatten().min();
-    let Some(start) = first else {
+    let Some(start) = unknown.into_iter().flatten().min() else {
         return error.to_string();
     };
-    let before = error[..start].matches('`').count().div_ceil(2);
-    match ticked.get(before..) {
-        Some([name, known @ ..]) => format!("{}{}", error.trim_end(), meant(name, known.iter().copied())),
-        _ => error.to_string(),
-    }
+    let mut ticked = error[start..].split('`').skip(1).step_by(2);
+    let name = ticked.next().unwrap_or_default();
+    format!("{}{}", error.trim_end(), meant(name, ticked))
 }
 
 /// A recipe that cannot be carried out.

@@ -305,7 +305,9 @@ impl State {
 
     /// Keeps what was found.
     pub(super) fn survey_over(&mut self, folder: &Path, error: Option<String>) {
-        self.surveyed.retain(|own| own != folder);
+        // A thread that died does not say whose it was.
+        let died = folder.as_os_str().is_empty();
+        self.surveyed.retain(|own| !died && own != folder);
         match error {
             Some(error) => self.complain(format!("the examples cannot be looked at: {error}")),
             None => self.keep_book(folder),

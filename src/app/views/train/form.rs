@@ -284,7 +284,7 @@ impl Draft {
         }
     }
 
-    /// A row that says why it is not taken over, and what can be clicked instead; tells whether there is a fault.
+    /// A row that says why it is not taken over, and what can be clicked instead; nothing where there is no fault.
     fn fault_ui(&mut self, ui: &mut Ui, value: &mut Magnitude) {
         let Some(fault) = &self.fault else { return };
         ui.label("");

@@ -6,6 +6,7 @@ use crate::{
     app::{background::Background, theme},
     data::{self, DataError, Preparation, Split},
     memory::{self, Budget, Size},
+    nn::Architecture,
     recipe::Recipe,
     shapes::ImageShape,
     wording::{counted, grouped},
@@ -28,6 +29,17 @@ struct Found {
     /// The training examples of each class.
     classes: Vec<(String, usize)>,
     note: Option<String>,
+    /// What a minibatch takes, once that is reckoned.
+    need: Option<Need>,
+}
+
+/// The memory of a minibatch: reckoned where the network or the minibatch changes, not in every frame.
+struct Need {
+    of: (Architecture, usize),
+    /// None where the network cannot take such images.
+    bytes: Option<u64>,
+    /// What was free then.
+    free: u64,
 }
 
 /// Sides that pictures are usually scaled to.
@@ -53,6 +65,7 @@ fn look(source: &str, preparation: &Preparation) -> Result<Found, DataError> {
         shape: train.shape(),
         classes: train.class_names().iter().cloned().zip(counts).collect(),
         note: train.note().map(str::to_string),
+        need: None,
     })
 }
 
@@ -74,6 +87,9 @@ impl Preview {
             if !work.is_running() {
                 self.work = None;
             }
+        }
+        if let Some(Ok(found)) = &mut self.found {
+            found.reckon(recipe);
         }
         let wanted = (recipe.data.source.clone(), recipe.data.preparation());
         if self.of.as_ref() == Some(&wanted) {
@@ -133,6 +149,18 @@ fn scale_ui(ui: &mut Ui, recipe: &mut Recipe) {
 }
 
 impl Found {
+    fn reckon(&mut self, recipe: &Recipe) {
+        let of = (recipe.network, recipe.batch_size.min(self.train));
+        if self.need.as_ref().is_some_and(|need| need.of == of) {
+            return;
+        }
+        self.need = Some(Need {
+            of,
+            bytes: recipe.network.training_bytes(self.shape, self.classes.len(), of.1),
+            free: memory::free(),
+        });
+    }
+
     fn ui(&self, ui: &mut Ui, recipe: &mut Recipe) {
         let test = match self.test {
             Some(test) => format!("{} to test on", grouped(test)),
@@ -156,29 +184,32 @@ impl Found {
         if let Some(note) = &self.note {
             ui.weak(note);
         }
-        let batch = recipe.batch_size.min(self.train);
-        match recipe.network.training_bytes(self.shape, self.classes.len(), batch) {
-            None => {
-                let text = format!("{} cannot take images of {}", recipe.network, self.shape);
-                ui.colored_label(theme::error(ui.visuals().dark_mode), text);
-            }
-            Some(bytes) => {
-                let text = format!("a minibatch of {batch} takes about {}", Size(bytes));
-                let free = memory::free();
-                if bytes > free {
-                    let text = format!(
-                        "{text}, and {} are free: make the minibatch or the pictures smaller",
-                        Size(free)
-                    );
-                    ui.colored_label(theme::error(ui.visuals().dark_mode), text);
-                } else {
-                    ui.weak(text);
-                }
-            }
+        if let Some(need) = &self.need {
+            need.ui(ui, self.shape);
         }
         let is_folder = recipe.data.source.starts_with("folder:");
         if is_folder && (self.shape.height.max(self.shape.width) >= LARGE || recipe.data.resize.is_some()) {
             scale_ui(ui, recipe);
+        }
+    }
+}
+
+impl Need {
+    fn ui(&self, ui: &mut Ui, shape: ImageShape) {
+        let (error, (network, batch)) = (theme::error(ui.visuals().dark_mode), self.of);
+        let Some(bytes) = self.bytes else {
+            ui.colored_label(error, format!("{network} cannot take images of {shape}"));
+            return;
+        };
+        let text = format!("a minibatch of {batch} takes about {}", Size(bytes));
+        if bytes > self.free {
+            let free = Size(self.free);
+            ui.colored_label(
+                error,
+                format!("{text}, and {free} are free: make the minibatch or the pictures smaller"),
+            );
+        } else {
+            ui.weak(text);
         }
     }
 }
