@@ -13,6 +13,14 @@ pub fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
     near.map_or(String::new(), |(_, known)| format!("; did you mean {known}?"))
 }
 
+/// An attack's name in a sentence, a legend or a table's head.
+pub fn attack_name(attack: &str) -> &str {
+    match attack {
+        "worst-case" => "worst case",
+        attack => attack,
+    }
+}
+
 /// A share as per cent with one decimal: `87.1 %`.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)

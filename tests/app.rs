@@ -248,7 +248,7 @@ fn commands_are_found_by_name_and_given_by_key() {
     window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::Num7);
     window.run_steps(3);
     assert!(
-        window.query_by_label_contains("Another folder").is_some(),
+        window.query_by_label_contains("Choose folder").is_some(),
         "the key of Runs does nothing"
     );
 }
@@ -523,11 +523,38 @@ fn attacking_a_run_gives_its_suite_and_a_window_opened_later_still_shows_it() {
     let pointer = folder.path().join("glyphs-mart-1/checkpoints/best");
     let kept = std::fs::read_to_string(&pointer).unwrap();
     std::fs::write(&pointer, "best-000099").unwrap();
-    second.run_steps(3);
-    assert!(second.query_by_label_contains("of an earlier checkpoint").is_some());
+    let earlier = |window: &Window| {
+        window
+            .query_by_label_contains("figures are of an earlier checkpoint")
+            .is_some()
+    };
+    assert!(
+        wait(&mut second, Duration::from_secs(60), earlier),
+        "told as the newest checkpoint's"
+    );
     std::fs::write(&pointer, kept).unwrap();
+    assert!(wait(&mut second, Duration::from_secs(60), |window| !earlier(window)));
+
+    // Another list of attacks: what was measured before stays, and can be looked at again.
+    app(&mut second).apply(Command::Show("Robustness"));
     second.run_steps(3);
-    assert!(second.query_by_label_contains("of an earlier checkpoint").is_none());
+    second.get_by_role_and_label(Role::TextInput, "Attacks").focus();
+    second.run_steps(2);
+    second.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::A);
+    second.event(egui::Event::Text("natural,pgd-2".to_string()));
+    second.run_steps(3);
+    second.get_by_label("Attack this run").click();
+    let run = folder.path().join("glyphs-mart-1");
+    let files = || martlet::engine::filing::list(&run, martlet::runs::Slot::Best);
+    until(&mut second, "both evaluations are kept", |_| files().len() == 2);
+    let offers = |window: &Window, title: &str| window.query_all_by_label_contains(title).count() > 0;
+    until(&mut second, "nothing is attacked", |app| app.state().works.is_empty());
+    second.run_steps(3);
+    second.get_by_role_and_label(Role::ComboBox, "Measured").click();
+    let both = |window: &Window| {
+        offers(window, "natural, pgd-2 on 10 test images") && offers(window, "natural, fgsm on 10 test images")
+    };
+    assert!(wait(&mut second, Duration::from_secs(60), both), "one of them is lost");
 }
 
 #[test]
@@ -581,16 +608,163 @@ fn deleting_asks_first() {
     app(&mut window).apply(Command::Start);
     until(&mut window, "the run has ended", trained);
     let run = folder.path().join("glyphs-mart-1");
-    app(&mut window).apply(Command::Delete(run.clone()));
+    app(&mut window).apply(Command::Delete(vec![run.clone()]));
     window.run_steps(3);
     window.get_by_label("Keep it").click();
     window.run_steps(3);
     assert!(run.exists());
-    app(&mut window).apply(Command::Delete(run.clone()));
+    app(&mut window).apply(Command::Delete(vec![run.clone()]));
     window.run_steps(3);
     window.get_by_label("Delete the run").click();
+    until(&mut window, "the run is deleted", |_| !run.exists());
+}
+
+#[test]
+fn runs_are_renamed_compared_and_deleted_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(folder.path());
+    settings.beside = Some(martlet::defences::DefenceSpec::Standard);
+    let mut window = window(settings, egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Start);
+    until(&mut window, "both runs have ended", |app| {
+        app.state().shown.len() == 2 && !app.state().is_training()
+    });
+    app(&mut window).apply(Command::Select(folder.path().join("glyphs-mart-1")));
+    app(&mut window).apply(Command::Show("Runs"));
+    until(&mut window, "runs are listed", |app| {
+        app.state().runs.as_ref().is_ok_and(|runs| runs.len() == 2)
+    });
     window.run_steps(3);
-    assert!(!run.exists());
+    window.get_by_label("Rename…").click();
+    window.run_steps(3);
+    window.key_press_modifiers(egui::Modifiers::COMMAND, egui::Key::A);
+    window.event(egui::Event::Text("first-try".to_string()));
+    window.run_steps(2);
+    window.key_press(egui::Key::Enter);
+    let renamed = folder.path().join("first-try");
+    until(&mut window, "the run has its new name", |app| {
+        app.state().selected.as_ref() == Some(&renamed)
+    });
+    assert_eq!(
+        martlet::runs::Run::open(&renamed).unwrap().identity()["name"],
+        "first-try"
+    );
+    assert!(!folder.path().join("glyphs-mart-1").exists());
+    until(&mut window, "the list is read anew", |app| {
+        let runs = app.state().runs.as_ref();
+        runs.is_ok_and(|runs| runs.iter().any(|run| run.name == "first-try"))
+    });
+    window.run_steps(3);
+
+    let head = |window: &Window, name: &str| window.query_all_by_label(name).count();
+    assert_eq!(
+        (head(&window, "natural"), head(&window, "fgsm"), head(&window, "N")),
+        (1, 1, 1)
+    );
+    let standard = window.query_all_by_label("glyphs-standard-1").last();
+    standard
+        .expect("it is listed")
+        .click_modifiers(egui::Modifiers::COMMAND);
+    window.run_steps(3);
+    assert!(
+        window.query_by_label("2 runs chosen").is_some(),
+        "Ctrl chooses no second run"
+    );
+    window.get_by_label("Delete them…").click();
+    window.run_steps(3);
+    window.get_by_label("Delete the runs").click();
+    until(&mut window, "both runs are deleted", |_| {
+        martlet::runs::list(folder.path()).unwrap().is_empty()
+    });
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &place);
+        } else {
+            std::fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_seen_is_saved_as_a_figure() {
+    let copy = tempfile::tempdir().unwrap();
+    let run = copy.path().join("glyphs-mart-1");
+    copy_folder(&first_run(), &run);
+    let mut window = window(settings(copy.path()), egui::Theme::Dark);
+    window.step();
+    app(&mut window).apply(Command::Select(run.clone()));
+    window.run_steps(3);
+    for (view, name) in [("Curves", "curves"), ("Perturbation", "perturbation")] {
+        app(&mut window).apply(Command::Show(view));
+        if view == "Perturbation" {
+            until(&mut window, "the attack is shown", |app| {
+                app.state().lab.is_current() && !app.state().awaits_subject()
+            });
+        }
+        window.run_steps(3);
+        for (label, ending) in [
+            ("Drawing (SVG)…", "svg"),
+            ("Picture (PNG, 1,920 wide)…", "png"),
+            ("Page (PDF)…", "pdf"),
+        ] {
+            window.get_by_label("Save").click();
+            window.run_steps(3);
+            window.get_by_label(label).click();
+            window.run_steps(2);
+            let file = run.join(format!("{name}.{ending}"));
+            until(&mut window, "the figure is written", |_| file.exists());
+        }
+        let svg = std::fs::read_to_string(run.join(format!("{name}.svg"))).unwrap();
+        assert!(
+            svg.contains("glyphs-mart-1") && svg.contains("ε ="),
+            "it does not say what it is of"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_of_runs_that_cannot_be_written_has_a_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file stands where the folder should be: not even root can write there.
+    let taken = folder.path().join("taken");
+    std::fs::write(&taken, "").unwrap();
+    let mut window = window(settings(&taken), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Start);
+    until(&mut window, "the failure is told", |app| !app.state().is_training());
+    window.run_steps(3);
+    assert!(window.query_by_label_contains("Runs cannot be kept here").is_some());
+    assert!(
+        window.query_by_label_contains("Keep them in").is_some(),
+        "no way out is offered"
+    );
+    app(&mut window).apply(Command::KeepRunsIn(folder.path().join("own")));
+    app(&mut window).apply(Command::Start);
+    until(&mut window, "the run has ended", trained);
+    assert!(folder.path().join("own/glyphs-mart-1/run.json").exists());
+}
+
+#[test]
+fn a_lesson_runs_beside_the_duel_and_is_turned_there() {
+    let mut window = open(Some("Duel"), settings(runs_with_one()), egui::Theme::Light);
+    window.step();
+    app(&mut window).apply(Command::Lesson(0));
+    app(&mut window).apply(Command::Show("Duel"));
+    window.run_steps(4);
+    assert!(
+        window.query_by_label_contains("step 1 of").is_some(),
+        "the lesson is out of sight"
+    );
+    window.get_by_label("Leave the lesson").click();
+    window.run_steps(3);
+    assert!(window.query_by_label_contains("step 1 of").is_none());
 }
 
 /// Goes through a lesson as a person would: the step's button, then Next; gives the seconds of each step.
@@ -751,16 +925,16 @@ fn columns_and_rows_of_runs_are_hidden_and_shown_again() {
     window.run_steps(2);
     let heads = |window: &Window, name: &str| window.query_all_by_label(name).count();
     assert_eq!(heads(&window, "seed"), 0, "one run differs in nothing");
-    assert_eq!(heads(&window, "best"), 1);
+    assert_eq!(heads(&window, "fgsm"), 1);
     window.get_by_label("Columns").click();
     window.run_steps(3);
     window.get_by_role_and_label(Role::CheckBox, "seed").click();
     window.run_steps(3);
-    window.get_by_role_and_label(Role::CheckBox, "best").click();
+    window.get_by_role_and_label(Role::CheckBox, "fgsm").click();
     window.run_steps(3);
     assert_eq!(heads(&window, "seed"), 2, "its box and its column's head");
     let chosen = app(&mut window).state().settings.columns.clone().unwrap();
-    assert!(chosen.contains("seed") && !chosen.contains("best"), "{chosen:?}");
+    assert!(chosen.contains("seed") && !chosen.contains("fgsm"), "{chosen:?}");
     window
         .get_by_role_and_label(Role::CheckBox, "only what differs")
         .click();

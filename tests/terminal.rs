@@ -195,7 +195,7 @@ fn a_stopped_evaluation_goes_on_where_it_was() {
     assert!(sent.unwrap().success());
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.join(" ").contains("the same command goes on"), "{rest:?}");
+    assert!(rest.join(" ").contains("the same command continues"), "{rest:?}");
     let part: Value = serde_json::from_slice(&fs::read(folder.path().join("part.json")).unwrap()).unwrap();
     assert_eq!(part["unfinished"], true);
     assert!(part["accuracy"]["fgsm"].is_number(), "{part}");
@@ -206,7 +206,7 @@ fn a_stopped_evaluation_goes_on_where_it_was() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(again.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("going on from")));
+    assert!(lines.any(|line| line.unwrap().starts_with("continuing from")));
     again.kill().unwrap();
     again.wait().unwrap();
 }

@@ -37,8 +37,16 @@ pub enum Command {
     Duplicate(PathBuf),
     /// Take a run out of the table of runs, or put it back.
     ToggleHidden(PathBuf),
-    /// Delete a run, after a question.
-    Delete(PathBuf),
+    /// Delete runs, after a question.
+    Delete(Vec<PathBuf>),
+    /// Give a run another name.
+    Rename(PathBuf, String),
+    /// Draw the curves of these runs, and no others.
+    Compare(Vec<PathBuf>),
+    /// Keep runs in this folder.
+    KeepRunsIn(PathBuf),
+    /// Ask for the folder that runs are kept in.
+    ChooseRunsFolder,
     /// Write the report page of a run and open it.
     Report(PathBuf),
     /// Save the weights of a run's best checkpoint where the person says.
@@ -140,7 +148,7 @@ pub fn entries(views: &[&'static str], lessons: impl Iterator<Item = &'static st
     };
     let mut entries = vec![
         entry(Command::Start, "Start training", ctrl(Key::Enter)),
-        entry(Command::TogglePause, "Pause or go on", ctrl(Key::Space)),
+        entry(Command::TogglePause, "Pause or continue", ctrl(Key::Space)),
         entry(Command::Step, "Train one minibatch", ctrl(Key::Period)),
         entry(Command::Stop, "Stop and keep the best", ctrl(Key::Escape)),
         entry(Command::Palette, "All commands", ctrl(Key::K)),

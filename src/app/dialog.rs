@@ -26,8 +26,23 @@ enum Asked {
     NoDialog,
 }
 
+/// Whether anything is there that could open one: on Linux a session bus with a portal on it, or zenity.
+fn can_open() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let bus = std::env::var_os("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("bus"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some()
+        || bus.is_some_and(|bus| bus.exists())
+        || std::env::split_paths(&path).any(|folder| folder.join("zenity").exists())
+}
+
 /// Opens a dialog and waits for its answer; never on the window's own thread.
 fn ask(pick: impl FnOnce(FileDialog) -> Option<PathBuf>) -> Asked {
+    if !can_open() {
+        return Asked::NoDialog;
+    }
     let began = Instant::now();
     match pick(FileDialog::new()) {
         Some(path) => Asked::Path(path),

@@ -73,6 +73,8 @@ fn open_devices() -> MutexGuard<'static, HashMap<String, Opened>> {
 pub enum Message {
     /// What it is doing before the first minibatch.
     Preparing(String),
+    /// The folder of runs cannot be written.
+    NoPlace,
     /// The run is open and its data are there.
     Ready(Box<Ready>),
     /// An event of the run.
@@ -227,6 +229,9 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn work(task: Task, device: &str, control: &Control, watcher: &mut Watcher) -> Result<()> {
+    if let Task::New { runs_dir, .. } = &task {
+        runs::check_place(runs_dir).inspect_err(|_| watcher.tell(Message::NoPlace))?;
+    }
     watcher.tell(Message::Preparing(
         "opening the device; a GPU is compared with the CPU before its first use".to_string(),
     ));

@@ -348,6 +348,19 @@ impl Lab {
         self.slot.1.notify_one();
     }
 
+    /// Whether what was found is of the picture, the attack and the models that are looked at now.
+    pub fn is_current(&self) -> bool {
+        self.finding.as_ref().is_some_and(|finding| {
+            let traces = finding.traces.iter().map(|trace| &trace.subject);
+            let subjects = self.subjects.iter().flatten().map(|subject| &subject.label);
+            let same_picture = self
+                .specimen
+                .as_ref()
+                .is_some_and(|own| Arc::ptr_eq(own, &finding.specimen));
+            same_picture && finding.wish == self.wish && traces.eq(subjects)
+        })
+    }
+
     /// Whether training had its share since the last attack: newer weights are attacked no more often than so, a person's
     /// own wishes at once.
     pub fn is_rested(&self, share: f64) -> bool {

@@ -12,6 +12,7 @@ mod console;
 mod dialog;
 mod duel;
 mod examples;
+mod export;
 mod job;
 mod lab;
 mod lessons;
@@ -69,10 +70,11 @@ pub fn run() -> Result<(), eframe::Error> {
     canvas::note_crashes();
     open(true, |creation| {
         console::leave();
-        let settings = creation
+        let settings: Settings = creation
             .storage
             .and_then(|storage| serde_json::from_str(&storage.get_string(SETTINGS)?).ok())
             .unwrap_or_default();
+        let settings = settings.at_home();
         let layout = creation
             .storage
             .and_then(|storage| serde_json::from_str(&storage.get_string(LAYOUT)?).ok());
@@ -210,7 +212,11 @@ impl App {
                 }
             }
             Command::ToggleHidden(folder) => self.state.toggle_hidden(folder),
-            Command::Delete(folder) => self.state.ask_to_delete(folder),
+            Command::Delete(folders) => self.state.ask_to_delete(folders),
+            Command::Rename(folder, name) => self.state.rename(folder, name),
+            Command::Compare(folders) => self.state.compare(&folders),
+            Command::KeepRunsIn(folder) => self.state.keep_runs_in(folder),
+            Command::ChooseRunsFolder => self.state.choose_runs_folder(),
             Command::Report(folder) => self.state.report(&folder),
             Command::Export(folder) => self.state.export(folder),
             Command::Show(view) => self.show(view),
@@ -328,6 +334,7 @@ impl App {
         }
         top::bar_ui(ui, &mut self.state, &self.entries);
         status::bar_ui(ui, &self.state);
+        self.captions_ui(ui);
         let entries = &self.entries;
         egui::CentralPanel::no_frame().show(ui, |ui| {
             let mut behaviour = views::Behaviour {
@@ -340,8 +347,23 @@ impl App {
         self.over_ui(ui);
     }
 
+    /// What views that are not in sight have to say: a lesson runs beside whatever it is about.
+    fn captions_ui(&mut self, ui: &mut Ui) {
+        let active = self.tree.active_tiles();
+        let alone = self.state.projector.is_some();
+        for view in &mut self.views {
+            let tile = self.tree.tiles.find_pane(&view.name().to_string());
+            let in_sight = !alone && tile.is_some_and(|tile| active.contains(&tile));
+            if !in_sight && view.has_caption(&self.state) {
+                egui::Panel::top(format!("caption of {}", view.name()))
+                    .show(ui, |ui| view.caption_ui(ui, &mut self.state));
+            }
+        }
+    }
+
     /// The duel alone.
     fn projected_ui(&mut self, ui: &mut Ui) {
+        self.captions_ui(ui);
         if let Some(view) = self.views.iter_mut().find(|view| view.name() == "Duel") {
             egui::CentralPanel::no_frame().show(ui, |ui| {
                 egui::Frame::new()

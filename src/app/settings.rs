@@ -1,6 +1,6 @@
 //! What the window remembers from one day to the next.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, io::IsTerminal, path::PathBuf};
 
 use egui::ThemePreference;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,42 @@ impl Default for Settings {
             drawn: Vec::new(),
             selected: None,
         }
+    }
+}
+
+/// The folder of runs of a person who has chosen none: among their documents. None on a system without a person.
+pub fn own_runs_folder() -> Option<PathBuf> {
+    let home = std::env::home_dir().filter(|home| home.is_dir())?;
+    let documents = home.join("Documents");
+    Some(if documents.is_dir() { documents } else { home }.join("Martlet"))
+}
+
+/// Whether the program was begun from an icon: no terminal, and a working folder that nobody chose.
+fn from_an_icon() -> bool {
+    let terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+    let Ok(here) = std::env::current_dir() else {
+        return !terminal;
+    };
+    let program = std::env::current_exe().ok();
+    let chosen_by_nobody = here.parent().is_none()
+        || std::env::home_dir().is_some_and(|home| home == here)
+        || program.is_some_and(|program| program.parent() == Some(&here))
+        || cfg!(windows) && here.ends_with("System32");
+    !terminal && chosen_by_nobody
+}
+
+impl Settings {
+    /// Settings in which runs have a place of the person's own where the program was begun from an icon: what lies beside
+    /// the working folder is nothing there.
+    pub fn at_home(mut self) -> Self {
+        if self.runs_dir.is_relative()
+            && !self.runs_dir.is_dir()
+            && from_an_icon()
+            && let Some(own) = own_runs_folder()
+        {
+            self.runs_dir = own;
+        }
+        self
     }
 }
 

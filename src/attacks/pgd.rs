@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attack, AttackError, GRADIENT_COST, Method, standing::choose, steps_text};
 use crate::{
-    losses,
+    compute, losses,
     random::Rng,
     shapes::{Batch, Images, Logits, PerExample},
     threat::{Magnitude, Norm, Start, ThreatModel},
@@ -231,7 +231,7 @@ pub fn value_and_gradient(
         return Err(AttackError::MissingGradient);
     }
     // The way back begins with ones: it is that of the sum.
-    let mut gradients = value.backward();
+    let mut gradients = compute::sum_backward(value.clone());
     let gradient = image.grad_remove(&mut gradients).ok_or(AttackError::MissingGradient)?;
     Ok((value.inner(), gradient))
 }

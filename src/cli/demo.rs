@@ -188,7 +188,7 @@ impl Stage<'_> {
         }
         entrants.insert(0, ("Standard", standard, first));
 
-        note(format!("\n3. Three ways to go on for {} epochs", EPOCHS - WARM_UP));
+        note(format!("\n3. Three ways to continue for {} epochs", EPOCHS - WARM_UP));
         let mut contestants = Vec::new();
         for (name, recipe, mut run) in entrants {
             let started = std::time::Instant::now();

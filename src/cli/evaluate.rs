@@ -271,7 +271,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     };
     let record = record_file.as_deref().map(known_record).transpose()?.flatten();
     if let (Some(_), Some(path)) = (&record, &record_file) {
-        note(format!("going on from {}", path.display()));
+        note(format!("continuing from {}", path.display()));
     }
     let mut outcome = attempt(record);
     let is = |outcome: &Result<Evaluation>, what: fn(&EvaluateError) -> bool| {
@@ -287,7 +287,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     if is(&outcome, |error| matches!(error, EvaluateError::Stopped { .. })) {
         progress.finish();
         let kept = match (&record_file, measured.len()) {
-            (Some(path), 1..) if path.exists() => "the same command goes on after the attacks that have finished",
+            (Some(path), 1..) if path.exists() => "the same command continues after the attacks that have finished",
             _ => "no attack had finished",
         };
         return Err(super::Stopped(format!("stopped; {kept}")).into());

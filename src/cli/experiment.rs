@@ -253,7 +253,7 @@ fn conduct(arguments: &RunArguments) -> Result<()> {
     outcome.write(&folder)?;
     say(report(&outcome));
     if control.is_stopped() {
-        note("stopped; the same command goes on from here");
+        note("stopped; the same command continues from here");
     } else {
         say(format!("\npromised {}, took {}", duration(promised), duration(seconds)));
     }

@@ -94,7 +94,7 @@ impl Reporter {
         self.began = Instant::now();
         self.line(&started.summary);
         if started.steps_done > 0 {
-            self.line(&format!("going on after {} minibatches", started.steps_done));
+            self.line(&format!("continuing after {} minibatches", started.steps_done));
         }
         let steps = (started.steps_per_epoch * started.epochs) as u64;
         if let Some(bar) = progress_bar(steps, "{percent:>3} % · {msg}") {

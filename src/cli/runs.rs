@@ -24,7 +24,7 @@ use crate::{
 /// Arguments of `martlet runs`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --check\n  martlet runs --report mnist-mart-1\n  martlet runs --csv mnist-mart-1 --out metrics.csv\n  martlet runs --tensorboard mnist-mart-1 --out logs/mnist-mart-1\n  martlet runs --delete mnist-mart-1"
+    after_help = "Examples:\n  martlet runs\n  martlet runs --json\n  martlet runs --check\n  martlet runs --report mnist-mart-1\n  martlet runs --csv mnist-mart-1 --out metrics.csv\n  martlet runs --tensorboard mnist-mart-1 --out logs/mnist-mart-1\n  martlet runs --rename mnist-mart-1 paper-seed-1\n  martlet runs --delete mnist-mart-1"
 )]
 pub struct RunsArguments {
     #[command(flatten)]
@@ -50,6 +50,9 @@ pub struct RunsArguments {
     /// Look through every file of every run: is it what was written, and of this run?
     #[arg(long, conflicts_with_all = ["json", "show", "report", "csv", "tensorboard", "delete"])]
     check: bool,
+    /// Give a run another name.
+    #[arg(long, num_args = 2, value_names = ["NAME", "NEW"], conflicts_with_all = ["json", "show", "report", "csv", "tensorboard", "check", "delete"])]
+    rename: Option<Vec<String>>,
     /// Delete a run after asking.
     #[arg(long, value_name = "NAME")]
     delete: Option<String>,
@@ -86,6 +89,11 @@ pub(super) fn run(arguments: RunsArguments) -> Result<()> {
             writer.event(event).with_context(cannot)?;
         }
         say(writer.path().display());
+        return Ok(());
+    }
+    if let Some([name, new]) = arguments.rename.as_deref() {
+        let run = run_named(Path::new(name), runs_dir)?;
+        note(format!("now in {}", runs::rename(run.folder(), new)?.display()));
         return Ok(());
     }
     if let Some(name) = &arguments.delete {

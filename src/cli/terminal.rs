@@ -25,7 +25,7 @@ pub fn say(line: impl Display) {
         if error.kind() != ErrorKind::BrokenPipe {
             LOST.store(true, Ordering::Relaxed);
             note(format!(
-                "error: standard output takes nothing more, the work goes on: {error}"
+                "error: standard output takes nothing more, the work continues: {error}"
             ));
         }
     }

@@ -227,7 +227,7 @@ fn one(
             _ => (run.name(), String::new()),
         };
         note(format!(
-            "to go on: martlet train --resume --name {name}{seeds} --runs-dir {}",
+            "to continue: martlet train --resume --name {name}{seeds} --runs-dir {}",
             runs_dir.display()
         ));
     }

@@ -3,10 +3,13 @@
 //! On the processor a row is worked out in double precision; on a GPU `shaders/losses.wgsl` does a row a thread. Everywhere else
 //! [`loss`] declines, and [`crate::losses`] composes them.
 
+use std::cell::Cell;
+
 use burn::{
     backend::{
         Autodiff, Backend, Cube, Dispatch, Flex,
         autodiff::{
+            NodeId,
             checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
             grads::Gradients,
             ops::{Backward, Ops, OpsKind},
@@ -100,6 +103,20 @@ pub fn divergence(logits: &Tensor<2>, natural: &Tensor<2>, released: bool) -> Op
     Some(Tensor::from_dispatch(values))
 }
 
+thread_local! {
+    /// The node that the way back under way on this thread begins with: what comes to it is ones.
+    static ROOT: Cell<Option<NodeId>> = const { Cell::new(None) };
+}
+
+/// The gradients of `Σ values`, as `values.backward()` gives them; a loss of this module that is all of it is not multiplied by
+/// the ones that burn begins with.
+pub fn sum_backward(values: Tensor<1>) -> burn::tensor::Gradients {
+    let values = Tensor::<1>::from_dispatch(<Dispatch as LogitLoss>::as_root(values.into_dispatch()));
+    let gradients = values.backward();
+    ROOT.set(None);
+    gradients
+}
+
 /// The operations, as burn dispatches them.
 #[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait LogitLoss: Backend {
@@ -116,6 +133,9 @@ pub(crate) trait LogitLoss: Backend {
         natural: FloatTensor<Self>,
         released: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The same values, noted as those that the way back begins with ([`sum_backward`]).
+    fn as_root(values: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Each row times its factor: `[N, K]`, `[N]` → `[N, K]`.
     fn scale_rows(values: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -268,6 +288,10 @@ impl LogitLoss for Flex {
         )
     }
 
+    fn as_root(values: FlexTensor) -> FlexTensor {
+        values
+    }
+
     fn scale_rows(values: FlexTensor, factors: FlexTensor) -> FlexTensor {
         let [values, factors] = [values, factors].map(|tensor| tensor.to_contiguous());
         let shape: [usize; 2] = values.layout().shape().dims();
@@ -377,6 +401,10 @@ impl LogitLoss for Cube {
         launch(logits, Some(natural), None, (2, released, 0.0))
     }
 
+    fn as_root(values: CubeTensor) -> CubeTensor {
+        values
+    }
+
     fn scale_rows(values: CubeTensor, factors: CubeTensor) -> CubeTensor {
         let factors = into_contiguous(factors);
         let shape: [usize; 2] = values.meta.shape().dims();
@@ -402,9 +430,14 @@ impl<B: LogitLoss, const N: usize> Backward<B, N> for Recorded<N> {
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let upstream = gradients.consume::<B>(&ops.node);
+        let is_root = ROOT.get() == Some(ops.node.id);
         for (parent, gradient) in ops.parents.into_iter().zip(ops.state) {
             if let Some(parent) = parent {
-                gradients.register::<B>(parent.id, B::scale_rows(gradient, upstream.clone()));
+                let gradient = match is_root {
+                    true => gradient,
+                    false => B::scale_rows(gradient, upstream.clone()),
+                };
+                gradients.register::<B>(parent.id, gradient);
             }
         }
     }
@@ -440,6 +473,11 @@ impl<B: LogitLoss, C: CheckpointStrategy> LogitLoss for Autodiff<B, C> {
             OpsKind::UnTracked(preparation) => preparation.finish(values),
         };
         (values, first, second)
+    }
+
+    fn as_root(values: FloatTensor<Self>) -> FloatTensor<Self> {
+        ROOT.set(Some(values.node().id()));
+        values
     }
 
     fn scale_rows(values: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -1,21 +1,23 @@
 //! Where an evaluation is kept in a run's folder: one file for each identity, so that nothing measured is written over.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use md5::{Digest, Md5};
 
 use crate::{
-    evaluation::Evaluation,
+    evaluation::{CurvePoint, Evaluation},
     runs::{Run, RunError, Slot},
 };
 
-/// What a figure belongs to, in one line: checkpoint, examples, norm, radii, attacks with their numbers, seed, surrogate.
+/// What a figure belongs to: checkpoint, examples, norm, radius, attacks with their numbers, seed, surrogate.
 fn identity(evaluation: &Evaluation) -> String {
     let attacks = evaluation.attacks.iter().map(|attack| {
         let (name, settings, restarts) = (&attack.name, &attack.settings, attack.restarts);
         format!("{name} ({settings}) ×{restarts}")
     });
-    let radii = evaluation.curve.iter().map(|point| point.epsilon.to_string());
     [
         evaluation.checkpoint.clone().unwrap_or_default(),
         evaluation.dataset.split.clone().unwrap_or_default(),
@@ -26,7 +28,6 @@ fn identity(evaluation: &Evaluation) -> String {
         evaluation.seed.to_string(),
         evaluation.surrogate.clone().unwrap_or_default(),
         attacks.collect::<Vec<_>>().join(", "),
-        radii.collect::<Vec<_>>().join(", "),
     ]
     .join("\n")
 }
@@ -58,6 +59,35 @@ pub fn write(run: &Run, file: &Path, evaluation: &Evaluation) -> Result<(), RunE
     run.write_sealed(file, &text)
 }
 
+/// The evaluations of a run's checkpoint in its folder with the times at which they were written, the newest first.
+pub fn list(folder: &Path, slot: Slot) -> Vec<(PathBuf, SystemTime)> {
+    let marked = format!("-{slot}");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(PathBuf, SystemTime)> = entries
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.strip_prefix("evaluation-")
+                .and_then(|rest| rest.strip_suffix(".json"))
+                .is_some_and(|rest| rest.contains(&marked))
+        })
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?)))
+        .collect();
+    found.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+    found
+}
+
+/// The evaluation with the radii that an earlier one of the same identity was measured at and it was not.
+fn with_radii_of(evaluation: &Evaluation, earlier: &Evaluation) -> Evaluation {
+    let mut whole = evaluation.clone();
+    let is_new = |point: &&CurvePoint| whole.curve.iter().all(|own| own.epsilon != point.epsilon);
+    let more: Vec<CurvePoint> = earlier.curve.iter().filter(is_new).cloned().collect();
+    whole.curve.extend(more);
+    whole
+        .curve
+        .sort_by(|a, b| a.epsilon.value().total_cmp(&b.epsilon.value()));
+    whole
+}
+
 /// The file for an identity of its own.
 fn own_file(folder: &Path, evaluation: &Evaluation, slot: Slot) -> PathBuf {
     let split = evaluation.dataset.split.as_deref().unwrap_or("examples");
@@ -69,7 +99,8 @@ fn own_file(folder: &Path, evaluation: &Evaluation, slot: Slot) -> PathBuf {
 /// Keeps an evaluation, with each image's fate, so that two runs can be compared image by image; gives its file.
 ///
 /// `evaluation-SPLIT-SLOT.json` is the run's own figure: of all its own examples of that part, under its own threat model, of the
-/// newest checkpoint, by the most attacks (`stands`). Every other evaluation has a file of its own beside it.
+/// newest checkpoint, by the most attacks (`stands`). Every other evaluation has a file of its own beside it. Of one identity
+/// the radii of all its measurements are kept.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -97,7 +128,12 @@ pub fn keep(run: &Run, evaluation: &Evaluation, slot: Slot, stands: bool) -> Res
             }
         };
     }
-    write(run, &file, evaluation)?;
+    match read(run, &file) {
+        Ok(earlier) if !earlier.curve.is_empty() && identity(&earlier) == identity(evaluation) => {
+            write(run, &file, &with_radii_of(evaluation, &earlier))?;
+        }
+        _ => write(run, &file, evaluation)?,
+    }
     Ok(file)
 }
 

@@ -178,7 +178,7 @@ impl Progress {
             adjustments: self.adjustments.clone(),
             figures: self.reports.last().map_or(
                 serde_json::Value::Null,
-                |report| serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy }),
+                |report| serde_json::json!({ "epoch": report.epoch, "accuracy": report.accuracy, "n": report.n }),
             ),
         };
         // Plain numbers, text and lists always have a JSON form.

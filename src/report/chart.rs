@@ -145,7 +145,7 @@ pub fn ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
 }
 
 /// The smallest round step that leaves at most `most` ticks; 0 where there is none.
-fn step(low: f64, high: f64, most: usize) -> f64 {
+pub(super) fn step(low: f64, high: f64, most: usize) -> f64 {
     let span = high - low;
     if !(span > 0.0 && span.is_finite()) || most == 0 {
         return 0.0;
@@ -165,7 +165,7 @@ fn step(low: f64, high: f64, most: usize) -> f64 {
 }
 
 /// A number with as many decimals as a step between numbers needs.
-fn number(value: f64, step: f64) -> String {
+pub(super) fn number(value: f64, step: f64) -> String {
     let is_whole = |value: f64| (value - value.round()).abs() < 1e-6;
     let decimals = (0..=9)
         .find(|decimals| is_whole(step * 10f64.powi(*decimals)))
@@ -260,38 +260,22 @@ fn document(alone: bool, height: f64, [title, description, y]: [&str; 3], body: 
     svg + body + "</svg>"
 }
 
-/// Moves labels apart, so that each has a line to itself between `top` and `floor`; their order stays.
-fn spread(wanted: &[f64], top: f64, floor: f64) -> Vec<f64> {
+/// Moves labels apart, so that each has a line of this height to itself between `top` and `floor`; their order stays.
+pub(super) fn spread(wanted: &[f64], top: f64, floor: f64, line: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|a, b| wanted[*a].total_cmp(&wanted[*b]));
     let mut placed = wanted.to_vec();
     let mut least = top;
     for &i in &order {
         placed[i] = placed[i].max(least);
-        least = placed[i] + LINE;
+        least = placed[i] + line;
     }
     let mut most = floor;
     for &i in order.iter().rev() {
         placed[i] = placed[i].min(most);
-        most = placed[i] - LINE;
+        most = placed[i] - line;
     }
     placed
-}
-
-/// Several charts in one SVG file, one under the other.
-pub fn stacked(charts: &[LineChart]) -> String {
-    let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {}">"#,
-        HEIGHT * charts.len() as f64
-    );
-    for (position, chart) in charts.iter().enumerate() {
-        let place = format!(
-            r#"<svg y="{}" width="{WIDTH}" height="{HEIGHT}" "#,
-            HEIGHT * position as f64
-        );
-        svg += &chart.to_svg().replacen("<svg ", &place, 1);
-    }
-    svg + "</svg>"
 }
 
 impl LineChart {
@@ -378,7 +362,7 @@ impl LineChart {
             }
         }
         let wanted: Vec<f64> = ends.iter().map(|(_, _, y)| *y).collect();
-        for ((series, x, y), placed) in ends.iter().zip(spread(&wanted, TOP + 6.0, FLOOR - 4.0)) {
+        for ((series, x, y), placed) in ends.iter().zip(spread(&wanted, TOP + 6.0, FLOOR - 4.0, LINE)) {
             let left = frame.right + 12.0;
             let _ = write!(
                 svg,
@@ -569,7 +553,7 @@ mod tests {
 
     #[test]
     fn labels_keep_their_distance_and_stay_inside() {
-        let placed = spread(&[100.0, 101.0, 99.0, 250.0], 50.0, 260.0);
+        let placed = spread(&[100.0, 101.0, 99.0, 250.0], 50.0, 260.0, LINE);
         let mut sorted = placed.clone();
         sorted.sort_by(f64::total_cmp);
         assert!(

@@ -7,6 +7,7 @@ pub mod chart;
 pub mod compare;
 pub mod csv;
 pub mod doctor;
+pub mod figure;
 pub mod gallery;
 mod markup;
 pub mod page;

@@ -4,7 +4,7 @@ use super::{
     RUN_FILE, Run, RunError,
     atomic::{self, TEMPORARY, names_with, sync_folder},
     checkpoint::{Slot, Store, Ties},
-    metrics, read_identity,
+    identity_text, metrics, read_identity, rename_new,
 };
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -218,17 +218,64 @@ pub fn check_name(name: &str) -> Result<(), RunError> {
     })
 }
 
+/// Gives a run another name, which is its folder's too; gives the new folder.
+///
+/// # Errors
+/// [`RunError::Name`] for a name that no folder can have, [`RunError::Taken`] for another run's, [`RunError::Locked`] for a
+/// run that trains, [`RunError::NotARun`] for a folder that is none, or [`RunError::Io`].
+pub fn rename(folder: &Path, name: &str) -> Result<PathBuf, RunError> {
+    check_name(name)?;
+    let mut identity = read_identity(folder)?;
+    let runs_dir = parent_of(folder);
+    let renamed = runs_dir.join(name);
+    let taken = || RunError::Taken {
+        name: name.to_string(),
+        path: renamed.clone(),
+    };
+    if fs::symlink_metadata(&renamed).is_ok() {
+        return Err(taken());
+    }
+    let lock = atomic::lock(folder)?;
+    if let Some(fields) = identity.as_object_mut() {
+        fields.insert("name".to_string(), Value::from(name));
+    }
+    atomic::write_atomic(&folder.join(RUN_FILE), &identity_text(&identity))?;
+    if cfg!(windows) {
+        drop(lock); // a folder with an open file in it cannot be renamed there
+    }
+    rename_new(folder, &renamed, taken)?;
+    sync_folder(runs_dir)?;
+    Ok(renamed)
+}
+
+/// Whether runs can be kept in a folder, which is made where it is not there.
+///
+/// # Errors
+/// [`RunError::Io`] with what the system says.
+pub fn check_place(runs_dir: &Path) -> Result<(), RunError> {
+    fs::create_dir_all(runs_dir).map_err(RunError::io("make the folder of runs", runs_dir))?;
+    tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(runs_dir)
+        .map(drop)
+        .map_err(RunError::io("write into the folder of runs", runs_dir))
+}
+
+/// The folder that a run lies in.
+fn parent_of(folder: &Path) -> &Path {
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Deletes a run. It disappears at once, under another name; then its files go.
 ///
 /// # Errors
 /// [`RunError::Locked`] for a running one, [`RunError::NotARun`] for a folder that is none.
 pub fn delete(folder: &Path) -> Result<(), RunError> {
     let real = fs::symlink_metadata(folder).is_ok_and(|about| about.is_dir());
-    let (true, Some(name), Some(runs_dir)) = (
-        real && folder.join(RUN_FILE).exists(),
-        folder.file_name(),
-        folder.parent(),
-    ) else {
+    let (true, Some(name)) = (real && folder.join(RUN_FILE).exists(), folder.file_name()) else {
         return Err(RunError::NotARun {
             got: "something else".to_string(),
             path: folder.to_path_buf(),
@@ -238,11 +285,7 @@ pub fn delete(folder: &Path) -> Result<(), RunError> {
     if cfg!(windows) {
         drop(lock); // a folder with an open file in it cannot be renamed there
     }
-    let runs_dir = if runs_dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        runs_dir
-    };
+    let runs_dir = parent_of(folder);
     let trash = runs_dir.join(format!("{TRASH}{}", name.to_string_lossy()));
     let removed = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RunError::io("remove the run", path)(error)),

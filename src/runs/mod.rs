@@ -53,7 +53,7 @@ pub use atomic::{Claim, claim, write_atomic};
 pub use check::check;
 pub use checkpoint::{Array, Checkpoint, Slot, Values};
 pub use error::RunError;
-pub use folder::{State, Summary, check_name, delete, list, pick_name, strongest};
+pub use folder::{State, Summary, check_name, check_place, delete, list, pick_name, rename, strongest};
 
 use crate::seal::{self, Seal, seal_of};
 use atomic::{TEMPORARY, remove_left_files, sync_folder, write_synced};

@@ -161,15 +161,14 @@ impl Corner {
         self.bouts.iter().flatten()
     }
 
-    /// The smallest radius at which the network is not right, and whether that is known of all smaller ones and of the
-    /// very network that sits here now.
+    /// The smallest radius at which the network that sits here now is known not to be right, and whether all smaller ones are
+    /// known of it too.
     pub fn falls(&self, picture: &Specimen) -> Option<(usize, bool)> {
+        let own = || self.bouts().filter(|bout| bout.fighter == self.serial);
         let fallen = |bout: &&Attacked| verdict(&bout.trace, picture, None) != Verdict::Holds;
-        let place = self.bouts().find(fallen)?.place;
-        let exact = self.bouts[..=place]
-            .iter()
-            .all(|bout| bout.as_ref().is_some_and(|bout| bout.fighter == self.serial));
-        Some((place, exact))
+        let place = own().find(fallen)?.place;
+        let smaller = own().filter(|bout| bout.place < place).count();
+        Some((place, smaller == place))
     }
 
     /// Whether every radius is known of the network that sits here now.

@@ -20,7 +20,7 @@ use crate::{
         shown::Shown,
         state::State,
         theme::Fate,
-        views::{KEPT, SHARES},
+        views::SHARES,
     },
     engine::filing,
     evaluation::Evaluation,
@@ -122,6 +122,19 @@ impl Guide {
         (self.waits, self.making, self.ordered) = (None, None, None);
     }
 
+    /// Whether the acts of this step's button are those that were done last.
+    pub fn has_done(&self, lesson: &Lesson, step: usize) -> bool {
+        self.pressed == Some((lesson.id, step)) && !self.is_busy()
+    }
+
+    /// Whether the picture under attack is attacked on a network of this lesson.
+    pub(super) fn shows(state: &State, lesson: &Lesson) -> bool {
+        let attacked = state.selected.as_ref().filter(|_| is_attacked(state));
+        attacked.is_some_and(|folder| {
+            Self::course(state, lesson).is_some_and(|course| course.runs.values().any(|own| own == folder))
+        })
+    }
+
     /// Whether the button's acts are under way.
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
@@ -164,7 +177,7 @@ impl Guide {
             .map(|(_, step)| step)
             .filter(|step| !course.done.contains(step) && self.is_done(state, lesson, &lesson.steps[*step]));
         for step in [Some(open), done].into_iter().flatten() {
-            let measured = self.measured(state, lesson, &lesson.steps[step]);
+            let measured = self.measured(state, lesson, step);
             let course = Self::course_mut(state, lesson);
             if !measured.is_empty() && course.measured.get(&step) != Some(&measured) {
                 course.measured.insert(step, measured);
@@ -205,9 +218,8 @@ impl Guide {
             return;
         };
         for folder in course.runs.values() {
-            let path = folder.join(KEPT);
             // What is not there yet, or is being written, is read at the next look.
-            let Ok(changed) = std::fs::metadata(&path).and_then(|file| file.modified()) else {
+            let Some((path, changed)) = filing::list(folder, Slot::Best).into_iter().next() else {
                 self.evaluations.remove(folder);
                 continue;
             };
@@ -524,7 +536,7 @@ impl Guide {
                 return self.absent(lesson, name);
             };
             let there = self.evaluation(state, lesson, name).is_some_and(|found| {
-                found.n == images && holds(found, &attacks) && (!curve || found.curve.len() == SHARES.len())
+                found.n == images && holds(found, &attacks) && (!curve || found.curve.len() >= SHARES.len())
             });
             if there {
                 continue;

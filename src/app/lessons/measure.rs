@@ -19,18 +19,20 @@ const CIRCUMSTANCES: [&str; 4] = [
 ];
 
 impl Guide {
-    /// What a step tells, as far as it is known.
-    pub(super) fn measured(&self, state: &State, lesson: &Lesson, step: &Step) -> Vec<String> {
-        let measures = step.measured.iter();
+    /// What a step, by its number, tells, as far as it is known.
+    pub(super) fn measured(&self, state: &State, lesson: &Lesson, number: usize) -> Vec<String> {
+        let Step { acts, measured, .. } = &lesson.steps[number];
+        // What is shown until the step's own acts are done is the picture of another step, or of no lesson at all.
+        let own = acts.is_empty() || self.has_done(lesson, number);
+        let shown = own && Self::shows(state, lesson);
+        let of_the_picture =
+            |measure: &&Measure| matches!(measure, Measure::Answer | Measure::SmallestRadius | Measure::Weight);
+        let measures = measured.iter().filter(|measure| shown || !of_the_picture(measure));
         measures.flat_map(|measure| self.tell(state, lesson, measure)).collect()
     }
 
     fn tell(&self, state: &State, lesson: &Lesson, measure: &Measure) -> Vec<String> {
         let one = |text: Option<String>| text.into_iter().collect();
-        // While the button's acts are under way, the example that is shown is still that of an earlier step.
-        if self.is_busy() && matches!(measure, Measure::Answer | Measure::SmallestRadius | Measure::Weight) {
-            return Vec::new();
-        }
         match measure {
             Measure::Accuracy(runs) => runs.iter().filter_map(|run| accuracy(state, lesson, run)).collect(),
             Measure::Sets(run) => one(sets(state, lesson, run)),
@@ -147,20 +149,16 @@ fn answers(state: &State) -> Vec<String> {
         .label
         .and_then(|label| classes.get(label))
         .map_or("?", String::as_str);
-    let several = finding.traces.len() > 1;
     let traces = finding.traces.iter().filter_map(|trace| {
-        let who = if several {
-            format!("{}: ", trace.subject)
-        } else {
-            String::new()
-        };
         let target = finding
             .wish
             .target
             .and_then(|target| classes.get(target))
             .map_or(String::new(), |class| format!(" towards {class}"));
         Some(format!(
-            "{who}True class {truth}; natural answer {}; after {}{target} with ε = {:.3}: {}.",
+            "{}, {}: true class {truth}; natural answer {}; after {}{target} with ε = {:.3}: {}.",
+            trace.subject,
+            finding.specimen.title,
             said(&trace.before)?,
             finding.wish.name(),
             finding.wish.epsilon,
@@ -214,7 +212,9 @@ fn weight(state: &State) -> Option<String> {
         Some(false) => "right and robust",
     };
     Some(format!(
-        "This example ({fate}): p_y = {truth:.3}, so its KL of {divergence:.3} counts {:.3} times: {:.4}.",
+        "{}, {} ({fate}): p_y = {truth:.3}, so its KL of {divergence:.3} counts {:.3} times: {:.4}.",
+        trace.subject,
+        finding.specimen.title,
         1.0 - truth,
         (1.0 - truth) * divergence
     ))

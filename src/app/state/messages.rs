@@ -13,7 +13,7 @@ use crate::app::{
 
 /// A question that is asked before something is lost.
 pub(super) enum Question {
-    Delete(PathBuf),
+    Delete(Vec<PathBuf>),
     Close,
 }
 
@@ -75,15 +75,17 @@ impl State {
     pub fn dialogs_ui(&mut self, ctx: &Context) {
         let Some(question) = &self.question else { return };
         let (title, text, yes, no) = match question {
-            Question::Delete(folder) => (
-                "Delete this run?",
-                format!(
-                    "{} with its checkpoints, figures and evaluations. This cannot be undone.",
-                    folder.display()
-                ),
-                "Delete the run",
-                "Keep it",
-            ),
+            Question::Delete(folders) => {
+                let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+                let text = format!(
+                    "{} with checkpoints, figures and evaluations. This cannot be undone.",
+                    names.join(", ")
+                );
+                match folders.len() {
+                    1 => ("Delete this run?", text, "Delete the run", "Keep it"),
+                    _ => ("Delete these runs?", text, "Delete the runs", "Keep them"),
+                }
+            }
             Question::Close if self.is_training() => (
                 "Training is under way",
                 "Closing stops it at a checkpoint. It can be resumed from the list of runs.".to_string(),
@@ -92,7 +94,7 @@ impl State {
             ),
             Question::Close if self.works.contains(&Work::Experiment) => (
                 "An experiment is under way",
-                "Closing stops its row at a checkpoint. The same rows go on from there.".to_string(),
+                "Closing stops its row at a checkpoint. Run continues it from there.".to_string(),
                 "Checkpoint and close",
                 "Keep working",
             ),
@@ -124,7 +126,7 @@ impl State {
             None => {}
             Some(false) => self.question = None,
             Some(true) => match self.question.take() {
-                Some(Question::Delete(folder)) => self.delete(&folder),
+                Some(Question::Delete(folders)) => self.delete(folders),
                 Some(Question::Close) => {
                     self.closing = true;
                     self.stop();

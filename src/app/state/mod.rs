@@ -44,6 +44,8 @@ pub struct Training {
     pub opened: Option<Opened>,
     /// When it was last written down how its examples fare.
     pub kept: Instant,
+    /// Whether its run has no place: the folder of runs cannot be written.
+    pub homeless: bool,
 }
 
 /// Work of a view that outlasts a few seconds.
@@ -67,6 +69,9 @@ enum Answer {
     Data(String),
     Unnotified(String),
     Fighter(usize, Box<Fighter>),
+    Renamed(PathBuf, PathBuf),
+    Deleted(PathBuf),
+    RunsFolder(PathBuf),
 }
 
 /// Everything that the views look at.
@@ -173,6 +178,11 @@ impl State {
         self.is_training() && self.trainings.iter().all(|training| training.job.control.is_paused())
     }
 
+    /// Whether what trains was told to stop and has not yet: it ends with the attack's step under way.
+    pub fn is_stopping(&self) -> bool {
+        self.is_training() && self.trainings.iter().all(|training| training.job.control.is_stopped())
+    }
+
     /// Takes in what the threads say.
     pub fn drain(&mut self) {
         let mut trainings = std::mem::take(&mut self.trainings);
@@ -214,6 +224,9 @@ impl State {
                         self.duel.seat(corner, *fighter);
                         self.duel.measure(corner, &recipe);
                     }
+                    Answer::Renamed(old, new) => self.renamed(&old, new),
+                    Answer::Deleted(folder) => self.deleted(&folder),
+                    Answer::RunsFolder(folder) => self.keep_runs_in(folder),
                     Answer::Said(Ok(text)) => self.say(text),
                     Answer::Subject(side, subject) => self.lab.take(side, *subject),
                     Answer::NoSubject(error) => self.lab.error = Some(error),

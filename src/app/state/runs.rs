@@ -9,14 +9,21 @@ use anyhow::Context as _;
 
 use super::{Answer, State, messages::Question};
 use crate::{
-    app::{background::Background, command::Command, dialog::ask_where, settings::Settings, shown::Shown},
+    app::{
+        background::Background,
+        command::Command,
+        dialog::{self, ask_where},
+        export::Form,
+        settings::Settings,
+        shown::Shown,
+    },
     compute::Device,
     data::{self, Split},
     engine::session,
     files,
     nn::weights,
     recipe::Recipe,
-    report,
+    report::{self, figure::Figure},
     runs::{self, Run, Slot},
 };
 
@@ -184,18 +191,93 @@ impl State {
         self.toast(format!("{name} is hidden; its folder stays"), false, Some(undo));
     }
 
-    /// Asks before a run is deleted.
-    pub fn ask_to_delete(&mut self, folder: PathBuf) {
-        if self
-            .training_of(&folder)
-            .is_some_and(|training| training.job.is_alive())
-        {
+    /// Asks before runs are deleted.
+    pub fn ask_to_delete(&mut self, folders: Vec<PathBuf>) {
+        let trains = |folder: &PathBuf| self.training_of(folder).is_some_and(|own| own.job.is_alive());
+        if folders.iter().any(trains) {
             return self.complain("the run trains now: stop it before you delete it".to_string());
         }
-        self.question = Some(Question::Delete(folder));
+        self.question = Some(Question::Delete(folders));
     }
 
-    /// Writes a run's report page beside it.
+    /// Gives a run another name, on a thread.
+    pub fn rename(&mut self, folder: PathBuf, name: String) {
+        self.answers.push(Background::start(
+            "rename",
+            &self.ctx,
+            |error| Answer::Said(Err(format!("the run keeps its name: {error}"))),
+            move |_, teller| {
+                let renamed = runs::rename(&folder, &name)?;
+                teller.tell(Answer::Renamed(folder, renamed));
+                Ok(())
+            },
+        ));
+    }
+
+    /// Whatever spoke of the run by its old folder speaks of it by its new one.
+    pub(super) fn renamed(&mut self, old: &Path, new: PathBuf) {
+        let name = new.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(shown) = self.shown_mut(Some(old)) {
+            (shown.folder, shown.name) = (new.clone(), name.clone());
+        }
+        let training = self
+            .trainings
+            .iter_mut()
+            .filter_map(|training| training.folder.as_mut());
+        let seats = self.duel.corners.iter_mut();
+        let seated = seats.filter_map(|corner| corner.fighter.as_mut()?.run.as_mut());
+        let beside = self.lab.beside.as_mut().map(|(folder, _)| folder);
+        let selected = self.selected.as_mut();
+        let concerned = training.chain(seated).chain(beside).chain(selected);
+        for folder in concerned.filter(|folder| folder.as_path() == old) {
+            folder.clone_from(&new);
+        }
+        if self.settings.hidden_runs.remove(old) {
+            self.settings.hidden_runs.insert(new);
+        }
+        self.say(format!("the run is called {name} now"));
+        self.refresh_runs();
+    }
+
+    /// Draws the curves of these runs, and no others.
+    pub fn compare(&mut self, folders: &[PathBuf]) {
+        for folder in folders {
+            self.draw(folder);
+        }
+        for shown in &mut self.shown {
+            shown.visible = folders.contains(&shown.folder);
+        }
+        if let Some(first) = folders.first()
+            && !self
+                .selected
+                .as_ref()
+                .is_some_and(|selected| folders.contains(selected))
+        {
+            self.selected = Some(first.clone());
+        }
+    }
+
+    /// Keeps runs in this folder from now on.
+    pub fn keep_runs_in(&mut self, folder: PathBuf) {
+        self.messages.passed("Runs cannot be kept here");
+        self.say(format!("runs are kept in {}", folder.display()));
+        self.settings.runs_dir = folder;
+        self.runs = Ok(Vec::new());
+        self.refresh_runs();
+    }
+
+    /// Asks for the folder that runs are kept in.
+    pub fn choose_runs_folder(&mut self) {
+        let chosen = dialog::open(
+            &self.ctx,
+            |error| Answer::Said(Err(error)),
+            Answer::RunsFolder,
+            rfd::FileDialog::pick_folder,
+        );
+        self.answers.push(chosen);
+    }
+
+    /// Writes a run's report page beside it and opens it in the browser.
     pub fn report(&mut self, folder: &Path) {
         let folder = folder.to_path_buf();
         self.answers.push(Background::start(
@@ -204,7 +286,15 @@ impl State {
             |error| Answer::Said(Err(format!("the report page was not written: {error}"))),
             move |_, teller| {
                 let path = report::write_run_page(&Run::open(&folder)?)?;
-                teller.tell(Answer::Said(Ok(format!("the report page lies in {}", path.display()))));
+                let path = std::path::absolute(&path).unwrap_or(path);
+                let text = match open::that_detached(&path) {
+                    Ok(()) => format!("the browser opens {}", path.display()),
+                    Err(error) => format!(
+                        "the report page lies in {}; no browser opens here: {error}",
+                        path.display()
+                    ),
+                };
+                teller.tell(Answer::Said(Ok(text)));
                 Ok(())
             },
         ));
@@ -237,16 +327,31 @@ impl State {
         ));
     }
 
-    /// Asks where to put a file of this form (its extension) and writes it, on a thread.
-    pub fn save_as(&mut self, form: &'static str, bytes: Vec<u8>) {
+    /// Asks where to put a file of this name and ending and writes it, on a thread.
+    pub fn save_as(&mut self, name: &'static str, form: &'static str, bytes: Vec<u8>) {
+        self.save_made(name, form, move || Ok(bytes));
+    }
+
+    /// Asks where to put a figure and writes it, on a thread.
+    pub fn save_figure(&mut self, figure: Figure, name: &'static str, form: Form) {
+        self.save_made(name, form.ending(), move || form.render(&figure));
+    }
+
+    fn save_made(
+        &mut self,
+        name: &'static str,
+        ending: &'static str,
+        make: impl FnOnce() -> anyhow::Result<Vec<u8>> + Send + 'static,
+    ) {
         let folder = self.selected.clone().unwrap_or_else(|| self.settings.runs_dir.clone());
         self.answers.push(Background::start(
             "save",
             &self.ctx,
-            |error| Answer::Said(Err(error)),
+            |error| Answer::Said(Err(format!("the file was not written: {error}"))),
             move |_, teller| {
-                if let Some((path, saved)) = ask_where(&folder, "martlet", form) {
-                    files::save(&path, &bytes)?;
+                std::fs::create_dir_all(&folder)?;
+                if let Some((path, saved)) = ask_where(&folder, name, ending) {
+                    files::save(&path, &make()?)?;
                     teller.tell(Answer::Said(Ok(format!("{saved} {}", path.display()))));
                 }
                 Ok(())
@@ -254,15 +359,26 @@ impl State {
         ));
     }
 
-    pub(super) fn delete(&mut self, folder: &Path) {
-        match runs::delete(folder) {
-            Ok(()) => {
-                self.forget(folder);
-                self.refresh_runs();
-                self.say(format!("{} is deleted", folder.display()));
-            }
-            Err(error) => self.complain(error.to_string()),
-        }
+    /// Deletes runs, on a thread.
+    pub(super) fn delete(&mut self, folders: Vec<PathBuf>) {
+        self.keeping.push(Background::start(
+            "delete",
+            &self.ctx,
+            |error| Answer::Said(Err(error)),
+            move |_, teller| {
+                for folder in folders {
+                    runs::delete(&folder)?;
+                    teller.tell(Answer::Deleted(folder));
+                }
+                Ok(())
+            },
+        ));
+    }
+
+    pub(super) fn deleted(&mut self, folder: &Path) {
+        self.forget(folder);
+        self.refresh_runs();
+        self.say(format!("{} is deleted", folder.display()));
     }
 
     fn forget(&mut self, folder: &Path) {

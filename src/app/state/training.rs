@@ -14,6 +14,7 @@ use crate::{
         examples::{self, Book},
         job::{self, FRAME_PAUSE, Job, Message, Task},
         notify,
+        settings::own_runs_folder,
         shown::Shown,
         theme::Fate,
     },
@@ -108,6 +109,7 @@ impl State {
                 folder: None,
                 opened: None,
                 kept: Instant::now(),
+                homeless: false,
             }),
             Err(error) => self.complain(format!("training cannot start: {error:#}")),
         }
@@ -145,6 +147,7 @@ impl State {
     pub(super) fn hear(&mut self, training: &mut Training, message: Message) {
         match message {
             Message::Preparing(text) => training.preparing = text,
+            Message::NoPlace => training.homeless = true,
             Message::Ready(ready) => {
                 training.preparing = "first minibatch; a GPU compiles its kernels now".to_string();
                 if !ready.opened.verdict.passed {
@@ -357,6 +360,14 @@ impl State {
                 self.say(format!("{name} {how}"));
             }
             (None, None) => {}
+            (Some(error), _) if training.homeless => {
+                let error = format!("runs cannot be kept here: {error}");
+                let own = own_runs_folder().filter(|own| *own != self.settings.runs_dir);
+                let way_out = own.map_or(("Choose folder…".to_string(), Command::ChooseRunsFolder), |own| {
+                    (format!("Keep them in {}", own.display()), Command::KeepRunsIn(own))
+                });
+                self.toast(error, true, Some(way_out));
+            }
             (Some(error), shown) => {
                 let name = shown.map(|shown| {
                     shown.ending = Ending::Failed(error.clone());

@@ -5,7 +5,7 @@ use egui::{Frame, Key, Modifiers, Panel, ProgressBar, RichText, ScrollArea, Sens
 use super::View;
 use crate::{
     app::{
-        command::Order,
+        command::{Command, Order},
         lessons::{self, Guide, Lesson, Step},
         state::State,
         theme,
@@ -39,6 +39,60 @@ impl View for Lessons {
 
     fn logic(&mut self, state: &mut State) {
         self.guide.logic(state);
+    }
+
+    fn has_caption(&self, state: &State) -> bool {
+        Guide::lesson(state).is_some()
+    }
+
+    /// Where the lesson is, what it says there first, what was measured, and the button that does the next thing.
+    fn caption_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let Some(lesson) = Guide::lesson(state) else { return };
+        let Some(course) = Guide::course(state, lesson) else {
+            return;
+        };
+        let position = course.step.min(lesson.steps.len() - 1);
+        let is_done = course.done.contains(&position);
+        let step = &lesson.steps[position];
+        let measured = course.measured.get(&position).and_then(|lines| lines.last()).cloned();
+        ui.add_space(2.0);
+        ui.horizontal_wrapped(|ui| {
+            ui.label(RichText::new(&step.title).strong().size(TEXT));
+            ui.weak(format!(
+                "{}, step {} of {}",
+                lesson.heading,
+                position + 1,
+                lesson.steps.len()
+            ));
+        });
+        ui.label(RichText::new(first_sentence(&step.text)).size(TEXT));
+        if let Some(measured) = measured {
+            ui.label(
+                RichText::new(format!("Measured here: {measured}")).color(theme::series(2, ui.visuals().dark_mode)),
+            );
+        }
+        ui.horizontal_wrapped(|ui| {
+            self.turns_ui(ui, state, lesson, position, is_done);
+            if ui
+                .button("Read the step")
+                .on_hover_text("The whole text, beside the view")
+                .clicked()
+            {
+                state.commands.push(Command::Show(self.name()));
+            }
+            if ui
+                .button("Leave the lesson")
+                .on_hover_text("It stays where it is")
+                .clicked()
+            {
+                self.guide.open(state, None);
+            }
+            if let Some(waits) = &self.guide.waits {
+                ui.spinner();
+                ui.label(format!("Waiting {waits}"));
+            }
+        });
+        ui.add_space(2.0);
     }
 
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {
@@ -236,13 +290,45 @@ impl Lessons {
         }
     }
 
+    /// Back, and one button for what comes next: what the step does, and once that is done, the step after it.
+    fn turns_ui(&mut self, ui: &mut Ui, state: &mut State, lesson: &'static Lesson, position: usize, is_done: bool) {
+        let last = position + 1 == lesson.steps.len();
+        let acts = !lesson.steps[position].acts.is_empty() && !is_done && !self.guide.has_done(lesson, position);
+        let (back_key, on_key) = turning_keys(ui);
+        let back = ui.add_enabled(position > 0, egui::Button::new("Back"));
+        if (back.on_hover_text("The step before (Page up)").clicked() || back_key) && position > 0 {
+            self.guide.turn(state, lesson, position - 1);
+        }
+        let text = match (acts, last) {
+            (true, _) => lesson.steps[position].button.as_str(),
+            (false, true) => "Finish",
+            (false, false) => "Next",
+        };
+        let next = egui::Button::new(RichText::new(text).strong()).fill(ui.visuals().selection.bg_fill);
+        let next = ui.add_enabled(!acts || !self.guide.is_busy(), next);
+        if next
+            .on_hover_text("Does it in the real views, then turns the page (Page down)")
+            .clicked()
+            || on_key
+        {
+            match acts {
+                true if !self.guide.is_busy() => self.guide.press(state, lesson),
+                true => {}
+                false => self.turn_on(state, lesson, position),
+            }
+        }
+    }
+
+    fn turn_on(&mut self, state: &mut State, lesson: &'static Lesson, position: usize) {
+        self.guide.turn(state, lesson, position + 1);
+        if position + 1 == lesson.steps.len() {
+            self.guide.open(state, None);
+        }
+    }
+
     fn turning_ui(&mut self, ui: &mut Ui, state: &mut State, lesson: &'static Lesson, position: usize, done: bool) {
         let last = position + 1 == lesson.steps.len();
-        // A presenter's clicker sends these keys; a field that is being typed in keeps them.
-        let key = |key| {
-            !ui.ctx().egui_wants_keyboard_input() && ui.input_mut(|input| input.consume_key(Modifiers::NONE, key))
-        };
-        let (back, on) = (key(Key::PageUp), key(Key::PageDown));
+        let (back, on) = turning_keys(ui);
         ui.horizontal(|ui| {
             let big = |text: &str| egui::Button::new(RichText::new(text).size(TEXT)).min_size(vec2(84.0, 32.0));
             let back = ui
@@ -260,13 +346,27 @@ impl Lessons {
                 self.guide.turn(state, lesson, position - 1);
             }
             if on {
-                self.guide.turn(state, lesson, position + 1);
-                if last {
-                    self.guide.open(state, None);
-                }
+                self.turn_on(state, lesson, position);
             }
             ui.weak("Page up, Page down");
         });
+    }
+}
+
+/// Whether the keys for the step before and for the next one are pressed. A presenter's clicker sends them; a field that is
+/// being typed in keeps them.
+fn turning_keys(ui: &Ui) -> (bool, bool) {
+    let key =
+        |key| !ui.ctx().egui_wants_keyboard_input() && ui.input_mut(|input| input.consume_key(Modifiers::NONE, key));
+    (key(Key::PageUp), key(Key::PageDown))
+}
+
+/// The first sentence of a text.
+fn first_sentence(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.find(". ") {
+        Some(end) => text[..=end].to_string(),
+        None => text,
     }
 }
 

@@ -15,7 +15,10 @@ use egui::{Ui, WidgetText};
 use egui_tiles::{Container, Linear, LinearDir, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
 
 pub use curves::Lower;
-pub use robustness::{KEPT, SHARES};
+pub use robustness::SHARES;
+
+/// What is said until a stop has come into effect.
+pub const STOPPING: &str = "stopping after this step";
 
 use super::{
     command::{Command, Entry, Order, keys},
@@ -48,6 +51,17 @@ pub trait View {
     /// Does what is ordered, where that concerns it.
     fn obey(&mut self, order: &Order, state: &mut State) {
         let _ = (order, state);
+    }
+
+    /// Whether it has something to say over the other views while it is not in sight itself.
+    fn has_caption(&self, state: &State) -> bool {
+        let _ = state;
+        false
+    }
+
+    /// Draws what it has to say there, in a line or two.
+    fn caption_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let _ = (ui, state);
     }
 
     /// Draws it.

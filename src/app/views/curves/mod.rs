@@ -13,17 +13,19 @@ pub use self::kinds::Lower;
 use self::{
     kinds::{Curve, TRAINING_ACCURACY},
     plot::{Drawing, Drawn, log, plot, said, transformed},
+    save::csv,
 };
 use super::View;
 use crate::{
     app::{
         command::Order,
+        export,
         series::{Series, Smoothed},
         shown::Shown,
         state::State,
         theme,
     },
-    wording::percent,
+    wording::{attack_name, percent},
 };
 
 /// The curves view.
@@ -33,8 +35,6 @@ pub struct Curves {
     smooth: BTreeMap<(std::path::PathBuf, String), Smoothed>,
     /// The epochs that the plots showed in the frame before.
     range: Option<[f64; 2]>,
-    /// The picture of the whole window that was asked for.
-    taken: Option<std::sync::mpsc::Receiver<std::sync::Arc<egui::ColorImage>>>,
 }
 
 impl View for Curves {
@@ -53,7 +53,6 @@ impl View for Curves {
     }
 
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {
-        let all = ui.available_rect_before_wrap();
         self.controls_ui(ui, state);
         if state
             .shown
@@ -86,7 +85,6 @@ impl View for Curves {
             }
         });
         self.lower_ui(ui, state, ui.available_height() - 4.0);
-        self.picture(ui, state, all);
     }
 }
 
@@ -101,18 +99,12 @@ impl Curves {
             ui.checkbox(&mut state.settings.logarithmic[0], "log x");
             ui.checkbox(&mut state.settings.logarithmic[1], "log y (below)");
             ui.menu_button("Save", |ui| {
-                for (label, form) in [("Numbers as CSV…", "csv"), ("Both plots as SVG…", "svg")] {
-                    if ui.button(label).clicked() {
-                        self.save(state, form);
-                        ui.close();
-                    }
+                if let Some(form) = export::menu_ui(ui) {
+                    let figure = self.figure(state);
+                    state.save_figure(figure, "curves", form);
                 }
-                if ui.button("Both plots as PNG…").clicked() {
-                    let (sender, receiver) = std::sync::mpsc::channel();
-                    ui.ctx().request_screenshot(move |image| {
-                        let _ = sender.send(image);
-                    });
-                    self.taken = Some(receiver);
+                if ui.button("Numbers (CSV)…").clicked() {
+                    state.save_as("curves", "csv", csv(state).into_bytes());
                     ui.close();
                 }
             });
@@ -151,7 +143,7 @@ impl Curves {
                 }
                 let colour = of(attack);
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
-                let label = labelled(&title, &format!("{attack}, {split}"));
+                let label = labelled(&title, &format!("{}, {split}", attack_name(attack)));
                 let group = if several { title.clone() } else { label.clone() };
                 let dashed = several && attack == "natural";
                 let style = if dashed {

@@ -1,45 +1,24 @@
-//! The curves as a picture, as a drawing, as numbers.
+//! The curves as a figure, as numbers.
 
-use egui::Ui;
+use egui_plot::LineStyle;
 
-use super::{Curves, Lower, labelled, title};
+use super::{Curves, Lower, held_out, kinds::TRAINING_ACCURACY, labelled, title};
 use crate::{
-    app::{shown::Shown, state::State},
-    report::chart::{self, LineChart, Unit},
+    app::{export, series::Series, shown::Shown, state::State, theme},
+    report::{
+        chart::Unit,
+        figure::{Figure, Line, Part, Plot},
+    },
+    wording::attack_name,
 };
 
-impl Curves {
-    pub fn save(&self, state: &mut State, form: &'static str) {
-        let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
-        let text = match form {
-            "csv" => csv(&runs),
-            _ => svg(&runs, self.lower),
-        };
-        state.save_as(form, text.into_bytes());
-    }
-
-    /// Once the window has taken its own picture, cuts this view out of it and asks where to put it.
-    pub fn picture(&mut self, ui: &Ui, state: &mut State, all: egui::Rect) {
-        let Some(taken) = self.taken.as_ref().and_then(|taken| taken.try_recv().ok()) else {
-            return;
-        };
-        self.taken = None;
-        let part = taken.region(&all, Some(ui.ctx().pixels_per_point()));
-        let bytes: Vec<u8> = part.pixels.iter().flat_map(|pixel| pixel.to_array()).collect();
-        let [width, height] = part.size.map(|side| side as u32);
-        let mut png = std::io::Cursor::new(Vec::new());
-        if let Some(picture) = image::RgbaImage::from_raw(width, height, bytes)
-            && picture.write_to(&mut png, image::ImageFormat::Png).is_ok()
-        {
-            state.save_as("png", png.into_inner());
-        }
-    }
-}
+/// Points of a line at most: as many as a figure has columns for.
+const COLUMNS: usize = 400;
 
 /// Every point of every curve: run, curve, epoch, value.
-fn csv(runs: &[&Shown]) -> String {
+pub fn csv(state: &State) -> String {
     let mut text = "run,curve,epoch,value\n".to_string();
-    for run in runs {
+    for run in state.shown.iter().filter(|shown| shown.visible) {
         for (name, series) in &run.curves {
             for [x, y] in series.points() {
                 text += &format!("{},{name},{x},{y}\n", run.name);
@@ -49,49 +28,162 @@ fn csv(runs: &[&Shown]) -> String {
     text
 }
 
-/// Both plots, one under the other, as the report page draws them.
-fn svg(runs: &[&Shown], lower: Lower) -> String {
-    let series = |run: &&Shown, key: &str, label: &str, place: usize| {
-        let curve = run.curves.get(key)?;
-        Some(chart::Series {
-            name: labelled(&title(run, runs), label),
-            points: curve
-                .visible(f64::NEG_INFINITY, f64::INFINITY, 400)
-                .iter()
-                .map(|[x, y]| (*x, *y))
-                .collect(),
-            colour: place,
-            dash: 0,
-        })
-    };
-    let mut accuracy = Vec::new();
-    let mut below = Vec::new();
-    for run in runs {
-        for key in run.curves.keys() {
-            if let Some(attack) = key.strip_prefix("held-out ") {
-                accuracy.extend(series(run, key, attack, accuracy.len()));
-            }
-        }
-        for curve in lower.curves() {
-            below.extend(series(run, curve.key, curve.label, below.len()));
+impl Curves {
+    /// Both plots as they stand in the window, with what a reader must know of the runs.
+    pub fn figure(&mut self, state: &State) -> Figure {
+        let runs: Vec<&Shown> = state.shown.iter().filter(|shown| shown.visible).collect();
+        let log_x = state.settings.logarithmic[0];
+        let plot = |y: &str, unit, log_y, lines, marks| Plot {
+            y: y.to_string(),
+            x: "epochs".to_string(),
+            unit,
+            logarithmic: [log_x, log_y],
+            height: 250.0,
+            lines,
+            marks,
+        };
+        let (accuracy, marks) = self.accuracy_lines(state, &runs);
+        let lower = self.lower_lines(state, &runs);
+        let unit = match self.lower {
+            Lower::Misclassified => Unit::Share,
+            _ => Unit::Number,
+        };
+        let parts = vec![
+            Part::Plot(plot("Accuracy", Unit::Share, false, accuracy, marks)),
+            Part::Plot(plot(
+                self.lower.name(),
+                unit,
+                state.settings.logarithmic[1],
+                lower,
+                Vec::new(),
+            )),
+        ];
+        let title = match &runs[..] {
+            [run] => format!("{} ({})", run.name, run.recipe.defence),
+            runs => format!("{} runs while they trained", runs.len()),
+        };
+        Figure {
+            title,
+            parts,
+            caption: runs.iter().map(|run| about(run)).collect(),
+            look: export::look(state.dark()),
         }
     }
-    let chart = |title: &str, y: &str, unit, series| LineChart {
-        title: title.to_string(),
-        description: format!("{title} against epochs"),
-        x: "epochs".to_string(),
-        y: y.to_string(),
-        unit,
-        whole: false,
-        series,
+
+    fn accuracy_lines(&mut self, state: &State, runs: &[&Shown]) -> (Vec<Line>, Vec<(f64, String)>) {
+        let dark = state.dark();
+        let several = runs.len() > 1;
+        let (mut lines, mut marks) = (Vec::new(), Vec::new());
+        for shown in runs {
+            let title = title(shown, runs);
+            let own = theme::series(shown.colour, dark);
+            let of = |attack: &str| if several { own } else { theme::attack(attack, dark) };
+            for (curve, attack) in TRAINING_ACCURACY.iter().zip(["natural", "pgd"]) {
+                if several && attack == "natural" {
+                    continue;
+                }
+                let Some(series) = shown.curves.get(curve.key) else {
+                    continue;
+                };
+                let series = self.smoothed(state, shown, curve.key, series).clone();
+                let name = labelled(&title, curve.label);
+                let line = line(Some(name), &series, of(attack), curve.width, (curve.style)());
+                lines.push(Line { opacity: 0.7, ..line });
+            }
+            for (attack, key) in held_out(shown).into_iter().rev() {
+                if several && attack == "worst-case" {
+                    continue;
+                }
+                let Some(series) = shown.curves.get(key) else { continue };
+                let style = if several && attack == "natural" {
+                    LineStyle::dashed_loose()
+                } else {
+                    LineStyle::Solid
+                };
+                let line = line(
+                    Some(labelled(&title, attack_name(attack))),
+                    series,
+                    of(attack),
+                    2.2,
+                    style,
+                );
+                lines.push(Line {
+                    marker: Some(export::marker(attack)),
+                    ..line
+                });
+            }
+            if let Some(best) = shown.best() {
+                let name = if several { "" } else { "best epoch" };
+                marks.push((shown.epochs_at(best.total_steps), name.to_string()));
+            }
+        }
+        (lines, marks)
+    }
+
+    fn lower_lines(&mut self, state: &State, runs: &[&Shown]) -> Vec<Line> {
+        let several = runs.len() > 1;
+        let most = if several && self.lower == Lower::Loss {
+            1
+        } else {
+            usize::MAX
+        };
+        let mut lines = Vec::new();
+        for shown in runs {
+            let title = title(shown, runs);
+            for (position, curve) in self.lower.curves().iter().enumerate().take(most) {
+                let Some(series) = shown.curves.get(curve.key) else {
+                    continue;
+                };
+                let colour = theme::series(if several { shown.colour } else { position }, state.dark());
+                if state.settings.smoothing > 0.0 {
+                    let ghost = line(None, series, colour, 1.0, LineStyle::Solid);
+                    lines.push(Line { opacity: 0.22, ..ghost });
+                }
+                let series = self.smoothed(state, shown, curve.key, series).clone();
+                let name = labelled(&title, curve.label);
+                lines.push(line(Some(name), &series, colour, curve.width, (curve.style)()));
+            }
+        }
+        lines
+    }
+
+    /// A curve as the window shows it: averaged, where a person wants that.
+    fn smoothed<'a>(&'a mut self, state: &State, shown: &Shown, key: &str, series: &'a Series) -> &'a Series {
+        let smoothing = state.settings.smoothing;
+        if smoothing == 0.0 {
+            return series;
+        }
+        let key = (shown.folder.clone(), key.to_string());
+        self.smooth.entry(key).or_default().of(series, smoothing)
+    }
+}
+
+fn line(name: Option<String>, series: &Series, colour: egui::Color32, width: f32, style: LineStyle) -> Line {
+    Line {
+        name,
+        points: series.visible(f64::NEG_INFINITY, f64::INFINITY, COLUMNS),
+        colour: export::colour(colour),
+        opacity: 1.0,
+        width,
+        stroke: export::stroke(style),
+        marker: None,
+        band: Vec::new(),
+    }
+}
+
+/// What a reader must know of a run's curves.
+fn about(shown: &Shown) -> String {
+    let recipe = &shown.recipe;
+    let threat = &recipe.threat;
+    let measured = match shown.epochs.last() {
+        Some(epoch) if !epoch.accuracy.is_empty() => format!(
+            "accuracies after each epoch on {} {} images at ε = {} ({})",
+            epoch.n, epoch.split, epoch.epsilon, threat.norm
+        ),
+        _ => format!("trained at ε = {} ({})", threat.epsilon, threat.norm),
     };
-    let unit = if lower == Lower::Misclassified {
-        Unit::Share
-    } else {
-        Unit::Number
-    };
-    chart::stacked(&[
-        chart("Accuracy", "accuracy", Unit::Share, accuracy),
-        chart(lower.name(), "", unit, below),
-    ])
+    format!(
+        "{}: {}, {}, {}, seed {}; {measured}.",
+        shown.name, recipe.defence, recipe.network, recipe.data.source, recipe.seed
+    )
 }

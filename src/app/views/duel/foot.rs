@@ -80,7 +80,7 @@ fn history_ui(ui: &mut Ui, state: &State) {
     }
     caption(
         ui,
-        "Accuracy as training goes on",
+        "Accuracy while training runs",
         &format!("{}dashed: no attack", told.concat()),
     );
     plot_ui(ui, "duel history", "epochs", epochs as f64, lines, None);

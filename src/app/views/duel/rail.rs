@@ -8,6 +8,7 @@ use crate::{
         command::Command,
         state::{State, Training},
         theme::{self, palette, size, space},
+        views::STOPPING,
     },
     report::Ending,
     wording::duration,
@@ -91,8 +92,8 @@ impl Rail {
             let pause = if state.is_paused() { "Continue" } else { "Pause" };
             for (text, enabled, command) in [
                 ("Start", state.what_trains().is_none(), Command::Start),
-                (pause, training, Command::TogglePause),
-                ("Stop", training, Command::Stop),
+                (pause, training && !state.is_stopping(), Command::TogglePause),
+                ("Stop", training && !state.is_stopping(), Command::Stop),
                 ("Share…", true, Command::ShareDuel),
                 ("Projector", true, Command::Projector),
             ] {
@@ -134,7 +135,8 @@ fn buttons_ui(ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
             ),
         ] {
             let button = egui::Button::new(text).min_size(egui::vec2(width, 30.0));
-            if ui.add_enabled(training, button).on_hover_text(hint).clicked() {
+            let enabled = training && !state.is_stopping();
+            if ui.add_enabled(enabled, button).on_hover_text(hint).clicked() {
                 commands.push(command);
             }
         }
@@ -161,6 +163,7 @@ fn progress_ui(ui: &mut Ui, state: &State, training: &Training) {
         (Ending::Finished(_), _) => "finished".to_string(),
         (Ending::Stopped(_), _) => "stopped".to_string(),
         (Ending::Failed(_), _) => "failed".to_string(),
+        (Ending::Open, _) if training.job.control.is_stopped() => STOPPING.to_string(),
         (Ending::Open, Some(step)) => {
             let left = shown.seconds_left();
             let left = left.map_or_else(String::new, |left| format!(", {} left", duration(left)));

@@ -43,7 +43,7 @@ impl Experiments {
                 }
                 if ui
                     .button("Stop")
-                    .on_hover_text("What is done stays; Run goes on from there")
+                    .on_hover_text("What is done stays; Run continues from there")
                     .clicked()
                 {
                     work.control.resume();

@@ -13,17 +13,17 @@ pub fn save_ui(ui: &mut Ui, state: &mut State, outcome: &Outcome) {
     ui.menu_button("Save", |ui| {
         if ui.button("Report page…").clicked() {
             match page(&outcome.page()) {
-                Ok(text) => state.save_as("html", text.into_bytes()),
+                Ok(text) => state.save_as("report", "html", text.into_bytes()),
                 Err(error) => state.complain(error.to_string()),
             }
             ui.close();
         }
         if ui.button("Table as CSV…").clicked() {
-            state.save_as("csv", outcome.csv().into_bytes());
+            state.save_as("table", "csv", outcome.csv().into_bytes());
             ui.close();
         }
         if ui.button("Table as Markdown…").clicked() {
-            state.save_as("md", outcome.markdown().into_bytes());
+            state.save_as("table", "md", outcome.markdown().into_bytes());
             ui.close();
         }
     });

@@ -24,7 +24,7 @@ impl Experiments {
         let how = if chosen.iter().all(is_done) {
             "is measured"
         } else {
-            "stopped; the same rows go on from there"
+            "stopped; Run continues from there"
         };
         state.notify(notify::ended(title, how));
         state.say(format!("{title} {how}"));

@@ -1,6 +1,7 @@
 //! One image under attack: natural, what was changed, adversarial; step by step, as fast as a slider moves.
 
 mod models;
+mod save;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,8 +14,8 @@ use crate::{
     app::{
         background::Background,
         command::Command,
-        dialog,
-        lab::{Finding, Specimen, Trace},
+        dialog, export,
+        lab::{Finding, Specimen, Trace, Wish},
         picture::{Picture, Show},
         state::State,
         theme,
@@ -30,6 +31,8 @@ pub struct Perturbation {
     /// The step looked at; none is the last.
     step: Option<usize>,
     gain: Option<f32>,
+    /// The picture and the attack whose step that is.
+    looked_at: Option<(String, Wish)>,
     followed: Option<std::time::Instant>,
     dialog: Option<Background<Result<PathBuf, String>>>,
 }
@@ -86,8 +89,13 @@ impl View for Perturbation {
             return;
         };
         if self.attack_ui(ui, state, &specimen) {
-            self.step = None;
             state.lab.ask();
+        }
+        // A step that was chosen is one of this attack on this picture, whoever changes them.
+        let looked_at = (specimen.title.clone(), state.lab.wish.clone());
+        if self.looked_at.as_ref() != Some(&looked_at) {
+            self.looked_at = Some(looked_at);
+            self.step = None;
         }
         if let Some(error) = &state.lab.error {
             ui.colored_label(theme::error(ui.visuals().dark_mode), error);
@@ -101,10 +109,12 @@ impl View for Perturbation {
             return;
         };
         if state.awaits_subject() && state.lab.error.is_none() {
+            // The pictures are of the model before: nobody shall take them for the chosen one's.
             ui.horizontal(|ui| {
                 ui.spinner();
-                ui.weak("the model that was chosen is on its way; what shows is the one before");
+                ui.label("reading the model that was chosen");
             });
+            return;
         }
         let format = state.target_format;
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
@@ -169,7 +179,6 @@ impl Perturbation {
                     position = (position + 1).min(last);
                 }
                 if position != before {
-                    self.step = None;
                     state.lab.show_example(&data, position);
                 }
             }
@@ -182,12 +191,19 @@ impl Perturbation {
                     dialog.add_filter("Pictures", &crate::data::PICTURE_ENDINGS).pick_file()
                 }));
             }
-            if ui
-                .button("Save picture…")
-                .on_hover_text("Natural, perturbation and adversarial side by side, as PNG")
-                .clicked()
+            let saves = state.lab.is_current() && !state.awaits_subject();
+            let mut saved = None;
+            ui.add_enabled_ui(saves, |ui| {
+                ui.menu_button("Save", |ui| saved = export::menu_ui(ui))
+                    .response
+                    .on_hover_text("Natural, perturbation and adversarial side by side, with what they are of")
+                    .on_disabled_hover_text("The attack on what you chose is still under way");
+            });
+            if let Some(form) = saved
+                && let Some(finding) = &state.lab.finding
             {
-                self.save(state);
+                let figure = save::figure(finding, self.step, self.gain, state.dark());
+                state.save_figure(figure, "perturbation", form);
             }
         });
     }
@@ -311,7 +327,10 @@ impl Perturbation {
             );
             part(
                 ui,
-                "Adversarial".to_string(),
+                match step < last {
+                    true => format!("Adversarial, step {step} of {last}"),
+                    false => "Adversarial".to_string(),
+                },
                 Show::Image,
                 adversarial,
                 Some(&trace.after[step]),
@@ -378,23 +397,8 @@ impl Perturbation {
         });
         theme::outline(ui, &shown);
     }
-
-    fn save(&self, state: &mut State) {
-        let Some(finding) = &state.lab.finding else { return };
-        let Some(trace) = finding.traces.first() else { return };
-        let step = self.step.unwrap_or(usize::MAX).min(trace.images.len() - 1);
-        let picture = pictures::triptych(
-            &finding.specimen.pixels,
-            &trace.images[step],
-            finding.specimen.shape,
-            self.gain,
-            8,
-        );
-        if let Ok(png) = pictures::png(&picture) {
-            state.save_as("png", png);
-        }
-    }
 }
+
 /// The pixel under the cursor: where it is, what it was, what it became.
 fn readout(response: &egui::Response, place: Rect, specimen: &Arc<Specimen>, adversarial: &[f32]) {
     let Some(pointer) = response.hover_pos() else { return };

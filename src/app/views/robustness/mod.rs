@@ -2,18 +2,19 @@
 
 mod pictures;
 mod results;
+mod save;
 mod work;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     path::{Path, PathBuf},
 };
 
-use egui::{DragValue, RichText, ScrollArea, TextEdit, Ui};
+use egui::{ComboBox, DragValue, RichText, ScrollArea, TextEdit, Ui};
 
 use self::{
-    pictures::{curves_ui, suite_ui},
-    results::{Results, moment},
+    pictures::{Curve, curves_ui, of_one, of_several, suite_ui},
+    results::{Kept, Library, curves},
     work::{Job, Said},
 };
 use super::View;
@@ -21,29 +22,39 @@ use crate::{
     app::{
         background::Background,
         command::Order,
-        notify,
+        export, notify,
+        shown::Shown,
         state::{State, Work},
         theme,
     },
-    evaluation::Suite,
+    evaluation::{CurvePoint, Evaluation, Suite},
+    wording::attack_name,
 };
 
 /// Radii of a curve, in shares of the trained one.
 pub const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 
-/// Where the result stays, in the run's folder.
-pub const KEPT: &str = "evaluation-test-best.json";
-
 /// The robustness view.
 #[derive(Default)]
 pub struct Robustness {
     work: Option<Background<Said>>,
-    results: BTreeMap<PathBuf, Results>,
-    under_way: Option<PathBuf>,
+    library: Library,
+    /// What is measured now.
+    live: Option<Live>,
     doing: String,
     fraction: f32,
     /// What is evaluated next.
     ordered: VecDeque<Job>,
+    /// Whether the drawn runs are laid over each other, under this attack.
+    together: bool,
+    attack: Option<String>,
+}
+
+/// An evaluation under way.
+struct Live {
+    folder: PathBuf,
+    points: Vec<CurvePoint>,
+    suite: Option<Box<Evaluation>>,
 }
 
 impl View for Robustness {
@@ -84,7 +95,7 @@ impl View for Robustness {
 
     fn doing(&self) -> Option<String> {
         self.work.as_ref()?;
-        let run = self.under_way.as_ref()?.file_name()?.to_string_lossy();
+        let run = self.live.as_ref()?.folder.file_name()?.to_string_lossy();
         Some(format!(
             "attacking {run}: {}, {:.0} %",
             self.doing,
@@ -104,25 +115,36 @@ impl View for Robustness {
         {
             self.start(state, job);
         }
-        let (Some(work), Some(folder)) = (&mut self.work, &self.under_way) else {
+        let watched = state.shown.iter().filter(|shown| shown.visible);
+        let watched: Vec<&PathBuf> = watched.map(|shown| &shown.folder).chain(&state.selected).collect();
+        self.library.follow(&state.ctx, watched.into_iter());
+        let (Some(work), Some(live)) = (&mut self.work, &mut self.live) else {
             return;
         };
-        let results = self.results.entry(folder.clone()).or_default();
+        let mut failed = None;
         for said in work.drain() {
             match said {
                 Said::Doing(text, fraction) => (self.doing, self.fraction) = (text, fraction),
-                Said::Point(point) => results.add(&point),
-                Said::Suite(evaluation) => results.suite = Some(evaluation),
-                Said::Failed(error) => results.error = Some(error),
+                Said::Point(point) => live.points.push(point),
+                Said::Suite(evaluation) => live.suite = Some(evaluation),
+                Said::Failed(error) => failed = Some(error),
             }
         }
+        let folder = live.folder.clone();
+        if failed.is_some() {
+            self.library
+                .runs
+                .entry(folder.clone())
+                .or_default()
+                .error
+                .clone_from(&failed);
+        }
         if !work.is_running() {
-            let error = results.error.clone();
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            self.work = None;
+            (self.work, self.live) = (None, None);
             state.refresh_runs();
             if self.ordered.is_empty() {
-                state.notify(match &error {
+                state.notify(match &failed {
                     Some(error) => notify::failed(Some(&name), error),
                     None => notify::ended(&name, "is attacked"),
                 });
@@ -145,20 +167,31 @@ impl View for Robustness {
         self.controls_ui(ui, state, &folder);
         ui.separator();
         let dark = ui.visuals().dark_mode;
-        let attacked_now = self.work.is_some() && self.under_way.as_ref() == Some(&folder);
-        let results = self.results.entry(folder.clone()).or_default();
-        if !attacked_now && results.read_at != Some(moment(&folder)) {
-            let error = results.error.take();
-            *results = Results {
-                error,
-                ..Results::read(&folder)
-            };
+        let live = self
+            .live
+            .as_ref()
+            .filter(|live| live.folder == folder && !live.points.is_empty());
+        if let Some(live) = live {
+            let drawn = of_one(&curves(&live.points), dark);
+            ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                curves_ui(ui, &drawn, &threat, (ui.available_height() * 0.55).max(220.0));
+                if let Some(evaluation) = &live.suite {
+                    suite_ui(ui, evaluation);
+                }
+            });
+            return;
         }
-        let results = &*results;
+        let Some(results) = self.library.runs.get(&folder).filter(|results| results.is_read()) else {
+            ui.horizontal(|ui| {
+                ui.spinner();
+                ui.weak("reading what was measured of this run");
+            });
+            return;
+        };
         if let Some(error) = &results.error {
             ui.colored_label(theme::error(dark), error);
         }
-        if results.suite.is_none() && results.curves.is_empty() {
+        if results.kept.is_empty() {
             if self.work.is_none() {
                 ui.label(format!(
                     "Attack the run to see how many test images still get the right answer, and how that falls as ε grows past {}.",
@@ -167,15 +200,25 @@ impl View for Robustness {
             }
             return;
         }
-        if results.outdated {
+        self.choice_ui(ui, state, &folder);
+        let Some(kept) = self.library.runs.get(&folder).and_then(|results| results.shown()) else {
+            return;
+        };
+        if kept.outdated {
             ui.colored_label(
                 theme::warning(dark),
                 "These figures are of an earlier checkpoint; the run has a better one now. Attack it again.",
             );
         }
+        let (drawn, remarks) = self.drawn(state, kept);
+        let (together, evaluation) = (self.together && drawn.len() > 1, &kept.evaluation);
+        for remark in remarks {
+            ui.colored_label(theme::warning(dark), remark);
+        }
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            curves_ui(ui, results, &threat, (ui.available_height() * 0.55).max(220.0));
-            if let Some(evaluation) = &results.suite {
+            let height = (ui.available_height() * if together { 0.8 } else { 0.55 }).max(220.0);
+            curves_ui(ui, &drawn, &threat, height);
+            if !together {
                 suite_ui(ui, evaluation);
             }
         });
@@ -183,6 +226,93 @@ impl View for Robustness {
 }
 
 impl Robustness {
+    /// The evaluations of the drawn runs that can stand beside this one, each with its run.
+    fn beside<'a>(&'a self, state: &'a State, kept: &Kept) -> Vec<(&'a Shown, &'a Kept)> {
+        let own = &kept.evaluation;
+        let drawn = state.shown.iter().filter(|shown| shown.visible);
+        let found = drawn.filter_map(|shown| {
+            let results = self.library.runs.get(&shown.folder)?;
+            // Of the same images at the same radius where it has one, else what it has.
+            let alike = |kept: &&Kept| {
+                let other = &kept.evaluation;
+                (&other.epsilon, other.norm, other.n, &other.dataset.fingerprint)
+                    == (&own.epsilon, own.norm, own.n, &own.dataset.fingerprint)
+            };
+            let kept = results.kept.iter().find(alike).or(results.shown())?;
+            Some((shown, kept))
+        });
+        found.collect()
+    }
+
+    /// The curves to draw, and what a person must know before comparing them.
+    fn drawn(&self, state: &State, kept: &Kept) -> (Vec<Curve>, Vec<String>) {
+        let dark = state.dark();
+        let several = self.beside(state, kept);
+        if !self.together || several.len() < 2 {
+            return (of_one(&kept.curves(), dark), Vec::new());
+        }
+        of_several(&several, self.attack.as_deref().unwrap_or("worst-case"), dark)
+    }
+
+    /// Which of the evaluations shows, alone or beside those of the other runs, and saving what is seen.
+    fn choice_ui(&mut self, ui: &mut Ui, state: &mut State, folder: &Path) {
+        let Some(results) = self.library.runs.get(folder) else {
+            return;
+        };
+        let Some(shown) = results.shown() else { return };
+        let several = self.beside(state, shown);
+        let attacks: Vec<String> = shown.curves().into_keys().filter(|name| name != "natural").collect();
+        let compares = several.len() > 1;
+        let mut chosen = results.chosen.clone();
+        let mut saved = None;
+        ui.horizontal_wrapped(|ui| {
+            let name = ui.label("Measured");
+            ComboBox::from_id_salt("kept")
+                .selected_text(shown.title())
+                .width((ui.available_width() * 0.4).clamp(160.0, 420.0))
+                .truncate()
+                .show_ui(ui, |ui| {
+                    for kept in &results.kept {
+                        let is_shown = kept.file == shown.file;
+                        if ui.selectable_label(is_shown, kept.title()).clicked() {
+                            chosen = Some(kept.file.clone());
+                        }
+                    }
+                })
+                .response
+                .labelled_by(name.id)
+                .on_hover_text(shown.title());
+            if compares {
+                ui.checkbox(&mut self.together, "compare the drawn runs")
+                    .on_hover_text("One curve for each run that is drawn, under one attack");
+                if self.together {
+                    let name = ui.label("under");
+                    let now = self.attack.clone().unwrap_or_else(|| "worst-case".to_string());
+                    ComboBox::from_id_salt("compared attack")
+                        .selected_text(attack_name(&now))
+                        .show_ui(ui, |ui| {
+                            for attack in &attacks {
+                                if ui.selectable_label(*attack == now, attack_name(attack)).clicked() {
+                                    self.attack = Some(attack.clone());
+                                }
+                            }
+                        })
+                        .response
+                        .labelled_by(name.id);
+                }
+            }
+            ui.menu_button("Save", |ui| saved = export::menu_ui(ui));
+        });
+        if let Some(form) = saved
+            && let Some(figure) = self.figure(state)
+        {
+            state.save_figure(figure, "robustness", form);
+        }
+        if let Some(results) = self.library.runs.get_mut(folder) {
+            results.chosen = chosen;
+        }
+    }
+
     fn controls_ui(&mut self, ui: &mut Ui, state: &mut State, folder: &Path) {
         let suite = state.settings.suite.parse::<Suite>();
         ui.horizontal_wrapped(|ui| {

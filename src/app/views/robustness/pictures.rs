@@ -1,38 +1,112 @@
 //! Accuracy against ε, and the suite's table.
 
 use egui::{Color32, Grid, RichText, Ui};
-use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, PlotPoints, Points};
+use egui_plot::{Corner, FilledArea, GridMark, Legend, Line, LineStyle, PlotPoints, Points};
 
-use super::Results;
+use super::results::{CurvesByAttack, Kept};
 use crate::{
-    app::theme,
+    app::{shown::Shown, theme},
     evaluation::{Evaluation, Standing},
     threat::ThreatModel,
-    wording::percent,
+    wording::{attack_name, percent},
 };
 
-pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f32) {
-    let dark = ui.visuals().dark_mode;
-    let trained = f64::from(threat.epsilon.value());
-    let natural = results
-        .curves
-        .get("natural")
-        .and_then(|curve| curve.first())
-        .map(|(_, standing)| *standing);
+/// A curve of a plot of accuracy against ε.
+pub struct Curve {
+    pub name: String,
+    /// The attack, whose marker its points have.
+    pub attack: String,
+    pub colour: Color32,
+    pub style: LineStyle,
+    /// Radius and the examples that stand. Between two radii alone nothing is known.
+    pub points: Vec<(f64, Standing)>,
+    /// Whether more than one radius was measured.
+    pub is_curve: bool,
+}
+
+/// The attacks of one evaluation, each in its colour.
+pub fn of_one(curves: &CurvesByAttack, dark: bool) -> Vec<Curve> {
     // The parts of attacks in turn stand in the table.
     let whole = |(name, _): &(&String, &Vec<_>)| *name != "natural" && !name.contains('/');
-    let single = results.curves.iter().filter(whole).count() <= 2;
+    let single = curves.iter().filter(whole).count() <= 2;
+    let shown = curves.iter().filter(whole);
+    // The worst case of one attack is that attack.
+    let shown = shown.filter(|(attack, _)| !single || *attack != "worst-case");
+    shown
+        .map(|(attack, curve)| Curve {
+            name: attack_name(attack).to_string(),
+            attack: attack.clone(),
+            colour: theme::attack(attack, dark),
+            style: match attack.as_str() {
+                "worst-case" => LineStyle::dashed_loose(),
+                _ => LineStyle::Solid,
+            },
+            points: from_natural(curves, curve),
+            is_curve: curve.len() > 1,
+        })
+        .collect()
+}
+
+/// One attack on several runs, each in its colour; and in what they differ that a comparison would hide.
+pub fn of_several(runs: &[(&Shown, &Kept)], attack: &str, dark: bool) -> (Vec<Curve>, Vec<String>) {
     let mut drawn = Vec::new();
-    for (attack, curve) in results.curves.iter().filter(whole) {
-        // The worst case of one attack is that attack.
-        if single && attack == "worst-case" {
+    let mut remarks = Vec::new();
+    for (shown, kept) in runs {
+        let curves = kept.curves();
+        let Some(curve) = curves.get(attack) else {
+            remarks.push(format!("{} was not measured under {}", shown.name, attack_name(attack)));
             continue;
-        }
-        // Without a perturbation every attack is the natural accuracy. Between two radii alone nothing is known.
-        let mut points = natural.map(|standing| (0.0, standing)).into_iter().collect::<Vec<_>>();
-        points.extend(curve.iter().copied());
-        drawn.push((attack.clone(), curve.len() > 1, points));
+        };
+        drawn.push(Curve {
+            name: format!("{} ({})", shown.name, shown.recipe.defence),
+            attack: attack.to_string(),
+            colour: theme::series(shown.colour, dark),
+            style: LineStyle::Solid,
+            points: from_natural(&curves, curve),
+            is_curve: curve.len() > 1,
+        });
     }
+    if let [(first_run, first), others @ ..] = runs {
+        for (shown, kept) in others {
+            let (one, other) = (&first.evaluation, &kept.evaluation);
+            let mut differs = Vec::new();
+            if (&one.epsilon, one.norm) != (&other.epsilon, other.norm) {
+                differs.push(format!("ε = {} ({})", other.epsilon, other.norm));
+            }
+            if one.dataset.fingerprint != other.dataset.fingerprint {
+                differs.push(format!("other images ({}, N = {})", other.dataset.name, other.n));
+            }
+            let names = |evaluation: &Evaluation| -> Vec<String> {
+                evaluation.attacks.iter().map(|attack| attack.name.clone()).collect()
+            };
+            if attack == "worst-case" && names(one) != names(other) {
+                differs.push(format!("other attacks ({})", names(other).join(", ")));
+            }
+            if kept.outdated {
+                differs.push("an earlier checkpoint".to_string());
+            }
+            if !differs.is_empty() {
+                remarks.push(format!(
+                    "Not comparable with {} as it stands: {} was measured with {}",
+                    first_run.name,
+                    shown.name,
+                    differs.join(", ")
+                ));
+            }
+        }
+    }
+    (drawn, remarks)
+}
+
+/// The curve with what is right without a perturbation before it: there every attack is the natural accuracy.
+fn from_natural(curves: &CurvesByAttack, curve: &[(f64, Standing)]) -> Vec<(f64, Standing)> {
+    let natural = curves.get("natural").and_then(|natural| natural.first());
+    let natural = natural.map(|(_, standing)| (0.0, *standing));
+    natural.into_iter().chain(curve.iter().copied()).collect()
+}
+
+pub fn curves_ui(ui: &mut Ui, drawn: &[Curve], threat: &ThreatModel, height: f32) {
+    let trained = f64::from(threat.epsilon.value());
     let shown = theme::plot("robustness")
         .height(height)
         .legend(Legend::default().position(Corner::LeftBottom).background_alpha(0.7))
@@ -54,9 +128,9 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
         })
         .show(ui, |plot| {
             let trained = egui_plot::VLine::new("the recipe's ε", trained).color(Color32::GRAY);
-            plot.vline(trained.style(egui_plot::LineStyle::dotted_loose()));
-            for (attack, is_curve, points) in drawn {
-                let colour = theme::attack(&attack, dark);
+            plot.vline(trained.style(LineStyle::dotted_loose()));
+            for curve in drawn {
+                let points = &curve.points;
                 let column = |value: fn(&(f64, Standing)) -> f64| points.iter().map(value).collect::<Vec<f64>>();
                 let band = FilledArea::new(
                     "",
@@ -70,22 +144,20 @@ pub fn curves_ui(ui: &mut Ui, results: &Results, threat: &ThreatModel, height: f
                         .map(|(x, standing)| [*x, standing.accuracy])
                         .collect::<PlotPoints<'_>>()
                 };
-                if is_curve {
-                    plot.add(band.fill_color(colour.gamma_multiply(0.15)).allow_hover(false));
-                    let style = match attack.as_str() {
-                        "worst-case" => egui_plot::LineStyle::dashed_loose(),
-                        _ => egui_plot::LineStyle::Solid,
-                    };
-                    plot.line(Line::new(attack.clone(), line()).color(colour).width(2.0).style(style));
+                if curve.is_curve {
+                    plot.add(band.fill_color(curve.colour.gamma_multiply(0.15)).allow_hover(false));
+                    let drawn = Line::new(curve.name.clone(), line()).color(curve.colour).width(2.0);
+                    plot.line(drawn.style(curve.style));
                 } else {
-                    for (x, standing) in &points {
+                    for (x, standing) in points {
                         let interval = vec![[*x, standing.interval.low], [*x, standing.interval.high]];
-                        let whisker = Line::new("", PlotPoints::from(interval)).color(colour).width(2.0);
+                        let whisker = Line::new("", PlotPoints::from(interval)).color(curve.colour).width(2.0);
                         plot.line(whisker.allow_hover(false));
                     }
                 }
-                let (shape, _) = theme::marker(&attack);
-                plot.points(Points::new(attack, line()).color(colour).radius(3.5).shape(shape));
+                let (shape, _) = theme::marker(&curve.attack);
+                let points = Points::new(curve.name.clone(), line()).color(curve.colour);
+                plot.points(points.radius(3.5).shape(shape));
             }
         });
     theme::outline(ui, &shown);

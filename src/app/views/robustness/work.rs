@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Results, Robustness, SHARES};
+use super::{Live, Robustness, SHARES};
 use crate::{
     app::{background::Background, job, state::State},
     control::Control,
@@ -37,8 +37,12 @@ impl Robustness {
             images,
             curve,
         } = job;
-        self.results.insert(folder.clone(), Results::default());
-        self.under_way = Some(folder.clone());
+        self.library.runs.entry(folder.clone()).or_default().error = None;
+        self.live = Some(Live {
+            folder: folder.clone(),
+            points: Vec::new(),
+            suite: None,
+        });
         (self.doing, self.fraction) = ("loading".to_string(), 0.0);
         let device = state.settings.device.clone();
         self.work = Some(Background::start(
@@ -50,6 +54,7 @@ impl Robustness {
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
                 let (whole, split) = recipe.examined()?;
                 let dataset = whole.take(images.min(whole.len()));
+                let stands = dataset.len() == whole.len();
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
                 let (shape, classes) = (dataset.shape(), dataset.classes());
@@ -110,7 +115,7 @@ impl Robustness {
                     if let Some(kept) = &mut kept {
                         kept.curve
                             .sort_by(|a, b| a.epsilon.value().total_cmp(&b.epsilon.value()));
-                        filing::write(&run, &folder.join(format!("evaluation-{split}-best.json")), kept)?;
+                        filing::keep(&run, kept, Slot::Best, stands)?;
                     }
                 }
                 Ok(())

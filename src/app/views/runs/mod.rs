@@ -1,5 +1,6 @@
 //! Every run in the folder: state, best and last, what differs; open, resume, duplicate, compare, hide, delete, report.
 
+mod chosen;
 mod columns;
 
 use std::{collections::BTreeSet, path::PathBuf};
@@ -9,40 +10,50 @@ use egui::{
     containers::menu::{MenuButton, MenuConfig},
 };
 
-use self::columns::{COLUMNS, Column, Rank, Row, UNKNOWN, number};
+use self::{
+    chosen::{Chosen, several_ui},
+    columns::{Column, Of, Rank, Row, UNKNOWN, columns, number},
+};
 use super::View;
 use crate::{
-    app::{background::Background, command::Command, dialog, state::State, theme},
-    recipe::Recipe,
-    runs::{State as RunState, Summary, strongest, write_atomic},
+    app::{command::Command, state::State, theme},
+    runs::{State as RunState, Summary},
 };
 
 /// The view of runs.
 pub struct Runs {
     filter: String,
-    sort: &'static str,
+    sort: String,
     descending: bool,
     shows_hidden: bool,
+    /// The checkpoint whose figures show.
+    checkpoint: Of,
     parsed: Vec<Row>,
     of: Vec<(PathBuf, String)>,
     refreshed: Option<std::time::Instant>,
-    dialog: Option<Background<Result<PathBuf, String>>>,
-    /// The notes of the chosen run, as they are being written.
-    notes: (PathBuf, String),
+    /// The folder of runs, as it is being written.
+    place: Option<String>,
+    /// The runs that were chosen together, in the table's order; the one that was clicked last.
+    together: Vec<PathBuf>,
+    clicked: Option<PathBuf>,
+    chosen: Chosen,
 }
 
 impl Default for Runs {
     fn default() -> Self {
         Self {
             filter: String::new(),
-            sort: "begun",
+            sort: "begun".to_string(),
             descending: true,
             shows_hidden: false,
+            checkpoint: Of::default(),
             parsed: Vec::new(),
             of: Vec::new(),
             refreshed: None,
-            dialog: None,
-            notes: Default::default(),
+            place: None,
+            together: Vec::new(),
+            clicked: None,
+            chosen: Chosen::default(),
         }
     }
 }
@@ -59,22 +70,6 @@ impl View for Runs {
         "Every run in the folder: open, resume, duplicate, compare, hide, delete, report"
     }
 
-    fn logic(&mut self, state: &mut State) {
-        let Some(dialog) = &mut self.dialog else { return };
-        for picked in dialog.drain() {
-            match picked {
-                Ok(folder) => {
-                    state.settings.runs_dir = folder;
-                    state.refresh_runs();
-                }
-                Err(error) => state.complain(error),
-            }
-        }
-        if !dialog.is_running() {
-            self.dialog = None;
-        }
-    }
-
     fn ui(&mut self, ui: &mut Ui, state: &mut State) {
         if self.refreshed.is_none_or(|last| last.elapsed().as_secs() >= 5) {
             self.refreshed = Some(std::time::Instant::now());
@@ -84,10 +79,12 @@ impl View for Runs {
             let name = ui.label("Find");
             ui.add(TextEdit::singleline(&mut self.filter).desired_width(160.0))
                 .labelled_by(name.id);
-            ui.label("in");
-            ui.weak(state.settings.runs_dir.display().to_string());
-            if ui.button("Another folder…").clicked() {
-                self.dialog = Some(dialog::open(&state.ctx, Err, Ok, rfd::FileDialog::pick_folder));
+            self.place_ui(ui, state);
+            let name = ui.label("Figures of the");
+            for of in Of::ALL {
+                let hint = format!("Accuracies of each run's {} checkpoint", of.name());
+                let button = ui.selectable_value(&mut self.checkpoint, of, of.name());
+                button.labelled_by(name.id).on_hover_text(hint);
             }
             self.columns_ui(ui, state);
             let hidden = self.parsed.iter().filter(|row| is_hidden(state, row)).count();
@@ -113,7 +110,7 @@ impl View for Runs {
             return;
         }
         let mut commands = Vec::new();
-        let height = ui.available_height() - 160.0;
+        let height = ui.available_height() - 170.0;
         ScrollArea::both()
             .auto_shrink(false)
             .max_height(height.max(120.0))
@@ -121,11 +118,11 @@ impl View for Runs {
                 self.table_ui(ui, state, &mut commands);
             });
         ui.separator();
-        let failed = self.chosen_ui(ui, state, &mut commands);
+        ScrollArea::vertical()
+            .id_salt("chosen")
+            .auto_shrink(false)
+            .show(ui, |ui| self.chosen_ui(ui, state, &mut commands));
         state.commands.extend(commands);
-        if let Some(error) = failed {
-            state.complain(error);
-        }
     }
 }
 
@@ -145,32 +142,72 @@ impl Runs {
             return;
         }
         self.of = of;
-        let figure = |figures: &Option<serde_json::Value>| figures.as_ref().and_then(strongest);
-        self.parsed = list
-            .iter()
-            .map(|summary| Row {
-                recipe: Recipe::from_toml(&summary.recipe).ok(),
-                best: figure(&summary.best),
-                last: figure(&summary.last),
-                // A run without notes has no file.
-                notes: std::fs::read_to_string(summary.folder.join(NOTES)).unwrap_or_default(),
-                summary: summary.clone(),
-            })
-            .collect();
+        // A run without notes has no file.
+        let notes = |summary: &Summary| std::fs::read_to_string(summary.folder.join(NOTES)).unwrap_or_default();
+        self.parsed = list.iter().map(|summary| Row::new(summary, notes(summary))).collect();
+        let here = |folder: &PathBuf| list.iter().any(|summary| summary.folder == *folder);
+        self.together.retain(here);
+    }
+
+    /// The folder of runs: written, or chosen in a dialog.
+    fn place_ui(&mut self, ui: &mut Ui, state: &mut State) {
+        let shown = state.settings.runs_dir.display().to_string();
+        let mut text = self.place.clone().unwrap_or_else(|| shown.clone());
+        let name = ui.label("in");
+        let field = ui.add(TextEdit::singleline(&mut text).desired_width(200.0));
+        let field = field.labelled_by(name.id).on_hover_text(format!(
+            "{}\nThe folder that runs are kept in. Write another and press Enter.",
+            std::path::absolute(&state.settings.runs_dir).map_or(shown.clone(), |path| path.display().to_string())
+        ));
+        if field.lost_focus() {
+            self.place = None;
+            if text != shown && !text.trim().is_empty() {
+                state.commands.push(Command::KeepRunsIn(text.trim().into()));
+            }
+        } else if field.has_focus() {
+            self.place = Some(text);
+        }
+        if ui.button("Choose folder…").clicked() {
+            state.commands.push(Command::ChooseRunsFolder);
+        }
+    }
+
+    /// What stands under the table: the runs that are chosen.
+    fn chosen_ui(&mut self, ui: &mut Ui, state: &mut State, commands: &mut Vec<Command>) {
+        let row = |folder: &PathBuf| self.parsed.iter().find(|row| row.summary.folder == *folder);
+        let together: Vec<&Row> = self.together.iter().filter_map(row).collect();
+        if together.len() > 1 {
+            return several_ui(ui, state, &together, commands);
+        }
+        let Some(row) = state.selected.as_ref().and_then(row) else {
+            ui.weak(
+                "Select a run to resume, duplicate, report, rename or delete it; hold Ctrl or Shift to choose several.",
+            );
+            return;
+        };
+        let done = self.chosen.one_ui(ui, state, row, commands);
+        if done.written {
+            // The list is read anew, with the notes.
+            self.of.clear();
+        }
+        if let Some(error) = done.failed {
+            state.complain(error);
+        }
     }
 
     /// The columns that are shown: those that a person chose, else the figures and what the runs differ in.
-    fn columns(&self, state: &State) -> Vec<&'static Column> {
+    fn columns(&self, state: &State) -> Vec<Column> {
         let differ = |column: &Column| {
-            let mut values = self.parsed.iter().map(column.cell);
+            let mut values = self.parsed.iter().map(&column.cell);
             let first = values.next();
             values.any(|value| Some(value) != first)
         };
-        let shows = |column: &&Column| match &state.settings.columns {
-            Some(chosen) => chosen.contains(column.name),
+        let mut columns = columns(&self.parsed, self.checkpoint);
+        columns.retain(|column| match &state.settings.columns {
+            Some(chosen) => chosen.contains(column.name.as_ref()),
             None => !column.if_differing || differ(column),
-        };
-        COLUMNS.iter().filter(shows).collect()
+        });
+        columns
     }
 
     fn columns_ui(&self, ui: &mut Ui, state: &mut State) {
@@ -191,18 +228,18 @@ impl Runs {
                 *chosen = (!automatic).then(|| shown.clone());
             }
             ui.separator();
-            for column in &COLUMNS {
-                let mut visible = shown.contains(column.name);
+            for column in columns(&self.parsed, self.checkpoint) {
+                let mut visible = shown.contains(column.name.as_ref());
                 if ui
-                    .checkbox(&mut visible, column.name)
-                    .on_hover_text(column.hint)
+                    .checkbox(&mut visible, column.name.as_ref())
+                    .on_hover_text(column.hint.as_ref())
                     .changed()
                 {
                     let mut names = shown.clone();
                     if visible {
                         names.insert(column.name.to_string());
                     } else {
-                        names.remove(column.name);
+                        names.remove(column.name.as_ref());
                     }
                     *chosen = Some(names);
                 }
@@ -224,7 +261,8 @@ impl Runs {
                     .any(|text| text.to_lowercase().contains(&wanted))
             })
             .collect();
-        let column = COLUMNS.iter().find(|column| column.name == self.sort);
+        let columns = columns(&self.parsed, self.checkpoint);
+        let column = columns.iter().find(|column| column.name == self.sort);
         let cell = |row: &Row| column.map_or_else(|| row.summary.name.clone(), |column| (column.cell)(row));
         rows.sort_by_cached_key(|row| {
             let text = cell(row);
@@ -243,10 +281,13 @@ impl Runs {
         let rows = self.rows(state);
         let dark = ui.visuals().dark_mode;
         let mut clicked = None;
+        let mut picked = None;
         Grid::new("runs").striped(true).spacing([16.0, 5.0]).show(ui, |ui| {
             ui.weak("curves");
-            let heads = columns.iter().map(|column| (column.name, column.hint));
-            for (name, hint) in std::iter::once(("name", "The folder's name")).chain(heads) {
+            let heads = columns
+                .iter()
+                .map(|column| (column.name.as_ref(), column.hint.as_ref(), column.from_the_top));
+            for (name, hint, from_the_top) in std::iter::once(("name", "The folder's name", false)).chain(heads) {
                 let is_sorted = self.sort == name;
                 // Room for the arrow, which the fonts do not have.
                 let room = if is_sorted { "    " } else { "" };
@@ -262,15 +303,17 @@ impl Runs {
                         .add(egui::Shape::convex_polygon(arrow, colour, egui::Stroke::NONE));
                 }
                 if head.clicked() {
-                    clicked = Some(name);
+                    clicked = Some((name.to_string(), from_the_top));
                 }
             }
             ui.end_row();
-            for row in rows {
-                name_ui(ui, state, row, commands);
+            for row in &rows {
+                if name_ui(ui, state, row, self.together.contains(&row.summary.folder), commands) {
+                    picked = Some(row.summary.folder.clone());
+                }
                 for column in &columns {
                     let text = (column.cell)(row);
-                    match (column.name, row.summary.state) {
+                    match (column.name.as_ref(), row.summary.state) {
                         ("state", RunState::Failed | RunState::Damaged) => ui
                             .colored_label(theme::error(dark), text)
                             .on_hover_text(row.summary.problem.clone().unwrap_or_default()),
@@ -283,112 +326,52 @@ impl Runs {
                 ui.end_row();
             }
         });
-        if let Some(name) = clicked {
-            // Figures and dates are asked for from the top, everything else from A.
+        if let Some(folder) = picked {
+            let order: Vec<PathBuf> = rows.iter().map(|row| row.summary.folder.clone()).collect();
+            let modifiers = ui.input(|input| input.modifiers);
+            self.pick(folder, &order, modifiers, state, commands);
+        }
+        if let Some((name, from_the_top)) = clicked {
             self.descending = match self.sort == name {
                 true => !self.descending,
-                false => matches!(name, "best" | "last" | "begun"),
+                false => from_the_top,
             };
             self.sort = name;
         }
     }
 
-    /// The chosen run; gives what went wrong.
-    fn chosen_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) -> Option<String> {
-        let mut failed = None;
-        let mut written = false;
-        let Some(row) = state
-            .selected
-            .as_ref()
-            .and_then(|folder| self.parsed.iter().find(|row| row.summary.folder == *folder))
-        else {
-            ui.weak("Select a run to resume, duplicate, report or delete it.");
-            return failed;
-        };
-        ui.label(RichText::new(&row.summary.name).strong());
-        if let Some(recipe) = &row.recipe {
-            ui.label(recipe.summary());
+    /// A click on a run: alone, together with those that are chosen (Ctrl), or with all up to it (Shift).
+    fn pick(
+        &mut self,
+        folder: PathBuf,
+        order: &[PathBuf],
+        modifiers: egui::Modifiers,
+        state: &State,
+        commands: &mut Vec<Command>,
+    ) {
+        if self.together.is_empty() {
+            self.together.extend(state.selected.clone());
         }
-        if self.notes.0 != row.summary.folder {
-            let folder = row.summary.folder.clone();
-            self.notes = (folder, row.notes.clone());
-        }
-        ui.horizontal(|ui| {
-            let name = ui.label("Notes").on_hover_text("Kept in the run's folder");
-            let field = TextEdit::singleline(&mut self.notes.1).desired_width(f32::INFINITY);
-            if ui.add(field).labelled_by(name.id).lost_focus() && self.notes.1 != row.notes {
-                failed = write_atomic(&self.notes.0.join(NOTES), self.notes.1.as_bytes())
-                    .err()
-                    .map(|error| error.to_string());
-                written = true;
+        let place = |folder: &PathBuf| order.iter().position(|own| own == folder);
+        let from = self.clicked.as_ref().or(state.selected.as_ref()).and_then(place);
+        match (from, place(&folder)) {
+            (Some(from), Some(to)) if modifiers.shift => {
+                self.together = order[from.min(to)..=from.max(to)].to_vec();
+                return;
             }
-        });
-        if let Some(problem) = &row.summary.problem {
-            ui.colored_label(theme::error(ui.visuals().dark_mode), problem);
-        }
-        let folder = row.summary.folder.clone();
-        let resumable = matches!(
-            row.summary.state,
-            RunState::Stopped | RunState::Interrupted | RunState::Failed
-        );
-        let busy = state.what_trains().is_some();
-        let trains = state
-            .training_of(&folder)
-            .is_some_and(|training| training.job.is_alive());
-        ui.horizontal_wrapped(|ui| {
-            let mut button = |enabled: bool, text: &str, hint: &str, command: fn(PathBuf) -> Command| {
-                if ui
-                    .add_enabled(enabled, egui::Button::new(text))
-                    .on_hover_text(hint)
-                    .on_disabled_hover_text(hint)
-                    .clicked()
-                {
-                    commands.push(command(folder.clone()));
+            _ if modifiers.command => {
+                match self.together.iter().position(|own| *own == folder) {
+                    Some(chosen) => drop(self.together.remove(chosen)),
+                    None => self.together.push(folder.clone()),
                 }
-            };
-            button(
-                resumable && !busy,
-                "Resume",
-                match (resumable, busy) {
-                    (true, false) => "Continues from its last checkpoint",
-                    (true, true) => "Something trains already: stop it first, or let it end",
-                    (false, _) => "It trains, or it has come to its end",
-                },
-                Command::Resume,
-            );
-            button(
-                true,
-                "Duplicate with changes",
-                "Take its recipe into the form of Train",
-                Command::Duplicate,
-            );
-            button(
-                true,
-                "Report page",
-                "One self-contained HTML file in the run's folder",
-                Command::Report,
-            );
-            button(
-                true,
-                "Save weights…",
-                "The best checkpoint as one .safetensors file, which PyTorch reads",
-                Command::Export,
-            );
-            let hide = if is_hidden(state, row) { "Show again" } else { "Hide" };
-            let hint = "Take it out of this list; its folder stays";
-            button(true, hide, hint, Command::ToggleHidden);
-            let hint = if trains {
-                "Stop it before you delete it"
-            } else {
-                "Asks first"
-            };
-            button(!trains, "Delete…", hint, Command::Delete);
-        });
-        if written {
-            // The list is read anew, with the notes.
-            self.of.clear();
+                self.together.sort_by_key(place);
+            }
+            _ => {
+                self.together = vec![folder.clone()];
+                commands.push(Command::Select(folder.clone()));
+            }
         }
-        failed
+        self.clicked = Some(folder);
     }
 }
 
@@ -396,8 +379,8 @@ fn is_hidden(state: &State, row: &Row) -> bool {
     state.settings.hidden_runs.contains(&row.summary.folder)
 }
 
-/// Whether its curves are drawn, and its name; a click on the name makes it the run that all views look at.
-fn name_ui(ui: &mut Ui, state: &State, row: &Row, commands: &mut Vec<Command>) {
+/// Whether its curves are drawn, and its name; tells whether the name was clicked.
+fn name_ui(ui: &mut Ui, state: &State, row: &Row, chosen: bool, commands: &mut Vec<Command>) -> bool {
     let folder = &row.summary.folder;
     let dark = ui.visuals().dark_mode;
     let shown = state.shown.iter().find(|shown| shown.folder == *folder);
@@ -418,11 +401,7 @@ fn name_ui(ui: &mut Ui, state: &State, row: &Row, commands: &mut Vec<Command>) {
     if is_hidden(state, row) {
         name = name.italics();
     }
-    if ui
-        .selectable_label(selected, name)
+    ui.selectable_label(selected || chosen, name)
         .on_hover_text(folder.display().to_string())
         .clicked()
-    {
-        commands.push(Command::Select(folder.clone()));
-    }
 }

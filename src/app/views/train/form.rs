@@ -79,7 +79,7 @@ impl Train {
                 .button("Save…")
                 .on_hover_text("Write this recipe into a file, for here or for martlet train");
             if save.clicked() {
-                state.save_as("toml", before.to_toml().into_bytes());
+                state.save_as("recipe", "toml", before.to_toml().into_bytes());
             }
         });
         ui.label(in_words(state));

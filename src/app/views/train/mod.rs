@@ -14,7 +14,7 @@ use self::{
     live::Live,
     preview::Preview,
 };
-use super::View;
+use super::{STOPPING, View};
 use crate::{
     app::{
         background::Background,
@@ -118,11 +118,12 @@ fn buttons_ui(ui: &mut Ui, state: &mut State) {
             state.commands.push(Command::Start);
         }
         let small = |text| egui::Button::new(text).min_size(egui::vec2(0.0, 32.0));
-        let pause = if state.is_paused() { "Resume" } else { "Pause" };
+        let pause = if state.is_paused() { "Continue" } else { "Pause" };
+        let steers = training && !state.is_stopping();
         for (text, hint, command) in [
             (
                 pause,
-                "Hold before the next minibatch, or go on (Ctrl+Space)",
+                "Hold before the next minibatch, or continue (Ctrl+Space)",
                 Command::TogglePause,
             ),
             ("Step", "Train one minibatch, then hold (Ctrl+.)", Command::Step),
@@ -132,7 +133,7 @@ fn buttons_ui(ui: &mut Ui, state: &mut State) {
                 Command::Stop,
             ),
         ] {
-            if ui.add_enabled(training, small(text)).on_hover_text(hint).clicked() {
+            if ui.add_enabled(steers, small(text)).on_hover_text(hint).clicked() {
                 state.commands.push(command);
             }
         }
@@ -161,6 +162,7 @@ fn progress_ui(ui: &mut Ui, state: &State, position: usize) {
         (Ending::Finished(_), _) => "finished".to_string(),
         (Ending::Stopped(_), _) => "stopped; resume it from Runs".to_string(),
         (Ending::Failed(_), _) => "failed".to_string(),
+        (Ending::Open, _) if training.job.control.is_stopped() => STOPPING.to_string(),
         (Ending::Open, Some(step)) => {
             let left = shown
                 .seconds_left()
