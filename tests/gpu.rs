@@ -120,3 +120,34 @@ fn five_hundred_attack_steps_take_no_more_memory_than_fifty() {
         "{after_fifty} bytes after 50 steps, {after_all} after 500"
     );
 }
+
+/// Every launch costs a GPU some microseconds, whatever it does; a step of a small network is made of little else.
+#[test]
+fn a_step_of_a_small_network_is_few_launches() {
+    let device = vulkan().expect("a Vulkan device; .ci/packages installs a software one");
+    let folder = tempfile::tempdir().unwrap();
+    let counts = folder.path().join("counts.json");
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_martlet"))
+        .args([
+            "bench",
+            "kernels",
+            "--batch",
+            "8",
+            "--device",
+            &device.info().selector,
+            "--json",
+        ])
+        .arg(&counts)
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    let counts: serde_json::Value = serde_json::from_slice(&std::fs::read(&counts).unwrap()).unwrap();
+    let of = |form: &str| -> u64 {
+        let kernels = counts["launches"][form].as_object().unwrap();
+        kernels.values().map(|count| count.as_u64().unwrap()).sum()
+    };
+    assert!(of("mart") <= 280, "{} launches of a step of MART", of("mart"));
+    assert!(of("attack") <= 20, "{} launches of a step of an attack", of("attack"));
+    // An attack's step begins with its loss: nothing multiplies its gradient by ones.
+    assert!(counts["launches"]["attack"].get("scale_rows").is_none());
+}

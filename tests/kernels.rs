@@ -145,7 +145,7 @@ fn every_shader_is_valid() {
         );
         shaders += 1;
     }
-    assert_eq!(shaders, 20);
+    assert_eq!(shaders, 21);
 }
 
 /// The form for this device: the kernel on a GPU, the fused loop on the processor. Never silently the composed twin.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use burn::{
     backend::{
-        Autodiff, Backend, Cube, Dispatch, Flex,
+        Autodiff, Backend, Cube, Dispatch, Flex, TensorMetadata,
         autodiff::{
             NodeId,
             checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -19,7 +19,7 @@ use burn::{
         tensor::{FloatTensor, IntTensor},
         wgpu::CubeTensor,
     },
-    tensor::{DType, Int, Shape, Tensor},
+    tensor::{DType, Int, Shape, Slice, Tensor},
 };
 use burn_cubecl::kernel::into_contiguous;
 use cubecl::zspace::{Strides, metadata::Metadata};
@@ -117,6 +117,27 @@ pub fn sum_backward(values: Tensor<1>) -> burn::tensor::Gradients {
     gradients
 }
 
+/// Both halves of a batch's logits, whose gradients come together in few launches.
+///
+/// # Shapes
+/// `[2 N, K]` → `[N, K]` twice.
+pub fn halves(logits: Tensor<2>) -> [Tensor<2>; 2] {
+    let count = logits.dims()[0] / 2;
+    if !has_kernel(&logits) {
+        return [0, count].map(|first| logits.clone().narrow(0, first, count));
+    }
+    [0, count].map(|first| {
+        let rows = <Dispatch as LogitLoss>::some_rows(logits.clone().into_dispatch(), first, count);
+        Tensor::from_dispatch(rows)
+    })
+}
+
+/// The gradients of `Σ values / N`, as `values.mean().backward()` gives them, in fewer launches.
+pub fn mean_backward(values: Tensor<1>) -> burn::tensor::Gradients {
+    let share = 1.0 / values.shape().num_elements().max(1) as f64;
+    sum_backward(values.mul_scalar(share))
+}
+
 /// The operations, as burn dispatches them.
 #[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait LogitLoss: Backend {
@@ -136,6 +157,12 @@ pub(crate) trait LogitLoss: Backend {
 
     /// The same values, noted as those that the way back begins with ([`sum_backward`]).
     fn as_root(values: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `count` rows from the one by this number on: `[M, K]` → `[N, K]`.
+    fn some_rows(values: FloatTensor<Self>, first: usize, count: usize) -> FloatTensor<Self>;
+
+    /// Rows from that one on in a matrix of `total` rows whose others are zeros: `[N, K]` → `[M, K]`.
+    fn pad_rows(values: FloatTensor<Self>, first: usize, total: usize) -> FloatTensor<Self>;
 
     /// Each row times its factor: `[N, K]`, `[N]` → `[N, K]`.
     fn scale_rows(values: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -292,6 +319,20 @@ impl LogitLoss for Flex {
         values
     }
 
+    fn some_rows(values: FlexTensor, first: usize, count: usize) -> FlexTensor {
+        rows_of::<Self>(values, first, count)
+    }
+
+    fn pad_rows(values: FlexTensor, first: usize, total: usize) -> FlexTensor {
+        let values = values.to_contiguous();
+        let shape: [usize; 2] = values.layout().shape().dims();
+        let mut padded = Pooled::new(total * shape[1]);
+        padded.fill(0.0);
+        let (begin, length) = (first * shape[1], shape[0] * shape[1]);
+        padded[begin..begin + length].copy_from_slice(&values.storage::<f32>()[..length]);
+        tensor(padded, [total, shape[1]])
+    }
+
     fn scale_rows(values: FlexTensor, factors: FlexTensor) -> FlexTensor {
         let [values, factors] = [values, factors].map(|tensor| tensor.to_contiguous());
         let shape: [usize; 2] = values.layout().shape().dims();
@@ -308,6 +349,13 @@ impl LogitLoss for Flex {
 
 shader!(LOSSES, "losses");
 shader!(SCALE_ROWS, "scale_rows");
+shader!(PAD_ROWS, "pad_rows");
+
+/// Some rows of a matrix, as burn slices them.
+fn rows_of<B: Backend>(values: FloatTensor<B>, first: usize, count: usize) -> FloatTensor<B> {
+    let rows = Slice::from(first..first + count);
+    B::float_slice(values, &[rows, Slice::full()])
+}
 
 /// A matrix whose rows are filled up as activations are.
 fn matrix(like: &CubeTensor, shape: [usize; 2]) -> CubeTensor {
@@ -405,6 +453,26 @@ impl LogitLoss for Cube {
         values
     }
 
+    fn some_rows(values: CubeTensor, first: usize, count: usize) -> CubeTensor {
+        rows_of::<Self>(values, first, count)
+    }
+
+    fn pad_rows(values: CubeTensor, first: usize, total: usize) -> CubeTensor {
+        let values = in_rows_of(values);
+        let [rows, columns]: [usize; 2] = values.meta.shape().dims();
+        let (padded, stride) = (matrix(&values, [total, columns]), stored(columns));
+        let count = total * stride;
+        let words = [count, stride, columns, rows, values.meta.strides()[0], first].map(|word| word as u32);
+        let launch = Launch {
+            shader: &PAD_ROWS,
+            constants: String::new(),
+            groups: in_rows(count.div_ceil(256)),
+            words: &words,
+        };
+        launch.over(&values.client, &[&values.handle, &padded.handle]);
+        padded
+    }
+
     fn scale_rows(values: CubeTensor, factors: CubeTensor) -> CubeTensor {
         let factors = into_contiguous(factors);
         let shape: [usize; 2] = values.meta.shape().dims();
@@ -443,6 +511,23 @@ impl<B: LogitLoss, const N: usize> Backward<B, N> for Recorded<N> {
     }
 }
 
+/// Rows of a matrix.
+#[derive(Debug)]
+struct SomeRows;
+
+impl<B: LogitLoss> Backward<B, 1> for SomeRows {
+    /// Where they begin, and how many rows the matrix has.
+    type State = [usize; 2];
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let upstream = gradients.consume::<B>(&ops.node);
+        let [first, total] = ops.state;
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::pad_rows(upstream, first, total));
+        }
+    }
+}
+
 impl<B: LogitLoss, C: CheckpointStrategy> LogitLoss for Autodiff<B, C> {
     fn logit_loss(
         logits: FloatTensor<Self>,
@@ -473,6 +558,21 @@ impl<B: LogitLoss, C: CheckpointStrategy> LogitLoss for Autodiff<B, C> {
             OpsKind::UnTracked(preparation) => preparation.finish(values),
         };
         (values, first, second)
+    }
+
+    fn some_rows(values: FloatTensor<Self>, first: usize, count: usize) -> FloatTensor<Self> {
+        let node = values.node();
+        let values = values.into_primitive();
+        let total = values.shape()[0];
+        let rows = B::some_rows(values, first, count);
+        match SomeRows.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => preparation.finish([first, total], rows),
+            OpsKind::UnTracked(preparation) => preparation.finish(rows),
+        }
+    }
+
+    fn pad_rows(values: FloatTensor<Self>, first: usize, total: usize) -> FloatTensor<Self> {
+        FloatTensor::<Self>::new(B::pad_rows(values.into_primitive(), first, total))
     }
 
     fn as_root(values: FloatTensor<Self>) -> FloatTensor<Self> {

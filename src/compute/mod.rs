@@ -37,7 +37,7 @@ pub use adapters::{devices, open};
 pub use execute::{Convolution, Network, Run, execute};
 pub use gpu::launch::counting as counting_launches;
 pub use hardware::system;
-pub use logits::{Loss, divergence, loss, sum_backward};
+pub use logits::{Loss, divergence, halves, loss, mean_backward, sum_backward};
 
 /// What kind of thing computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -76,7 +76,7 @@ impl Defence for Free {
         let tracked = model.tracked();
         let mut loss = self.loss(&tracked, batch, images.clone(), step);
         loss.adversarial = Some(images.inner());
-        let mut backward = loss.objective.clone().mean().backward();
+        let mut backward = compute::mean_backward(loss.objective.clone());
         let weights = tracked.gradient(&mut backward)?;
         let gradient = leaf.grad_remove(&mut backward).ok_or(AttackError::MissingGradient)?;
 

@@ -28,7 +28,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::{
     attacks::{AttackError, Pgd, maximise},
-    compute::{Device, DeviceError},
+    compute::{self, Device, DeviceError},
     losses,
     nn::{Flat, MissingGradient, Model},
     random::Rng,
@@ -181,7 +181,7 @@ fn climb_cross_entropy(batch: &Batch, step: &mut StepContext) -> Result<Images, 
 
 /// The gradient of the mean objective with respect to the parameters of a tracked model.
 fn descent(tracked: &Model, loss: &Loss) -> Result<Flat, MissingGradient> {
-    tracked.gradient(&mut loss.objective.clone().mean().backward())
+    tracked.gradient(&mut compute::mean_backward(loss.objective.clone()))
 }
 
 /// 1 where the index of an example is chosen, 0 elsewhere, `[N]`: batches keep their shape whatever is chosen, so that a

@@ -216,8 +216,7 @@ impl Model {
         if second.dims()[0] != count {
             return [first, second].map(|images| self.forward(images, mode));
         }
-        let logits = self.carry_out(Tensor::cat(vec![first, second], 0), mode, 2);
-        [logits.clone().narrow(0, 0, count), logits.narrow(0, count, count)]
+        compute::halves(self.carry_out(Tensor::cat(vec![first, second], 0), mode, 2))
     }
 
     fn carry_out(&self, images: Images, mode: Mode, parts: usize) -> Logits {
