@@ -252,7 +252,7 @@ fn opened() -> std::sync::MutexGuard<'static, Vec<Opened>> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The GPU behind a tensor's device, if it is one that [`open`] opened.
+/// The GPU behind a tensor's device, if it is one that [`open()`] opened.
 pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<wgpu::Device> {
     opened()
         .iter()

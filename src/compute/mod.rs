@@ -1,6 +1,6 @@
 //! Devices, self-check, hand-written kernels and their twins.
 //!
-//! [`open`] chooses a device at run time and gives a [`Device`]; [`devices`] lists what there is. The three
+//! [`open()`] chooses a device at run time and gives a [`Device`]; [`devices`] lists what there is. The three
 //! operations that every attack and every batch goes through ([`linf_ascend`], [`l2_ascend`], [`pad_crop_flip`])
 //! have up to three forms: composed tensor operations that run anywhere ([`mod@reference`]), hand-written WGSL for GPUs
 //! ([`kernels`]), and one fused loop on the processor ([`host`]). The functions of this module choose among them;

@@ -57,6 +57,7 @@ impl View for Lessons {
         let measured = course.measured.get(&position).and_then(|lines| lines.last()).cloned();
         ui.add_space(2.0);
         ui.horizontal_wrapped(|ui| {
+            self.turns_ui(ui, state, lesson, position, is_done);
             ui.label(RichText::new(&step.title).strong().size(TEXT));
             ui.weak(format!(
                 "{}, step {} of {}",
@@ -64,15 +65,6 @@ impl View for Lessons {
                 position + 1,
                 lesson.steps.len()
             ));
-        });
-        ui.label(RichText::new(first_sentence(&step.text)).size(TEXT));
-        if let Some(measured) = measured {
-            ui.label(
-                RichText::new(format!("Measured here: {measured}")).color(theme::series(2, ui.visuals().dark_mode)),
-            );
-        }
-        ui.horizontal_wrapped(|ui| {
-            self.turns_ui(ui, state, lesson, position, is_done);
             if ui
                 .button("Read the step")
                 .on_hover_text("The whole text, beside the view")
@@ -92,6 +84,12 @@ impl View for Lessons {
                 ui.label(format!("Waiting {waits}"));
             }
         });
+        ui.label(RichText::new(beginning(&step.text)).size(TEXT));
+        if let Some(measured) = measured {
+            ui.label(
+                RichText::new(format!("Measured here: {measured}")).color(theme::series(2, ui.visuals().dark_mode)),
+            );
+        }
         ui.add_space(2.0);
     }
 
@@ -361,11 +359,12 @@ fn turning_keys(ui: &Ui) -> (bool, bool) {
     (key(Key::PageUp), key(Key::PageDown))
 }
 
-/// The first sentence of a text.
-fn first_sentence(text: &str) -> String {
+/// The first two sentences of a text.
+fn beginning(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match text.find(". ") {
-        Some(end) => text[..=end].to_string(),
+    let ends = text.match_indices(". ").map(|(place, _)| place + 1);
+    match ends.take(2).last() {
+        Some(end) => text[..end].to_string(),
         None => text,
     }
 }

@@ -240,11 +240,16 @@ fn plot_ui(ui: &mut Ui, id: &str, x: &str, end: f64, lines: Vec<Drawn>, cursor: 
                 plot.points(Points::new("", vec![[cursor, y]]).radius(4.5).color(colour));
                 let text = RichText::new(format!("  {}  ", percent(y)));
                 let text = text.font(theme::font(size::BODY)).color(colour);
-                plot.text(Text::new("", PlotPoint::new(cursor, y), text).anchor(if ends {
-                    Align2::RIGHT_BOTTOM
-                } else {
-                    Align2::LEFT_BOTTOM
-                }));
+                // Above the point, and below it where the plot ends above.
+                let below = f64::from(room.y - 40.0).max(40.0) * (1.05 - y) < f64::from(1.4 * size::BODY);
+                plot.text(
+                    Text::new("", PlotPoint::new(cursor, y), text).anchor(match (ends, below) {
+                        (true, false) => Align2::RIGHT_BOTTOM,
+                        (true, true) => Align2::RIGHT_TOP,
+                        (false, false) => Align2::LEFT_BOTTOM,
+                        (false, true) => Align2::LEFT_TOP,
+                    }),
+                );
             }
         }
         for (line, y) in lines.into_iter().zip(places) {
