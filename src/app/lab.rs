@@ -21,6 +21,7 @@ use crate::{
     nn::{Mode, Model},
     random::Rng,
     recipe::Recipe,
+    report::pictures,
     runs::Slot as Checkpoint,
     shapes::{Batch, ImageShape, argmax},
     threat::{Magnitude, Norm, ThreatModel},
@@ -171,6 +172,16 @@ pub struct Finding {
     pub wish: Wish,
     /// One trace for each subject.
     pub traces: Vec<Trace>,
+}
+
+impl Finding {
+    /// The gain by which ε, and where that says nothing the largest change, fills the colours of a picture of the change.
+    pub fn full_gain(&self, adversarial: &[f32]) -> f32 {
+        match self.wish.norm {
+            Norm::Linf if self.wish.epsilon > 0.0 => 1.0 / self.wish.epsilon,
+            _ => pictures::full_gain(&self.specimen.pixels, adversarial),
+        }
+    }
 }
 
 struct Request {

@@ -296,11 +296,9 @@ impl Guide {
                         None => return self.absent(lesson, name),
                     }
                 }
-                for shown in &mut state.shown {
-                    shown.visible = folders.contains(&shown.folder);
-                }
-                for folder in folders.iter().rev() {
-                    state.select(folder);
+                state.compare(&folders);
+                if let Some(first) = folders.first() {
+                    state.select(first);
                 }
                 Outcome::Done
             }

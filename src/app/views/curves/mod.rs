@@ -1,5 +1,6 @@
 //! Accuracy, loss and its terms, S−, learning rate: live, with earlier runs behind them.
 
+mod choice;
 mod kinds;
 mod plot;
 mod save;
@@ -11,7 +12,8 @@ use egui_plot::{Corner, GridMark, Line, LineStyle, Points, VLine};
 
 pub use self::kinds::Lower;
 use self::{
-    kinds::{Curve, TRAINING_ACCURACY},
+    choice::Evaluated,
+    kinds::Curve,
     plot::{Drawing, Drawn, log, plot, said, transformed},
     save::csv,
 };
@@ -121,51 +123,34 @@ impl Curves {
         let mut drawn = Drawing::default();
         for shown in &runs {
             let title = title(shown, &runs);
-            let colour = theme::series(shown.colour, dark);
-            // One run shows its attacks by colour, several runs themselves.
-            let of = |attack: &str| {
-                if several { colour } else { theme::attack(attack, dark) }
-            };
-            for (curve, attack) in TRAINING_ACCURACY.iter().zip(["natural", "pgd"]) {
-                if several && attack == "natural" {
-                    continue;
-                }
-                let faint = if several {
-                    colour
-                } else {
-                    of(attack).gamma_multiply(0.85)
-                };
+            let own = theme::series(shown.colour, dark);
+            for (curve, colour) in choice::training(shown, several, dark) {
+                let faint = if several { colour } else { colour.gamma_multiply(0.85) };
                 self.draw(&mut drawn, state, shown, curve, &title, faint, width, false);
             }
-            for (attack, key) in held_out(shown).into_iter().rev() {
-                if several && attack == "worst-case" {
-                    continue;
-                }
-                let colour = of(attack);
+            for evaluated in choice::evaluated(shown, several, dark) {
+                let Evaluated {
+                    attack,
+                    series,
+                    colour,
+                    style,
+                } = evaluated;
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
                 let label = labelled(&title, &format!("{}, {split}", attack_name(attack)));
                 let group = if several { title.clone() } else { label.clone() };
-                let dashed = several && attack == "natural";
-                let style = if dashed {
-                    LineStyle::dashed_loose()
-                } else {
-                    LineStyle::Solid
-                };
-                if let Some(series) = shown.curves.get(key) {
-                    let points = || transformed(series.points(), log_x, false);
-                    let line = Line::new(label.clone(), points()).color(colour).width(2.2).style(style);
-                    drawn.items.push(Drawn::Line(line.id(&group)));
-                    let (shape, _) = theme::marker(attack);
-                    drawn.read.push((label.clone(), series));
-                    let points = Points::new(label, points()).color(colour).radius(4.0).shape(shape);
-                    drawn.items.push(Drawn::Points(points.id(&group)));
-                }
+                let points = || transformed(series.points(), log_x, false);
+                let line = Line::new(label.clone(), points()).color(colour).width(2.2).style(style);
+                drawn.items.push(Drawn::Line(line.id(&group)));
+                let (shape, _) = theme::marker(attack);
+                drawn.read.push((label.clone(), series));
+                let points = Points::new(label, points()).color(colour).radius(4.0).shape(shape);
+                drawn.items.push(Drawn::Points(points.id(&group)));
             }
             if let Some(best) = shown.best() {
                 let x = shown.epochs_at(best.total_steps);
                 let name = if several { "" } else { "best epoch" };
                 let line = VLine::new(name, log(x, log_x))
-                    .color(colour)
+                    .color(own)
                     .style(LineStyle::dotted_loose());
                 drawn.items.push(Drawn::Mark(line));
             }
@@ -206,24 +191,8 @@ impl Curves {
         let mut drawn = Drawing::default();
         for shown in &runs {
             let title = title(shown, &runs);
-            let all = if several && self.lower == Lower::Loss {
-                1
-            } else {
-                usize::MAX
-            };
-            for (position, curve) in self.lower.curves().iter().enumerate().take(all) {
-                // One run shows its terms by colour, each always by the same; several runs show themselves, and the loss alone.
-                let index = if several { shown.colour } else { position };
-                self.draw(
-                    &mut drawn,
-                    state,
-                    shown,
-                    curve,
-                    &title,
-                    theme::series(index, dark),
-                    width,
-                    log_y,
-                );
+            for (curve, colour) in choice::below(self.lower, shown, several, dark) {
+                self.draw(&mut drawn, state, shown, curve, &title, colour, width, log_y);
             }
         }
         let Drawing { items, raw, read } = drawn;

@@ -2,9 +2,9 @@
 
 use egui_plot::LineStyle;
 
-use super::{Curves, Lower, held_out, kinds::TRAINING_ACCURACY, labelled, title};
+use super::{Curves, Lower, choice, labelled, title};
 use crate::{
-    app::{export, series::Series, shown::Shown, state::State, theme},
+    app::{export, series::Series, shown::Shown, state::State},
     report::{
         chart::Unit,
         figure::{Figure, Line, Part, Plot},
@@ -76,39 +76,20 @@ impl Curves {
         let (mut lines, mut marks) = (Vec::new(), Vec::new());
         for shown in runs {
             let title = title(shown, runs);
-            let own = theme::series(shown.colour, dark);
-            let of = |attack: &str| if several { own } else { theme::attack(attack, dark) };
-            for (curve, attack) in TRAINING_ACCURACY.iter().zip(["natural", "pgd"]) {
-                if several && attack == "natural" {
-                    continue;
-                }
+            for (curve, colour) in choice::training(shown, several, dark) {
                 let Some(series) = shown.curves.get(curve.key) else {
                     continue;
                 };
-                let series = self.smoothed(state, shown, curve.key, series).clone();
+                let series = self.smoothed(state, shown, curve.key, series);
                 let name = labelled(&title, curve.label);
-                let line = line(Some(name), &series, of(attack), curve.width, (curve.style)());
+                let line = line(Some(name), series, colour, curve.width, (curve.style)());
                 lines.push(Line { opacity: 0.7, ..line });
             }
-            for (attack, key) in held_out(shown).into_iter().rev() {
-                if several && attack == "worst-case" {
-                    continue;
-                }
-                let Some(series) = shown.curves.get(key) else { continue };
-                let style = if several && attack == "natural" {
-                    LineStyle::dashed_loose()
-                } else {
-                    LineStyle::Solid
-                };
-                let line = line(
-                    Some(labelled(&title, attack_name(attack))),
-                    series,
-                    of(attack),
-                    2.2,
-                    style,
-                );
+            for evaluated in choice::evaluated(shown, several, dark) {
+                let name = labelled(&title, attack_name(evaluated.attack));
+                let line = line(Some(name), evaluated.series, evaluated.colour, 2.2, evaluated.style);
                 lines.push(Line {
-                    marker: Some(export::marker(attack)),
+                    marker: Some(export::marker(evaluated.attack)),
                     ..line
                 });
             }
@@ -122,26 +103,20 @@ impl Curves {
 
     fn lower_lines(&mut self, state: &State, runs: &[&Shown]) -> Vec<Line> {
         let several = runs.len() > 1;
-        let most = if several && self.lower == Lower::Loss {
-            1
-        } else {
-            usize::MAX
-        };
         let mut lines = Vec::new();
         for shown in runs {
             let title = title(shown, runs);
-            for (position, curve) in self.lower.curves().iter().enumerate().take(most) {
+            for (curve, colour) in choice::below(self.lower, shown, several, state.dark()) {
                 let Some(series) = shown.curves.get(curve.key) else {
                     continue;
                 };
-                let colour = theme::series(if several { shown.colour } else { position }, state.dark());
                 if state.settings.smoothing > 0.0 {
                     let ghost = line(None, series, colour, 1.0, LineStyle::Solid);
                     lines.push(Line { opacity: 0.22, ..ghost });
                 }
-                let series = self.smoothed(state, shown, curve.key, series).clone();
+                let series = self.smoothed(state, shown, curve.key, series);
                 let name = labelled(&title, curve.label);
-                lines.push(line(Some(name), &series, colour, curve.width, (curve.style)()));
+                lines.push(line(Some(name), series, colour, curve.width, (curve.style)()));
             }
         }
         lines

@@ -20,7 +20,6 @@ use crate::{
         state::State,
         theme,
     },
-    report::pictures,
     threat::Norm,
     wording::percent,
 };
@@ -286,10 +285,7 @@ impl Perturbation {
         let step = self.step.unwrap_or(last).min(last);
         let natural = &specimen.pixels;
         let adversarial = &trace.images[step];
-        let gain = self.gain.unwrap_or_else(|| match finding.wish.norm {
-            Norm::Linf if finding.wish.epsilon > 0.0 => 1.0 / finding.wish.epsilon,
-            _ => pictures::full_gain(natural, adversarial),
-        });
+        let gain = self.gain.unwrap_or_else(|| finding.full_gain(adversarial));
         let (linf, l2) = trace.distances(natural, step);
         ui.label(RichText::new(&trace.subject).strong());
         ui.horizontal_wrapped(|ui| {

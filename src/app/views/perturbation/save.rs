@@ -10,7 +10,6 @@ use crate::{
         pictures,
     },
     shapes::argmax,
-    threat::Norm,
     wording::percent,
 };
 
@@ -62,10 +61,7 @@ fn name(finding: &Finding, class: usize) -> &str {
 fn row(finding: &Finding, trace: &Trace, step: usize, gain: Option<f32>) -> Vec<Picture> {
     let (natural, shape) = (&finding.specimen.pixels, finding.specimen.shape);
     let adversarial = &trace.images[step];
-    let gain = gain.unwrap_or_else(|| match finding.wish.norm {
-        Norm::Linf if finding.wish.epsilon > 0.0 => 1.0 / finding.wish.epsilon,
-        _ => pictures::full_gain(natural, adversarial),
-    });
+    let gain = gain.unwrap_or_else(|| finding.full_gain(adversarial));
     let answer = |probabilities: &[f32]| {
         let class = argmax(probabilities);
         let share = probabilities.get(class).copied().unwrap_or(f32::NAN);

@@ -244,14 +244,19 @@ impl Robustness {
         found.collect()
     }
 
+    /// What the runs are compared under.
+    fn compared_attack(&self) -> &str {
+        self.attack.as_deref().unwrap_or("worst-case")
+    }
+
     /// The curves to draw, and what a person must know before comparing them.
     fn drawn(&self, state: &State, kept: &Kept) -> (Vec<Curve>, Vec<String>) {
         let dark = state.dark();
         let several = self.beside(state, kept);
         if !self.together || several.len() < 2 {
-            return (of_one(&kept.curves(), dark), Vec::new());
+            return (of_one(&kept.curves, dark), Vec::new());
         }
-        of_several(&several, self.attack.as_deref().unwrap_or("worst-case"), dark)
+        of_several(&several, self.compared_attack(), dark)
     }
 
     /// Which of the evaluations shows, alone or beside those of the other runs, and saving what is seen.
@@ -261,9 +266,10 @@ impl Robustness {
         };
         let Some(shown) = results.shown() else { return };
         let several = self.beside(state, shown);
-        let attacks: Vec<String> = shown.curves().into_keys().filter(|name| name != "natural").collect();
+        let attacks = shown.curves.keys().filter(|name| *name != "natural");
         let compares = several.len() > 1;
         let mut chosen = results.chosen.clone();
+        let now = self.compared_attack().to_string();
         let mut saved = None;
         ui.horizontal_wrapped(|ui| {
             let name = ui.label("Measured");
@@ -287,11 +293,10 @@ impl Robustness {
                     .on_hover_text("One curve for each run that is drawn, under one attack");
                 if self.together {
                     let name = ui.label("under");
-                    let now = self.attack.clone().unwrap_or_else(|| "worst-case".to_string());
                     ComboBox::from_id_salt("compared attack")
                         .selected_text(attack_name(&now))
                         .show_ui(ui, |ui| {
-                            for attack in &attacks {
+                            for attack in attacks {
                                 if ui.selectable_label(*attack == now, attack_name(attack)).clicked() {
                                     self.attack = Some(attack.clone());
                                 }

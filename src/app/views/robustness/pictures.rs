@@ -52,8 +52,7 @@ pub fn of_several(runs: &[(&Shown, &Kept)], attack: &str, dark: bool) -> (Vec<Cu
     let mut drawn = Vec::new();
     let mut remarks = Vec::new();
     for (shown, kept) in runs {
-        let curves = kept.curves();
-        let Some(curve) = curves.get(attack) else {
+        let Some(curve) = kept.curves.get(attack) else {
             remarks.push(format!("{} was not measured under {}", shown.name, attack_name(attack)));
             continue;
         };
@@ -62,7 +61,7 @@ pub fn of_several(runs: &[(&Shown, &Kept)], attack: &str, dark: bool) -> (Vec<Cu
             attack: attack.to_string(),
             colour: theme::series(shown.colour, dark),
             style: LineStyle::Solid,
-            points: from_natural(&curves, curve),
+            points: from_natural(&kept.curves, curve),
             is_curve: curve.len() > 1,
         });
     }

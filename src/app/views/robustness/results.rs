@@ -20,6 +20,7 @@ pub struct Kept {
     /// Its file.
     pub file: PathBuf,
     pub evaluation: Evaluation,
+    pub curves: CurvesByAttack,
     /// Whether the run has another best checkpoint by now than the one that was attacked.
     pub outdated: bool,
 }
@@ -44,10 +45,6 @@ impl Kept {
                 ""
             }
         )
-    }
-
-    pub fn curves(&self) -> CurvesByAttack {
-        curves(&self.evaluation.curve)
     }
 }
 
@@ -118,6 +115,7 @@ fn read(folder: &Path, moment: &Moment) -> Vec<Kept> {
         Some(Kept {
             file: file.clone(),
             outdated: evaluation.checkpoint.is_some() && evaluation.checkpoint != best,
+            curves: curves(&evaluation.curve),
             evaluation,
         })
     });

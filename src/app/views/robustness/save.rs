@@ -30,10 +30,9 @@ impl Robustness {
         let several = self.beside(state, kept);
         let compares = self.together && several.len() > 1;
         let (title, caption) = if compares {
-            let attack = self.attack.as_deref().unwrap_or("worst-case");
             let captions = several.iter().map(|(run, kept)| about(&run.name, &kept.evaluation));
             (
-                format!("Accuracy against ε: {}", attack_name(attack)),
+                format!("Accuracy against ε: {}", attack_name(self.compared_attack())),
                 captions.chain(remarks).collect(),
             )
         } else {

@@ -29,6 +29,8 @@ pub struct Runs {
     /// The checkpoint whose figures show.
     checkpoint: Of,
     parsed: Vec<Row>,
+    /// Every column of these rows for this checkpoint.
+    columns: Vec<Column>,
     of: Vec<(PathBuf, String)>,
     refreshed: Option<std::time::Instant>,
     /// The folder of runs, as it is being written.
@@ -48,6 +50,7 @@ impl Default for Runs {
             shows_hidden: false,
             checkpoint: Of::default(),
             parsed: Vec::new(),
+            columns: Vec::new(),
             of: Vec::new(),
             refreshed: None,
             place: None,
@@ -84,7 +87,9 @@ impl View for Runs {
             for of in Of::ALL {
                 let hint = format!("Accuracies of each run's {} checkpoint", of.name());
                 let button = ui.selectable_value(&mut self.checkpoint, of, of.name());
-                button.labelled_by(name.id).on_hover_text(hint);
+                if button.labelled_by(name.id).on_hover_text(hint).changed() {
+                    self.columns = columns(&self.parsed, self.checkpoint);
+                }
             }
             self.columns_ui(ui, state);
             let hidden = self.parsed.iter().filter(|row| is_hidden(state, row)).count();
@@ -145,6 +150,7 @@ impl Runs {
         // A run without notes has no file.
         let notes = |summary: &Summary| std::fs::read_to_string(summary.folder.join(NOTES)).unwrap_or_default();
         self.parsed = list.iter().map(|summary| Row::new(summary, notes(summary))).collect();
+        self.columns = columns(&self.parsed, self.checkpoint);
         let here = |folder: &PathBuf| list.iter().any(|summary| summary.folder == *folder);
         self.together.retain(here);
     }
@@ -196,23 +202,22 @@ impl Runs {
     }
 
     /// The columns that are shown: those that a person chose, else the figures and what the runs differ in.
-    fn columns(&self, state: &State) -> Vec<Column> {
+    fn shown_columns(&self, state: &State) -> Vec<&Column> {
         let differ = |column: &Column| {
             let mut values = self.parsed.iter().map(&column.cell);
             let first = values.next();
             values.any(|value| Some(value) != first)
         };
-        let mut columns = columns(&self.parsed, self.checkpoint);
-        columns.retain(|column| match &state.settings.columns {
+        let shows = |column: &&Column| match &state.settings.columns {
             Some(chosen) => chosen.contains(column.name.as_ref()),
             None => !column.if_differing || differ(column),
-        });
-        columns
+        };
+        self.columns.iter().filter(shows).collect()
     }
 
     fn columns_ui(&self, ui: &mut Ui, state: &mut State) {
         let shown: BTreeSet<String> = self
-            .columns(state)
+            .shown_columns(state)
             .iter()
             .map(|column| column.name.to_string())
             .collect();
@@ -228,7 +233,7 @@ impl Runs {
                 *chosen = (!automatic).then(|| shown.clone());
             }
             ui.separator();
-            for column in columns(&self.parsed, self.checkpoint) {
+            for column in &self.columns {
                 let mut visible = shown.contains(column.name.as_ref());
                 if ui
                     .checkbox(&mut visible, column.name.as_ref())
@@ -261,8 +266,7 @@ impl Runs {
                     .any(|text| text.to_lowercase().contains(&wanted))
             })
             .collect();
-        let columns = columns(&self.parsed, self.checkpoint);
-        let column = columns.iter().find(|column| column.name == self.sort);
+        let column = self.columns.iter().find(|column| column.name == self.sort);
         let cell = |row: &Row| column.map_or_else(|| row.summary.name.clone(), |column| (column.cell)(row));
         rows.sort_by_cached_key(|row| {
             let text = cell(row);
@@ -277,7 +281,7 @@ impl Runs {
     }
 
     fn table_ui(&mut self, ui: &mut Ui, state: &State, commands: &mut Vec<Command>) {
-        let columns = self.columns(state);
+        let columns = self.shown_columns(state);
         let rows = self.rows(state);
         let dark = ui.visuals().dark_mode;
         let mut clicked = None;
