@@ -31,7 +31,7 @@ impl Attack for Momentum {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        _: &mut Rng,
+        _: &mut [Rng],
     ) -> Result<Images, AttackError> {
         let objective = |images| losses::cross_entropy(logits(images), batch.labels.clone());
         let step_size = threat.epsilon.value() / self.steps as f32;
@@ -90,7 +90,7 @@ fn attack() -> Result<(usize, usize, f32), Failure> {
     };
     let attack = Momentum { steps: 10, decay: 1.0 };
     println!("{} under {threat}", attack.settings(&threat));
-    let adversarial = attack.perturb(&function, &batch, &threat, &mut Rng::new(0))?;
+    let adversarial = attack.perturb(&function, &batch, &threat, &mut Rng::new(0).each(batch.len()))?;
     let distance = martlet::compute::read(threat.distance(&batch.images, &adversarial))?;
     Ok((
         correct(function(batch.images.clone()), &batch)?,

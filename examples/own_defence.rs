@@ -87,7 +87,7 @@ fn train(defence: &mut dyn Defence, train: &Dataset, steps: usize) -> Result<Vec
             pgd: &pgd,
             label_smoothing: 0.0,
             epoch: 0,
-            rng: &mut rng,
+            rngs: &mut rng.each(batch.len()),
             attacking: Duration::ZERO,
         };
         let (loss, gradient) = defence.gradients(&model, &batch, &mut context)?;

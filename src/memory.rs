@@ -299,6 +299,17 @@ pub fn keep_in_mind(text: String) {
     KEPT_LENGTH.store(text.len(), Ordering::SeqCst);
 }
 
+/// What [`keep_in_mind`] was told last.
+pub fn kept_in_mind() -> Option<&'static str> {
+    let (kept, length) = (KEPT.load(Ordering::SeqCst), KEPT_LENGTH.load(Ordering::SeqCst));
+    if kept.is_null() || length == 0 {
+        return None;
+    }
+    // SAFETY: `keep_in_mind` gave text of this length that stays as it is; its length is 0 while the two do not belong together.
+    let bytes = unsafe { std::slice::from_raw_parts(kept, length) };
+    std::str::from_utf8(bytes).ok()
+}
+
 /// Lets a process whose allocation is refused end with a message and the status 1, where it would be aborted.
 ///
 /// Nothing else of an abort changes. The process's allocator must be [`Allocator`]; where there are no signals this does nothing.
@@ -334,12 +345,9 @@ extern "C" fn last_word(signal: libc::c_int) {
     }
     say(&digits[at..]);
     say(b" MiB more; allow the process more (ulimit -v, the container's limit), or take smaller minibatches or a smaller network");
-    let (kept, length) = (KEPT.load(Ordering::SeqCst), KEPT_LENGTH.load(Ordering::SeqCst));
-    if !kept.is_null() && length > 0 {
-        // SAFETY: `keep_in_mind` gave text that stays as it is.
-        let kept = unsafe { std::slice::from_raw_parts(kept, length) };
+    if let Some(kept) = kept_in_mind() {
         say(b"; ");
-        say(kept);
+        say(kept.as_bytes());
     }
     say(b"\n");
     // SAFETY: ends the process without running anything more of it.

@@ -34,6 +34,11 @@ impl Rng {
         Self(generator)
     }
 
+    /// One generator for each of so many examples, so that what an example draws does not depend on its neighbours.
+    pub fn each(&mut self, examples: usize) -> Vec<Self> {
+        (0..examples).map(|_| Self::new(self.bits())).collect()
+    }
+
     /// The exact position, to restore later.
     pub fn state(&self) -> RngState {
         RngState {

@@ -34,16 +34,16 @@ impl fmt::Display for Norm {
 }
 
 impl Norm {
-    /// Perturbations uniform in the ball of radius `epsilon`, of `natural`'s shape.
-    pub fn random_perturbation(self, natural: &Images, epsilon: f32, rng: &mut Rng) -> Images {
+    /// Perturbations uniform in the ball of radius `epsilon`, of `natural`'s shape, each example's from its own generator.
+    pub fn random_perturbation(self, natural: &Images, epsilon: f32, rngs: &mut [Rng]) -> Images {
         match self {
-            Norm::Linf => noise_like(natural, || rng.uniform(-epsilon, epsilon)),
+            Norm::Linf => noise_like(natural, rngs, |rng| rng.uniform(-epsilon, epsilon)),
             Norm::L2 => {
                 // A Gaussian direction is uniform on the sphere; U^(1/d) makes the radius uniform in volume.
                 let [examples, channels, height, width] = natural.dims();
                 let dimension = channels * height * width;
                 let mut values = Vec::with_capacity(examples * dimension);
-                for _ in 0..examples {
+                for rng in rngs {
                     let direction: Vec<f32> = (0..dimension).map(|_| rng.normal()).collect();
                     let length = direction.iter().map(|v| v * v).sum::<f32>().sqrt().max(TINY);
                     let radius = epsilon * rng.uniform(0.0, 1.0).powf(1.0 / dimension as f32);
@@ -298,18 +298,19 @@ impl ThreatModel {
         }
     }
 
-    /// The image at which an attack starts, drawn from the host generator.
+    /// The image at which an attack starts, each drawn from a generator of the host's, so that it does not depend on the rest of
+    /// the batch.
     ///
     /// # Shapes
-    /// `natural` and the result: `[N, C, H, W]`.
-    pub fn start(&self, natural: &Images, start: Start, rng: &mut Rng) -> Images {
+    /// `natural` and the result: `[N, C, H, W]`; N generators.
+    pub fn start(&self, natural: &Images, start: Start, rngs: &mut [Rng]) -> Images {
         match start {
             Start::Natural => natural.clone(),
             Start::Uniform => {
-                let perturbation = self.norm.random_perturbation(natural, self.epsilon.value(), rng);
+                let perturbation = self.norm.random_perturbation(natural, self.epsilon.value(), rngs);
                 (natural.clone() + perturbation).clamp(0.0, 1.0)
             }
-            Start::Gaussian => natural.clone() + noise_like(natural, || rng.normal() * GAUSSIAN_START),
+            Start::Gaussian => natural.clone() + noise_like(natural, rngs, |rng| rng.normal() * GAUSSIAN_START),
         }
     }
 
@@ -324,16 +325,11 @@ impl ThreatModel {
     /// # Source
     /// Croce and Hein 2020, the start of APGD in the authors' code.
     pub fn on_boundary(&self, natural: &Images, rngs: &mut [Rng]) -> Images {
-        let [examples, channels, height, width] = natural.dims();
-        let dimension = channels * height * width;
-        let mut values = Vec::with_capacity(examples * dimension);
-        for rng in rngs {
-            values.extend((0..dimension).map(|_| match self.norm {
-                Norm::Linf => rng.uniform(-1.0, 1.0),
-                Norm::L2 => rng.normal(),
-            }));
-        }
-        let drawn = Tensor::from_data(TensorData::new(values, natural.dims()), &natural.device());
+        let examples = natural.dims()[0];
+        let drawn = noise_like(natural, rngs, |rng| match self.norm {
+            Norm::Linf => rng.uniform(-1.0, 1.0),
+            Norm::L2 => rng.normal(),
+        });
         let length = self.length(&drawn).clamp_min(TINY).reshape([examples, 1, 1, 1]);
         (natural.clone() + drawn / length * self.epsilon.value()).clamp(0.0, 1.0)
     }
@@ -398,10 +394,14 @@ impl ThreatModel {
 }
 
 /// A tensor of `natural`'s shape filled from the host.
-fn noise_like(natural: &Images, mut value: impl FnMut() -> f32) -> Images {
-    let shape = natural.dims();
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| value()).collect();
-    Tensor::from_data(TensorData::new(values, shape), &natural.device())
+fn noise_like(natural: &Images, rngs: &mut [Rng], mut value: impl FnMut(&mut Rng) -> f32) -> Images {
+    let [examples, channels, height, width] = natural.dims();
+    let dimension = channels * height * width;
+    let mut values = Vec::with_capacity(examples * dimension);
+    for rng in rngs {
+        values.extend((0..dimension).map(|_| value(rng)));
+    }
+    Tensor::from_data(TensorData::new(values, natural.dims()), &natural.device())
 }
 
 #[cfg(test)]
@@ -430,7 +430,7 @@ mod tests {
                 norm,
                 epsilon: "0.3".parse().unwrap(),
             };
-            let start = threat.start(&natural, Start::Uniform, &mut Rng::new(3));
+            let start = threat.start(&natural, Start::Uniform, &mut Rng::new(3).each(natural.dims()[0]));
             let distances = compute::read(threat.distance(&natural, &start)).unwrap();
             assert!(
                 distances.iter().all(|d| *d <= 0.3 + threat.tolerance()),

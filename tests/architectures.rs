@@ -160,7 +160,7 @@ fn check_against_pytorch(name: &str, file: &str, input: ImageShape, epsilon: &st
         restarts: 1,
         keep: Keep::Last,
     };
-    let ours = maximise(&objective, &x, &threat, &fgsm, &mut Rng::new(0)).unwrap();
+    let ours = maximise(&objective, &x, &threat, &fgsm, &mut Rng::new(0).each(x.dims()[0])).unwrap();
     agree("FGSM", read(ours).unwrap(), io.values("fgsm_f32"), 1e-4);
     let start = (x.clone() + io.images("noise")).clamp(0.0, 1.0);
     let step_size = format!("{epsilon}/4");

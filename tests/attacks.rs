@@ -174,12 +174,21 @@ fn every_result_lies_in_the_ball_and_in_the_box() {
         for epsilon in ["0", "1/255", "0.3", "2"] {
             let threat = threat(norm, epsilon);
             for (name, attack) in attacks() {
-                let adversarial = attack.perturb(&network, &batch, &threat, &mut Rng::new(1)).unwrap();
+                let adversarial = attack
+                    .perturb(&network, &batch, &threat, &mut Rng::new(1).each(batch.len()))
+                    .unwrap();
                 assert_inside(&name, &threat, &batch.images, adversarial);
             }
             let objective = |images: Images| losses::cross_entropy(network(images), batch.labels.clone());
             for pgd in maximisations() {
-                let found = maximise(&objective, &batch.images, &threat, &pgd, &mut Rng::new(1)).unwrap();
+                let found = maximise(
+                    &objective,
+                    &batch.images,
+                    &threat,
+                    &pgd,
+                    &mut Rng::new(1).each(batch.len()),
+                )
+                .unwrap();
                 assert_inside(&format!("{pgd:?}"), &threat, &batch.images, found);
             }
         }
@@ -196,7 +205,9 @@ fn attacks_raise_what_they_climb() {
     for norm in [Norm::Linf, Norm::L2] {
         let threat = threat(norm, if norm == Norm::Linf { "0.1" } else { "0.6" });
         for (name, attack) in ascents() {
-            let adversarial = attack.perturb(&network, &batch, &threat, &mut Rng::new(1)).unwrap();
+            let adversarial = attack
+                .perturb(&network, &batch, &threat, &mut Rng::new(1).each(batch.len()))
+                .unwrap();
             match attack.ascent().unwrap().aim {
                 Aim::Untargeted => {
                     let [before, after] = [&batch.images, &adversarial].map(|x| mean(x.clone(), batch.labels.clone()));
@@ -236,7 +247,14 @@ fn the_best_iterate_is_never_weaker_than_the_start() {
             .into_iter()
             .filter(|pgd| pgd.keep == Keep::Best || pgd.restarts > 1)
         {
-            let found = maximise(&objective, &batch.images, &threat, &pgd, &mut Rng::new(5)).unwrap();
+            let found = maximise(
+                &objective,
+                &batch.images,
+                &threat,
+                &pgd,
+                &mut Rng::new(5).each(batch.len()),
+            )
+            .unwrap();
             let found = read(objective(found)).unwrap();
             let mut compared = vec![(
                 "one restart",
@@ -267,7 +285,14 @@ fn the_best_iterate_is_never_weaker_than_the_start() {
                 ));
             }
             for (what, weaker) in compared {
-                let other = maximise(&objective, &batch.images, &threat, &weaker, &mut Rng::new(5)).unwrap();
+                let other = maximise(
+                    &objective,
+                    &batch.images,
+                    &threat,
+                    &weaker,
+                    &mut Rng::new(5).each(batch.len()),
+                )
+                .unwrap();
                 let other = read(objective(other)).unwrap();
                 for (found, other) in found.iter().zip(other) {
                     assert!(
@@ -286,7 +311,14 @@ fn the_same_seed_gives_the_same_images() {
     for norm in [Norm::Linf, Norm::L2] {
         for (name, attack) in attacks() {
             let threat = threat(norm, "0.2");
-            let images = |seed| read(attack.perturb(&network, &batch, &threat, &mut Rng::new(seed)).unwrap()).unwrap();
+            let images = |seed| {
+                read(
+                    attack
+                        .perturb(&network, &batch, &threat, &mut Rng::new(seed).each(batch.len()))
+                        .unwrap(),
+                )
+                .unwrap()
+            };
             assert_eq!(images(3), images(3), "{name}");
             let same = match &attack.method {
                 Method::Natural(_)
@@ -313,16 +345,15 @@ fn the_batch_changes_nothing() {
     for norm in [Norm::Linf, Norm::L2] {
         let threat = threat(norm, "0.1");
         for (name, attack) in pieces() {
-            // One generator for all: examples take their starts from it in order, however they are grouped.
-            let together = attack.perturb(&network, &batch, &threat, &mut Rng::new(1)).unwrap();
-            let mut rng = Rng::new(1);
+            let mut rngs = Rng::new(1).each(EXAMPLES);
+            let together = attack.perturb(&network, &batch, &threat, &mut rngs.clone()).unwrap();
             let alone = (0..EXAMPLES).map(|i| {
                 let one = Batch {
                     images: batch.images.clone().narrow(0, i, 1),
                     labels: batch.labels.clone().narrow(0, i, 1),
                     indices: vec![i],
                 };
-                attack.perturb(&network, &one, &threat, &mut rng).unwrap()
+                attack.perturb(&network, &one, &threat, &mut rngs[i..=i]).unwrap()
             });
             let alone = Tensor::cat(alone.collect(), 0);
             let apart = read((together - alone).abs().max()).unwrap()[0];
@@ -368,7 +399,9 @@ fn on_a_linear_model_the_optimum_is_reached() {
                 // Along one direction only a step much longer than the ball cancels a random start.
                 attack.ascent_mut().unwrap().step_size = Some("50".parse().unwrap());
             }
-            let found = attack.perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
+            let found = attack
+                .perturb(&logits, &batch, &threat, &mut Rng::new(2).each(batch.len()))
+                .unwrap();
             let apart = read((found - optimum.clone()).abs().max()).unwrap()[0];
             let tolerance = if norm == Norm::Linf || from_natural { 1e-6 } else { 3e-3 };
             assert!(apart < tolerance, "{name}, {threat}: {apart} from the closed form");
@@ -390,7 +423,9 @@ fn cw_stops_at_kappa_and_is_alive_before() {
             cw.step_size = Some("0.01".parse().unwrap());
             cw.start = Start::Natural;
         });
-        let found = attack.perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
+        let found = attack
+            .perturb(&logits, &batch, &threat, &mut Rng::new(2).each(batch.len()))
+            .unwrap();
         read(losses::margin(logits(found), batch.labels.clone())).unwrap()[0]
     };
     // A step of 0.01 changes the lead by 0.01·|w|₁, about 0.3.
@@ -408,7 +443,12 @@ fn a_model_that_detaches_its_input_is_an_error() {
         |attack: &AttackSpec| matches!(attack.method, Method::Pgd(_) | Method::Apgd(_) | Method::Fab(_));
     for (name, attack) in attacks().into_iter().filter(|(_, attack)| needs_gradient(attack)) {
         for logits in [&detached as &dyn Fn(Images) -> Logits, &constant] {
-            let found = attack.perturb(logits, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1));
+            let found = attack.perturb(
+                logits,
+                &batch,
+                &threat(Norm::Linf, "0.1"),
+                &mut Rng::new(1).each(batch.len()),
+            );
             assert!(matches!(found, Err(AttackError::MissingGradient)), "{name}");
         }
     }
@@ -424,7 +464,9 @@ fn a_gradient_that_is_no_number_moves_nothing() {
     for norm in [Norm::Linf, Norm::L2] {
         for (name, attack) in attacks() {
             let threat = threat(norm, "0.1");
-            let found = attack.perturb(&poisoned, &batch, &threat, &mut Rng::new(1)).unwrap();
+            let found = attack
+                .perturb(&poisoned, &batch, &threat, &mut Rng::new(1).each(batch.len()))
+                .unwrap();
             assert_inside(&format!("{name} on NaN"), &threat, &batch.images, found);
         }
     }
@@ -438,7 +480,7 @@ fn small_gradients_lose_nothing_in_l2() {
     let fooled = |scale: f32| {
         let scaled = |images: Images| network(images) * scale;
         let found = spec("fab-t-10")
-            .perturb(&scaled, &batch, &threat, &mut Rng::new(1))
+            .perturb(&scaled, &batch, &threat, &mut Rng::new(1).each(batch.len()))
             .unwrap();
         standing(&scaled, &batch, found)
     };
@@ -474,7 +516,12 @@ fn an_attack_makes_no_pass_too_many_and_asks_for_the_image_gradient_alone() {
     for (name, attack) in ascents() {
         passes.set(0);
         attack
-            .perturb(&counted, &batch, &threat(Norm::Linf, "0.1"), &mut Rng::new(1))
+            .perturb(
+                &counted,
+                &batch,
+                &threat(Norm::Linf, "0.1"),
+                &mut Rng::new(1).each(batch.len()),
+            )
             .unwrap();
         assert_eq!(passes.get(), attack.ascent().unwrap().steps, "{name}");
     }
@@ -533,7 +580,9 @@ fn the_strong_attacks_find_what_there_is_on_a_linear_model() {
             ("square", if norm == Norm::Linf { 0.1 } else { 0.4 }),
             ("autoattack", 0.02),
         ] {
-            let found = spec(name).perturb(&logits, &batch, &threat, &mut Rng::new(2)).unwrap();
+            let found = spec(name)
+                .perturb(&logits, &batch, &threat, &mut Rng::new(2).each(batch.len()))
+                .unwrap();
             assert_inside(name, &threat, &batch.images, found.clone());
             for (row, stands) in standing(&logits, &batch, found).into_iter().enumerate() {
                 let due = nearest[row];
@@ -559,7 +608,9 @@ fn attacks_repair_nothing_and_autoattack_is_no_weaker_than_its_parts() {
     for norm in [Norm::Linf, Norm::L2] {
         let threat = threat(norm, if norm == Norm::Linf { "0.06" } else { "0.35" });
         let fallen = |name: &str| {
-            let found = spec(name).perturb(&network, &batch, &threat, &mut Rng::new(3)).unwrap();
+            let found = spec(name)
+                .perturb(&network, &batch, &threat, &mut Rng::new(3).each(batch.len()))
+                .unwrap();
             let left = standing(&network, &batch, found);
             left.iter().filter(|stands| !**stands).count()
         };
@@ -581,7 +632,12 @@ fn with_few_classes_targeted_attacks_try_what_there_is() {
         batch.labels = logits(batch.images.clone()).argmax(1).reshape([EXAMPLES]);
         for name in ["apgd-dlr", "apgd-dlr-t", "fab-t"] {
             let found = spec(name)
-                .perturb(&logits, &batch, &threat(Norm::Linf, "0.5"), &mut Rng::new(1))
+                .perturb(
+                    &logits,
+                    &batch,
+                    &threat(Norm::Linf, "0.5"),
+                    &mut Rng::new(1).each(batch.len()),
+                )
                 .unwrap();
             let left = standing(&logits, &batch, found);
             assert!(
@@ -791,7 +847,9 @@ fn spsa_estimates_as_the_reference_does() {
 /// The images of the reference file are those that an attack gives under a threat.
 fn assert_images(what: &str, attack: &AttackSpec, threat: &ThreatModel, expected: &serde_json::Value, tolerance: f32) {
     let (_, network, batch) = golden();
-    let found = attack.perturb(&network, &batch, threat, &mut Rng::new(1)).unwrap();
+    let found = attack
+        .perturb(&network, &batch, threat, &mut Rng::new(1).each(batch.len()))
+        .unwrap();
     let found = read(found).unwrap();
     let natural = read(batch.images).unwrap();
     assert!(
@@ -829,7 +887,7 @@ fn cw_in_l2_gives_the_images_of_torchattacks_and_the_distances_of_foolbox() {
     let fixed = spec("cw-l2-60:searches=1:constant=1");
     assert_images("fixed c", &fixed, &far, &golden["cw-l2"]["fixed"], 1e-3);
     let found = spec("cw-l2-60")
-        .perturb(&network, &batch, &far, &mut Rng::new(1))
+        .perturb(&network, &batch, &far, &mut Rng::new(1).each(batch.len()))
         .unwrap();
     let distances = read(far.distance(&batch.images, &found)).unwrap();
     for (found, expected) in distances.iter().zip(numbers(&golden["cw-l2"]["distances"])) {
@@ -843,13 +901,17 @@ fn attacks_that_know_no_radius_count_where_they_stay_inside_it() {
     let far = threat(Norm::L2, "10");
     for name in ["deepfool", "cw-l2-60"] {
         let attack = spec(name);
-        let found = attack.perturb(&network, &batch, &far, &mut Rng::new(1)).unwrap();
+        let found = attack
+            .perturb(&network, &batch, &far, &mut Rng::new(1).each(batch.len()))
+            .unwrap();
         let distances = read(far.distance(&batch.images, &found)).unwrap();
         let mut sorted = distances.clone();
         sorted.sort_by(f32::total_cmp);
         let middle = (sorted[1] + sorted[2]) / 2.0;
         let near = threat(Norm::L2, &middle.to_string());
-        let found = attack.perturb(&network, &batch, &near, &mut Rng::new(1)).unwrap();
+        let found = attack
+            .perturb(&network, &batch, &near, &mut Rng::new(1).each(batch.len()))
+            .unwrap();
         let left = standing(&network, &batch, found);
         let beyond: Vec<bool> = distances.iter().map(|distance| *distance > middle).collect();
         assert_eq!(left, beyond, "{name}: {distances:?} within {middle}");

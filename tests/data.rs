@@ -123,7 +123,13 @@ fn an_augmented_batch_without_augmentation_is_the_plain_batch() {
     let set = load("glyphs", Split::Test).unwrap();
     let positions = [5, 3, 1_999, 0];
     let plain = set.batch(&positions, &device);
-    let augmented = set.augmented_batch(&positions, &Augmentation::default(), &mut Rng::new(1), &device);
+    let augmented = set.augmented_batch(
+        &positions,
+        0..positions.len(),
+        &Augmentation::default(),
+        &mut Rng::new(1),
+        &device,
+    );
     assert_eq!(plain.images.dims(), [4, 1, 28, 28]);
     assert_eq!(read(plain.images.clone()).unwrap(), read(augmented.images).unwrap());
     assert_eq!(read_int(plain.labels).unwrap(), read_int(augmented.labels).unwrap());
@@ -143,7 +149,7 @@ fn augmentation_moves_pixels_and_makes_none_up() {
     let how = Augmentation { pad: 1, flip: true };
     let draw = |seed| {
         read(
-            set.augmented_batch(&positions, &how, &mut Rng::new(seed), &device)
+            set.augmented_batch(&positions, 0..positions.len(), &how, &mut Rng::new(seed), &device)
                 .images,
         )
         .unwrap()
@@ -1048,7 +1054,7 @@ fn floats_that_no_byte_holds_stay_what_they_are() {
     let values = |batch: martlet::shapes::Batch| read(batch.images).unwrap();
     assert_eq!(values(exact.batch(&[1, 0], &device)), [&near[9..], &near[..9]].concat());
     let still = Augmentation { pad: 0, flip: false };
-    let batch = exact.augmented_batch(&[1], &still, &mut Rng::new(1), &device);
+    let batch = exact.augmented_batch(&[1], 0..1, &still, &mut Rng::new(1), &device);
     assert_eq!(values(batch), near[9..]);
     // Beside others, in subsets, and under other names of the classes.
     let both = plain.with_pseudo_labelled(&exact).unwrap();

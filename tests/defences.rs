@@ -117,7 +117,7 @@ fn in_context<T>(golden: &Value, model: &Model, smoothing: f32, f: impl FnOnce(&
         pgd: &pgd,
         label_smoothing: smoothing,
         epoch: 0,
-        rng: &mut Rng::new(3),
+        rngs: &mut Rng::new(3).each(EXAMPLES),
     })
 }
 
@@ -466,11 +466,11 @@ fn members_alone_are_perturbed_otherwise() {
                 pgd: &pgd,
                 label_smoothing: 0.0,
                 epoch: 0,
-                rng: step.rng,
+                rngs: step.rngs,
                 attacking: std::time::Duration::ZERO,
             };
             let images = spec.build().perturb(&batch, &mut from_random).unwrap();
-            (read(images).unwrap(), from_random.rng.bits())
+            (read(images).unwrap(), from_random.rngs[0].bits())
         })
     };
     let (standard, next) = perturbed(&DefenceSpec::Standard);

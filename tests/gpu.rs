@@ -62,7 +62,7 @@ fn one_step(device: &Device) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         pgd: &pgd,
         label_smoothing: 0.0,
         epoch: 0,
-        rng: &mut Rng::new(8),
+        rngs: &mut Rng::new(8).each(batch.len()),
     };
     let mut mart = DefenceSpec::mart(5.0, Form::Paper).build();
     let (loss, gradient) = mart.gradients(&model, &batch, &mut context).unwrap();
@@ -109,7 +109,14 @@ fn five_hundred_attack_steps_take_no_more_memory_than_fifty() {
             restarts: 1,
             keep: Keep::Last,
         };
-        let images = maximise(&objective, &batch.images, &threat(), &pgd, &mut Rng::new(2)).unwrap();
+        let images = maximise(
+            &objective,
+            &batch.images,
+            &threat(),
+            &pgd,
+            &mut Rng::new(2).each(batch.len()),
+        )
+        .unwrap();
         read(images).unwrap();
         device.memory_bytes_in_use().expect("a Vulkan device counts its memory")
     };

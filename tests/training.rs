@@ -434,7 +434,7 @@ fn a_split_run_is_trained_anew_on_its_subsets() {
     assert!(!done && said.contains("train longer"), "{said}");
     let (done, said) = run(&format!(
         "{} --name second",
-        short.replace("--epochs 1", "--epochs 12").replace("0.2", "0.05")
+        short.replace("--epochs 1", "--epochs 20").replace("0.2", "0.05")
     ));
     assert!(done, "{said}");
     let (done, said) = run("data split second --device cpu --checkpoint last --out FILE");

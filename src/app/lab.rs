@@ -531,7 +531,7 @@ pub fn trace(
         seen.borrow_mut().push(images.clone().inner());
         logits(images)
     };
-    let adversarial = attack.perturb(&watched, &batch, threat, &mut Rng::new(seed))?;
+    let adversarial = attack.perturb(&watched, &batch, threat, &mut Rng::new(seed).each(batch.len()))?;
     let mut iterates = seen.into_inner();
     iterates.push(adversarial);
     let steps = iterates.len();

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attack, AttackError, GRADIENT_COST, Method, TARGETS, counted,
-    standing::{
-        Attempt, Departures, choose, column, generators, is_wrong, likeliest_targets, rows, targets_at, while_standing,
-    },
+    standing::{Attempt, Departures, choose, column, is_wrong, likeliest_targets, rows, targets_at, while_standing},
     steps_text, value_and_gradient,
 };
 use crate::{
@@ -336,22 +334,21 @@ impl Attack for Apgd {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
-        let mut rngs = generators(rng, batch.len());
         let targets = match self.objective {
             ApgdObjective::CrossEntropy | ApgdObjective::Dlr => {
-                return Ok(self.attempt(logits, batch, None, threat, &mut rngs)?.images);
+                return Ok(self.attempt(logits, batch, None, threat, rngs)?.images);
             }
             ApgdObjective::Towards { class } => {
                 let goals = batch.labels.zeros_like() + class as i64;
-                return Ok(self.attempt(logits, batch, Some(goals), threat, &mut rngs)?.images);
+                return Ok(self.attempt(logits, batch, Some(goals), threat, rngs)?.images);
             }
             ApgdObjective::TargetedDlr { targets } => targets,
         };
         let targets = likeliest_targets(logits, batch, targets)?;
         let ranks = 0..targets.first().map_or(0, Vec::len);
-        while_standing(batch, &mut rngs, ranks, |rank, standing, examples, rngs| {
+        while_standing(batch, rngs, ranks, |rank, standing, examples, rngs| {
             let goals = targets_at(&targets, standing, rank, &examples.images);
             self.attempt(logits, examples, Some(goals), threat, rngs)
         })

@@ -51,10 +51,10 @@ impl Attack for InTurn {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
-        while_standing(batch, &mut [], &self.attacks, |attack, _, examples, _| {
-            let images = attack.perturb(logits, examples, threat, rng)?;
+        while_standing(batch, rngs, &self.attacks, |attack, _, examples, rngs| {
+            let images = attack.perturb(logits, examples, threat, rngs)?;
             let wrong = is_wrong(logits(images.clone()), &examples.labels);
             let fooled = compute::read(wrong.float())?;
             Ok(Attempt {

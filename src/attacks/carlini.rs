@@ -160,7 +160,7 @@ impl Attack for CarliniL2 {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        _rng: &mut Rng,
+        _rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
         let natural = &batch.images;
         let mut nearest = Nearest {

@@ -106,7 +106,7 @@ impl Attack for DeepFool {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        _rng: &mut Rng,
+        _rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
         let targets = likeliest_targets(logits, batch, self.targets)?;
         let ranks = targets.first().map_or(0, Vec::len);

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attack, AttackError, GRADIENT_COST, Method, TARGETS, counted,
-    standing::{
-        Attempt, Departures, choose, column, generators, is_wrong, likeliest_targets, rows, targets_at, while_standing,
-    },
+    standing::{Attempt, Departures, choose, column, is_wrong, likeliest_targets, rows, targets_at, while_standing},
     steps_text, value_and_gradient,
 };
 use crate::{
@@ -225,12 +223,11 @@ impl Attack for Fab {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
-        let mut rngs = generators(rng, batch.len());
         let targets = likeliest_targets(logits, batch, self.targets)?;
         let ranks = 0..targets.first().map_or(0, Vec::len);
-        while_standing(batch, &mut rngs, ranks, |rank, standing, examples, rngs| {
+        while_standing(batch, rngs, ranks, |rank, standing, examples, rngs| {
             let goals = targets_at(&targets, standing, rank, &examples.images);
             self.attempt(logits, examples, goals, threat, rngs)
         })

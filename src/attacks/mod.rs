@@ -68,8 +68,10 @@ pub trait Attack {
     ///
     /// `logits` is the attacked model as a function; the attack cannot touch its weights or its mode.
     ///
+    /// Each example draws from its own generator, so that its image does not depend on the rest of the batch.
+    ///
     /// # Shapes
-    /// The result: `[N, C, H, W]`.
+    /// The result: `[N, C, H, W]`; N generators.
     ///
     /// # Errors
     /// When the function gives no gradient or the device fails.
@@ -78,7 +80,7 @@ pub trait Attack {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError>;
 
     /// Its numbers under `threat`, as a person reads them; empty where it has none.
@@ -372,9 +374,9 @@ impl Attack for AttackSpec {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
-        self.method.attack().perturb(logits, batch, threat, rng)
+        self.method.attack().perturb(logits, batch, threat, rngs)
     }
 
     fn settings(&self, threat: &ThreatModel) -> String {

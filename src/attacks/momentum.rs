@@ -45,7 +45,7 @@ impl Attack for Momentum {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        _rng: &mut Rng,
+        _rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
         let climb = |images: Images| losses::cross_entropy(logits(images), batch.labels.clone());
         let step_size = threat.epsilon.value() / self.steps.max(1) as f32;

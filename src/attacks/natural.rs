@@ -23,7 +23,7 @@ impl Attack for Natural {
         _logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         _threat: &ThreatModel,
-        _rng: &mut Rng,
+        _rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
         Ok(batch.images.clone())
     }

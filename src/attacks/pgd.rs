@@ -105,7 +105,7 @@ impl Attack for Ascent {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
         let labels = match self.aim {
             Aim::Untargeted => batch.labels.clone(),
@@ -133,7 +133,7 @@ impl Attack for Ascent {
             restarts: 1,
             keep: Keep::Last,
         };
-        maximise(&climb, &batch.images, threat, &pgd, rng)
+        maximise(&climb, &batch.images, threat, &pgd, rngs)
     }
 
     fn settings(&self, threat: &ThreatModel) -> String {
@@ -178,7 +178,7 @@ pub struct Pgd {
 /// batch's size changes nothing.
 ///
 /// # Shapes
-/// `natural` and the result: `[N, C, H, W]`.
+/// `natural` and the result: `[N, C, H, W]`; N generators, from which each example's starts are drawn.
 ///
 /// # Errors
 /// [`AttackError::MissingGradient`] where the objective does not depend on the image.
@@ -190,12 +190,12 @@ pub fn maximise(
     natural: &Images,
     threat: &ThreatModel,
     pgd: &Pgd,
-    rng: &mut Rng,
+    rngs: &mut [Rng],
 ) -> Result<Images, AttackError> {
     let step_size = pgd.step_size.value();
     let mut best = Best::default();
     for _ in 0..pgd.restarts.max(1) {
-        let mut current = threat.start(natural, pgd.start, rng);
+        let mut current = threat.start(natural, pgd.start, rngs);
         for step in 0..pgd.steps {
             let (value, gradient) = value_and_gradient(objective, &current)?;
             // A Gaussian start is not projected: only what comes after it is sure to lie in the ball.

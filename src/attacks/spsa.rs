@@ -7,7 +7,7 @@ use super::{
     Attack, AttackError, Method,
     adam::Adam,
     counted, numbers,
-    standing::{Departures, choose, column, generators, is_wrong, rows},
+    standing::{Departures, choose, column, is_wrong, rows},
     steps_text,
 };
 use crate::{
@@ -145,7 +145,7 @@ impl Attack for Spsa {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
         let natural = &batch.images;
         let mut climb = Climb {
@@ -153,7 +153,7 @@ impl Attack for Spsa {
             labels: batch.labels.clone(),
             current: natural.clone(),
             adam: Adam::new(natural),
-            rngs: generators(rng, batch.len()),
+            rngs: rngs.to_vec(),
         };
         let mut departures = Departures::new(batch.len());
         let mut fooled = is_wrong(logits(natural.clone()), &batch.labels);

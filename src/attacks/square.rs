@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Attack, AttackError, Method, counted,
-    standing::{Attempt, Departures, choose, column, generators, is_wrong, rows},
+    standing::{Attempt, Departures, choose, column, is_wrong, rows},
 };
 use crate::{
     losses,
@@ -335,10 +335,9 @@ impl Attack for Square {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
-        let rngs = generators(rng, batch.len());
-        Ok(self.attempt(logits, batch, threat, rngs)?.images)
+        Ok(self.attempt(logits, batch, threat, rngs.to_vec())?.images)
     }
 
     fn settings(&self, _threat: &ThreatModel) -> String {

@@ -1,4 +1,4 @@
-//! Bookkeeping for attacks that let an example go once it is fooled: generators, rows, departures.
+//! Bookkeeping for attacks that let an example go once it is fooled: rows, departures.
 
 use burn::tensor::{Bool, Int, Tensor, kind::Basic};
 
@@ -8,11 +8,6 @@ use crate::{
     random::Rng,
     shapes::{Batch, Images, Labels, Logits, PerExample, row_numbers},
 };
-
-/// One generator for each example, so that what an example draws does not depend on its neighbours.
-pub(super) fn generators(rng: &mut Rng, examples: usize) -> Vec<Rng> {
-    (0..examples).map(|_| Rng::new(rng.bits())).collect()
-}
 
 /// For each example one image or the other.
 pub(super) fn choose(mask: &Tensor<1, Bool>, where_true: Images, where_false: Images) -> Images {
@@ -130,8 +125,7 @@ impl Departures {
 /// Attempts one after another, each on the examples that none before it fooled; the result holds, for each example, the
 /// image that fooled the model, or else the last attempt's.
 ///
-/// `attempt` gets what it is to try, the rows of the whole batch that still stand, those examples and their generators: none where `rngs`
-/// is empty, because attempts draw otherwise.
+/// `attempt` gets what it is to try, the rows of the whole batch that still stand, those examples and their generators.
 pub(super) fn while_standing<T>(
     batch: &Batch,
     rngs: &mut [Rng],
@@ -146,7 +140,7 @@ pub(super) fn while_standing<T>(
             break;
         }
         let examples = batch.select(&standing);
-        let mut own: Vec<Rng> = standing.iter().filter_map(|row| rngs.get(*row).cloned()).collect();
+        let mut own: Vec<Rng> = standing.iter().map(|row| rngs[*row].clone()).collect();
         let found = attempt(what, &standing, &examples, &mut own)?;
         for (row, rng) in standing.iter().zip(own) {
             rngs[*row] = rng;

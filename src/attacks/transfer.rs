@@ -44,9 +44,9 @@ impl Attack for Transfer {
         logits: &dyn Fn(Images) -> Logits,
         batch: &Batch,
         threat: &ThreatModel,
-        rng: &mut Rng,
+        rngs: &mut [Rng],
     ) -> Result<Images, AttackError> {
-        self.attack.perturb(logits, batch, threat, rng)
+        self.attack.perturb(logits, batch, threat, rngs)
     }
 
     fn settings(&self, threat: &ThreatModel) -> String {

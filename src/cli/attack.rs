@@ -91,7 +91,12 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
     let batch = dataset.batch(&(0..dataset.len()).collect::<Vec<_>>(), &device);
     let logits = |images| loaded.model.forward(images, Mode::Eval);
     let attacked = until_stopped(&control, logits);
-    let adversarial = attack.perturb(&attacked, &batch, threat, &mut Rng::new(arguments.seed));
+    let adversarial = attack.perturb(
+        &attacked,
+        &batch,
+        threat,
+        &mut Rng::new(arguments.seed).each(batch.len()),
+    );
     if control.is_stopped() {
         return Err(Stopped("stopped; nothing was written".into()).into());
     }

@@ -20,7 +20,7 @@ use crate::{
     data::{self, Dataset, Split},
     defences::{DefenceSpec, Side, Treatment},
     engine::{
-        Event, TrainingData, filing, session,
+        Alone, Event, TrainingData, filing, session,
         subsets::{self, Subsets},
     },
     evaluation::{EvaluateError, Evaluation, Suite, evaluate as measure},
@@ -244,6 +244,7 @@ impl Stage<'_> {
             self.identity.clone(),
             control,
             &mut observer,
+            &Alone,
         )
     }
 }

@@ -10,7 +10,7 @@ use super::{
     terminal::{note, say, table},
 };
 use crate::{
-    evaluation::EvaluationEvent,
+    evaluation::{EvaluationEvent, Shard},
     experiments::{
         Budget, Conduct, EXPERIMENTS, ExperimentError, Outcome, Plan, Progress, Request, RowState, Stage, estimate,
         experiment,
@@ -99,7 +99,7 @@ fn wrong(error: ExperimentError) -> anyhow::Error {
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  martlet experiment run table-2-mnist\n  martlet experiment run table-2-mnist --budget short --dataset mnist:DIR --rows standard,mart\n  martlet experiment run figure-1 --estimate"
+    after_help = "Examples:\n  martlet experiment run table-2-mnist\n  martlet experiment run table-2-mnist --budget short --dataset mnist:DIR --rows standard,mart\n  martlet experiment run figure-1 --estimate\n  martlet experiment run table-2-mnist --shard 1/3"
 )]
 struct RunArguments {
     #[command(flatten)]
@@ -107,6 +107,10 @@ struct RunArguments {
     /// Only these rows, and those that they need.
     #[arg(long, alias = "row", value_delimiter = ',', value_name = "ROWS")]
     rows: Vec<String>,
+    /// Only one of several equal shares of the rows, such as 2/3, and the rows that these need; without a value the share that a Slurm
+    /// array job gives this task.
+    #[arg(long, value_name = "NUMBER/OF", num_args = 0..=1, default_missing_value = evaluate::FROM_SLURM, value_parser = evaluate::shard)]
+    shard: Option<Shard>,
     /// Say how long it would take on this device, and stop.
     #[arg(long)]
     estimate: bool,
@@ -208,7 +212,16 @@ fn list(json: bool) -> Result<()> {
 fn conduct(arguments: &RunArguments) -> Result<()> {
     let which = &arguments.which;
     let plan = which.plan()?;
-    let rows = plan.chosen(&arguments.rows).map_err(wrong)?;
+    let mut rows = plan.chosen(&arguments.rows).map_err(wrong)?;
+    if let Some(shard) = arguments.shard {
+        let own = rows.iter().enumerate().filter(|(position, _)| shard.holds(*position));
+        let own: Vec<String> = own.map(|(_, row)| plan.rows[*row].row.id.clone()).collect();
+        if own.is_empty() {
+            note(format!("shard {shard}: none of {} rows is left for it", rows.len()));
+            return Ok(());
+        }
+        rows = plan.chosen(&own).map_err(wrong)?;
+    }
     let runs_dir = &which.runs_dir.runs_dir;
     let control = stop_on_interrupt();
     let (device, identity) = open_device(&arguments.device.device, false)?;

@@ -10,6 +10,7 @@ mod doctor;
 mod evaluate;
 mod experiment;
 mod explain;
+mod group;
 mod manual;
 mod model;
 mod recipe;
@@ -69,7 +70,9 @@ enum Command {
     /// Train a network; Ctrl-C checkpoints, --resume goes on.
     Train(Box<train::TrainArguments>),
     /// Measure how a trained network stands up to attacks.
-    Evaluate(evaluate::EvaluateArguments),
+    Evaluate(Box<evaluate::EvaluateArguments>),
+    /// Put the shares of an evaluation together.
+    Merge(evaluate::MergeArguments),
     /// Attack a few images and keep the pictures.
     Attack(attack::AttackArguments),
     /// Run the paper's tables and figures, and set what came out beside them.
@@ -171,7 +174,8 @@ pub fn main(window: Option<Window>) -> ExitCode {
         Some(Command::Demo(arguments)) => demo::run(arguments),
         Some(Command::DemoModels(arguments)) => demo_models::run(arguments),
         Some(Command::Train(arguments)) => train::run(*arguments),
-        Some(Command::Evaluate(arguments)) => evaluate::run(arguments),
+        Some(Command::Evaluate(arguments)) => evaluate::run(*arguments),
+        Some(Command::Merge(arguments)) => evaluate::merge(arguments),
         Some(Command::Attack(arguments)) => attack::run(arguments),
         Some(Command::Experiment(arguments)) => experiment::run(arguments),
         Some(Command::Runs(arguments)) => runs::run(arguments),

@@ -4,16 +4,24 @@ use std::{
     process,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use super::terminal::note;
-use crate::control::Control;
+use crate::{control::Control, memory};
 
 /// The signal that asked for a stop; 0 where none did.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Whether others work with this process.
+static IN_GROUP: AtomicBool = AtomicBool::new(false);
+
+/// Says that a launcher began this process with others, and ends it where one of them is lost.
+pub fn is_in_group() {
+    IN_GROUP.store(true, Ordering::Relaxed);
+}
 
 /// A control that Ctrl-C, and a signal that asks to end, stops in good order; the second one ends the process at once.
 pub fn stop_on_interrupt() -> Control {
@@ -33,6 +41,14 @@ pub fn stop_on_interrupt() -> Control {
         *last = Some(Instant::now());
         SIGNAL.store(signal, Ordering::Relaxed);
         stopped.stop();
+        if IN_GROUP.load(Ordering::Relaxed) {
+            // A launcher soon ends for good what it asks to end.
+            let kept = memory::kept_in_mind().map_or(String::new(), |kept| format!("; {kept}"));
+            note(format!(
+                "asked to stop, as a launcher does where a person wants it or a process of the group is lost{kept}"
+            ));
+            return;
+        }
         note("stopping in good order; press Ctrl-C again to end at once");
     });
     control

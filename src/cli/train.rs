@@ -8,7 +8,9 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    DeviceOption, Reporter, RunsDirOption, WrongUse, open_device,
+    DeviceOption, Reporter, RunsDirOption, WrongUse,
+    group::{self, Member},
+    open_device,
     recipe::{self, RecipeOptions},
     seeds::{self, Sample},
     stop_on_interrupt,
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     compute::Device,
     control::Control,
-    engine::{Event, Observer, TrainingData, session},
+    engine::{Event, Group, Observer, TrainingData, session},
     memory::{self, Size},
     nn::Model,
     recipe::Recipe,
@@ -71,9 +73,20 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         return Ok(());
     }
     let control = stop_on_interrupt();
+    let member = Member::join()?;
+    if member.rank() > 0 {
+        return member.or_end(group::follow(&member, &arguments.device, &control));
+    }
+    let done = member.or_end(lead(&arguments, &member, &control));
+    group::dismiss(&member);
+    done
+}
+
+/// Trains the run, or the runs of a series.
+fn lead(arguments: &TrainArguments, member: &Member, control: &Control) -> Result<()> {
     if arguments.seeds.is_empty() {
         let name = arguments.name.clone();
-        let run = one(&arguments, &arguments.recipe, None, name, &control)?;
+        let run = one(arguments, &arguments.recipe, None, name, member, control)?;
         if !control.is_stopped() && !arguments.json {
             note(format!("to attack it: martlet evaluate {}", run.folder().display()));
         }
@@ -101,7 +114,14 @@ pub(super) fn run(arguments: TrainArguments) -> Result<()> {
         if series.is_some() || options.any() || !arguments.resume {
             options.seed = Some(*seed);
         }
-        let run = one(&arguments, &options, series.as_ref(), Some(name_with(seed)), &control)?;
+        let run = one(
+            arguments,
+            &options,
+            series.as_ref(),
+            Some(name_with(seed)),
+            member,
+            control,
+        )?;
         if control.is_stopped() {
             return Ok(());
         }
@@ -145,6 +165,7 @@ fn one(
     options: &RecipeOptions,
     series: Option<&Recipe>,
     name: Option<String>,
+    member: &Member,
     control: &Control,
 ) -> Result<Run> {
     let runs_dir = &arguments.runs_dir.runs_dir;
@@ -159,7 +180,7 @@ fn one(
             None => options.resolve()?,
         },
     };
-    let (device, identity) = open_device(&arguments.device.device, arguments.json)?;
+    let (device, identity) = open_device(&group::device_of(&arguments.device, member), arguments.json)?;
     let data = TrainingData::load(&recipe)?;
     options.check_subset(&data.train)?;
     detail(|| {
@@ -200,6 +221,7 @@ fn one(
             Size(memory::free())
         ));
     }
+    group::lead(member, &recipe, &data)?;
     let mut reporter = Reporter::new("", arguments.json);
     let mut writer = arguments.tensorboard.as_deref().map(board).transpose()?;
     train(
@@ -217,6 +239,7 @@ fn one(
                 writer = None;
             }
         },
+        member.group(),
     )?;
     if control.is_stopped() {
         let (name, seeds) = match (&arguments.name, &arguments.seeds[..]) {
@@ -227,7 +250,8 @@ fn one(
             _ => (run.name(), String::new()),
         };
         note(format!(
-            "to continue: martlet train --resume --name {name}{seeds} --runs-dir {}",
+            "to continue: {}martlet train --resume --name {name}{seeds} --runs-dir {}",
+            member.group().launcher(),
             runs_dir.display()
         ));
     }
@@ -235,6 +259,10 @@ fn one(
 }
 
 /// Trains in an open run and says what a person should know of its folder.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is trained, on what, by whom, and who listens"
+)]
 pub(super) fn train(
     recipe: &Recipe,
     data: &TrainingData,
@@ -243,8 +271,9 @@ pub(super) fn train(
     identity: serde_json::Value,
     control: &Control,
     observer: &mut dyn Observer,
+    group: &dyn Group,
 ) -> Result<Model> {
-    let trained = session::run(recipe, data, run, device, identity, control, observer);
+    let trained = session::run_together(recipe, data, run, device, identity, control, observer, group);
     for text in run.take_notices() {
         note(text);
     }

@@ -151,6 +151,14 @@ pub fn devices() -> Vec<DeviceInfo> {
         .collect()
 }
 
+/// How many real GPUs this machine has, each card counted once: those that `gpu:N` names.
+pub fn gpus() -> usize {
+    adapters()
+        .iter()
+        .filter(|listed| listed.info.kind.is_gpu() && !listed.again)
+        .count()
+}
+
 /// Opens the device that `choice` names:
 ///
 /// - `auto`: the best real GPU (discrete before integrated before virtual, GL only where nothing else shows it), or

@@ -33,7 +33,7 @@ pub mod self_check;
 mod stages;
 mod vector;
 
-pub use adapters::{devices, open};
+pub use adapters::{devices, gpus, open};
 pub use execute::{Convolution, Network, Run, execute};
 pub use gpu::launch::counting as counting_launches;
 pub use hardware::system;

@@ -20,7 +20,7 @@ mod pseudo_labelled;
 mod svhn;
 mod tiny_imagenet;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use md5::{Digest, Md5};
@@ -585,21 +585,23 @@ impl Dataset {
     pub fn augmented_batch(
         &self,
         positions: &[usize],
+        rows: Range<usize>,
         augmentation: &Augmentation,
         rng: &mut Rng,
         device: &Device,
     ) -> Batch {
         let placements = augmentation.placements(positions.len(), rng);
+        let (positions, placements) = (&positions[rows.clone()], &placements[rows]);
         let (shape, pad) = (self.shape(), augmentation.pad);
         let images = if self.is_exact() {
             let values: Vec<f32> = positions.iter().flat_map(|position| self.values(*position)).collect();
-            augment::pad_crop_flip_values(&values, shape, pad, &placements, device)
+            augment::pad_crop_flip_values(&values, shape, pad, placements, device)
         } else {
             let mut bytes = Vec::with_capacity(positions.len() * shape.len());
             positions
                 .iter()
                 .for_each(|position| bytes.extend_from_slice(self.image(*position)));
-            augment::pad_crop_flip(&bytes, shape, pad, &placements, device)
+            augment::pad_crop_flip(&bytes, shape, pad, placements, device)
         };
         self.upload(images, positions, device)
     }

@@ -56,7 +56,7 @@ impl Defence for Dynamic {
         let criterion = criterion_at(step.epoch, self.max_criterion, self.control_epochs);
         let climb = |images| losses::cross_entropy((step.attacked)(images), batch.labels.clone());
         let natural = &batch.images;
-        let mut current = step.threat.start(natural, step.pgd.start, step.rng);
+        let mut current = step.threat.start(natural, step.pgd.start, step.rngs);
         for number in 0..step.pgd.steps {
             let (_, gradient) = value_and_gradient(&climb, &current)?;
             let rests = first_order_stationarity(natural, &current, &gradient, step.threat).lower_equal_elem(criterion);

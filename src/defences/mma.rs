@@ -96,7 +96,7 @@ pub fn adaptive_attack(
     let step_size = radii.clone() * (STEP_SCALE / step.pgd.steps as f32);
     let mut perturbation = match step.pgd.start {
         Start::Natural => natural.zeros_like(),
-        _ => norm.random_perturbation(natural, 1.0, step.rng) * over_pixels(radii.clone(), natural),
+        _ => norm.random_perturbation(natural, 1.0, step.rngs) * over_pixels(radii.clone(), natural),
     };
     for _ in 0..step.pgd.steps {
         let current = (natural.clone() + perturbation).clamp(0.0, 1.0);

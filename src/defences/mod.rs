@@ -59,8 +59,8 @@ pub struct StepContext<'a> {
     pub label_smoothing: f32,
     /// Epochs done.
     pub epoch: usize,
-    /// The run's generator.
-    pub rng: &'a mut Rng,
+    /// A generator for each example of the minibatch.
+    pub rngs: &'a mut [Rng],
     /// How long the inner maximisation took, as the host sees it: on a GPU, which works later, this says nothing.
     pub attacking: Duration,
 }
@@ -176,7 +176,7 @@ fn timed_perturb<D: Defence + ?Sized>(
 /// Equation 10.
 fn climb_cross_entropy(batch: &Batch, step: &mut StepContext) -> Result<Images, AttackError> {
     let climb = |images| losses::cross_entropy((step.attacked)(images), batch.labels.clone());
-    maximise(&climb, &batch.images, step.threat, step.pgd, step.rng)
+    maximise(&climb, &batch.images, step.threat, step.pgd, step.rngs)
 }
 
 /// The gradient of the mean objective with respect to the parameters of a tracked model.

@@ -24,7 +24,7 @@ impl Defence for NFgsm {
         let start = step
             .threat
             .widened(self.noise.into())
-            .start(&batch.images, Start::Uniform, step.rng);
+            .start(&batch.images, Start::Uniform, step.rngs);
         let climb = |images| losses::cross_entropy((step.attacked)(images), batch.labels.clone());
         let (_, gradient) = value_and_gradient(&climb, &start)?;
         let length = step.threat.epsilon.value() * self.step;

@@ -217,7 +217,7 @@ fn one_step(batch: &Batch, step: &mut StepContext) -> Result<Images, AttackError
         keep: Keep::Last,
     };
     let climb = |images| losses::cross_entropy((step.attacked)(images), batch.labels.clone());
-    maximise(&climb, &batch.images, step.threat, &fgsm, step.rng)
+    maximise(&climb, &batch.images, step.threat, &fgsm, step.rngs)
 }
 
 impl Defence for Subset {

@@ -17,7 +17,7 @@ pub(super) struct Trades {
 pub(super) fn climb_divergence(batch: &Batch, step: &mut StepContext) -> Result<Images, AttackError> {
     let fixed = (step.attacked)(batch.images.clone());
     let climb = |images| losses::kl_divergence(fixed.clone(), (step.attacked)(images), Form::Paper);
-    maximise(&climb, &batch.images, step.threat, step.pgd, step.rng)
+    maximise(&climb, &batch.images, step.threat, step.pgd, step.rngs)
 }
 
 impl Defence for Trades {

@@ -3,7 +3,10 @@
 pub mod device_check;
 mod event;
 pub mod filing;
+mod group;
 pub mod labelling;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 mod observer;
 pub mod pace;
 mod progress;
@@ -18,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     compute::{Device, DeviceError},
-    control::{Control, Next},
+    control::Control,
     data::{self, DataError, Dataset, Split},
     defences::{DefenceError, DefenceSpec},
     evaluation::{EvaluateError, SuiteError},
@@ -30,6 +33,7 @@ use crate::{
 pub use event::{
     Adjusted, Best, Clock, Ended, EpochReport, Evaluating, Event, Started, StepReport, WarningReport, chooser,
 };
+pub use group::{Alone, Group};
 pub use observer::{Adjustment, Examples, LOOKING_SHARE, Observer};
 pub use sgd::Sgd;
 
@@ -110,6 +114,14 @@ pub enum TrainError {
         examples: usize,
         /// Examples of a whole minibatch.
         batch_size: usize,
+    },
+    /// Several processes cannot share this training.
+    #[error(
+        "{defence} cannot be trained by several processes: it remembers single examples, or takes more than one gradient of a minibatch; train it by one"
+    )]
+    NotShared {
+        /// The defence.
+        defence: &'static str,
     },
     /// The data set leaves nothing to train on.
     #[error("nothing to train on: {0}")]
@@ -230,19 +242,40 @@ pub fn train(
     control: &Control,
     observer: &mut dyn Observer,
 ) -> Result<Model, TrainError> {
-    let mut trainer = Trainer::open(recipe, data, run, device, control, observer)?;
+    train_together(recipe, data, Some(run), device, control, observer, &Alone)
+}
+
+/// [`train`] by several processes: each attacks and trains on its share of every minibatch, and the gradients' mean moves everybody's weights
+/// alike. Order, augmentation and random starts are drawn for each example, whoever has it: a group sees what one process would, but for
+/// BatchNorm, whose statistics are those of a share. The process at rank 0 has the run; the others have none.
+///
+/// # Errors
+/// As [`train`]; [`TrainError::NotShared`] for a defence that remembers single examples or takes two gradients of a minibatch.
+pub fn train_together(
+    recipe: &Recipe,
+    data: &TrainingData,
+    run: Option<&mut Run>,
+    device: &Device,
+    control: &Control,
+    observer: &mut dyn Observer,
+    group: &dyn Group,
+) -> Result<Model, TrainError> {
+    if group.size().get() > 1
+        && let Some(defence) = recipe.unshared()
+    {
+        return Err(TrainError::NotShared { defence });
+    }
+    let mut trainer = Trainer::open(recipe, data, run, device, control, observer, group)?;
     trainer.announce();
     while trainer.goes_on() {
         let order = trainer.order();
         while let Some(indices) = trainer.next_minibatch(&order) {
             trainer.show_model();
-            if control.next() == Next::Stop {
+            if trainer.is_stopped() {
                 return trainer.stop();
             }
-            let batch =
-                data.train
-                    .augmented_batch(&indices, &recipe.data.augmentation, &mut trainer.progress.rng, device);
-            trainer.step(&batch)?;
+            let batch = trainer.batch(&indices);
+            trainer.step(&batch, indices.len())?;
             trainer.checkpoint_when_due()?;
         }
         if !trainer.finish_epoch()? {

@@ -99,7 +99,7 @@ impl Pace {
                 pgd: &recipe.attack.pgd(1.0),
                 label_smoothing: recipe.label_smoothing,
                 epoch: 0,
-                rng: &mut Rng::new(recipe.seed),
+                rngs: &mut Rng::new(recipe.seed).each(batch.len()),
             };
             for _ in 0..defence.replays() {
                 let (_, gradient) = defence.gradients(model, &batch, &mut context)?;
@@ -122,7 +122,12 @@ impl Pace {
         };
         let logits = |images: Images| model.forward(images, Mode::Eval);
         let attacked = mean(|| {
-            let found = TRIED.perturb(&logits, &examined, &recipe.threat, &mut Rng::new(recipe.seed));
+            let found = TRIED.perturb(
+                &logits,
+                &examined,
+                &recipe.threat,
+                &mut Rng::new(recipe.seed).each(examined.len()),
+            );
             found.map_err(DefenceError::from)?;
             Ok(device.sync()?)
         })?;

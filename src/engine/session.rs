@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
-    Observer, TrainError, TrainingData,
+    Alone, Group, Observer, TrainError, TrainingData,
     device_check::{self, Subject},
-    train,
+    train_together,
 };
 use crate::{
     compute::{Device, self_check::Verdict},
@@ -130,14 +130,38 @@ pub fn run(
     control: &Control,
     observer: &mut dyn Observer,
 ) -> Result<Model, TrainError> {
+    run_together(recipe, data, run, device, identity, control, observer, &Alone)
+}
+
+/// [`run`] by several processes, this one being their first.
+///
+/// # Errors
+/// As [`run`] and [`train_together`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is trained, on what, by whom, and who listens"
+)]
+pub fn run_together(
+    recipe: &Recipe,
+    data: &TrainingData,
+    run: &mut Run,
+    device: &Device,
+    identity: Value,
+    control: &Control,
+    observer: &mut dyn Observer,
+    group: &dyn Group,
+) -> Result<Model, TrainError> {
     run.lock()?;
     let subject = Subject {
         network: recipe.network,
         input: data.train.shape(),
         classes: data.train.classes(),
-        batch: recipe.batch_size,
+        batch: recipe.batch_size.div_ceil(group.size().get()),
     };
     let mut identity = identity;
+    if group.size().get() > 1 {
+        identity["processes"] = json!({ "count": group.size(), "batch_norm": "statistics of each process's share" });
+    }
     if let Some(verdict) = device_check::ensure_network(&subject, device)? {
         identity["network_check"] = json!(verdict);
     }
@@ -153,11 +177,13 @@ pub fn run(
     }
     run.begin_session(identity)?;
     memory::keep_in_mind(format!(
-        "the run keeps its last checkpoint: martlet train --resume --name {} --runs-dir {} goes on from it",
+        "the run keeps its last checkpoint: {}martlet train --resume --name {} --runs-dir {} goes on from it",
+        group.launcher(),
         run.name(),
         run.folder().parent().unwrap_or(Path::new(".")).display()
     ));
-    train(recipe, data, run, device, control, observer).inspect_err(|error| {
+    let trained = train_together(recipe, data, Some(run), device, control, observer, group);
+    trained.inspect_err(|error| {
         // The cause matters more than whether it could be written down: a full disk fails here again.
         let _ = run.append(&json!({ "event": "failed", "error": error.to_string() }));
     })

@@ -43,7 +43,7 @@ pub fn survey(
         let batch = data.batch(part, device);
         let logits = |images| model.forward(images, Mode::Eval);
         let climb = |images| losses::cross_entropy(logits(images), batch.labels.clone());
-        let adversarial = maximise(&climb, &batch.images, &recipe.threat, &pgd, &mut rng)?;
+        let adversarial = maximise(&climb, &batch.images, &recipe.threat, &pgd, &mut rng.each(batch.len()))?;
         tell(Examples {
             epoch,
             indices: batch.indices.clone(),

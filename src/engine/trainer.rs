@@ -1,21 +1,25 @@
 //! A session of training: what [`super::train`] does, step by step.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use super::{
     Adjusted, Adjustment, Best, Clock, Ended, EpochReport, Evaluating, Event, Examples, Observer, Sgd, Started,
     StepReport, TrainError, TrainingData, WarningReport, event,
+    group::{Group, Share},
     progress::{self, Progress, Rest},
     sgd, stream,
 };
 use crate::{
     compute::{self, Device},
-    control::Control,
+    control::{Control, Next},
     defences::{Defence, DefenceSpec, Loss, StepContext},
-    evaluation::{self, EvaluateError, EvaluationEvent, Warning},
-    nn::{Mode, Model},
+    evaluation::{self, EvaluateError, Evaluation, EvaluationEvent, Shard, Warning},
+    nn::{Flat, Mode, Model},
     random::Rng,
     recipe::Recipe,
     runs::{Checkpoint, Run, Slot},
@@ -66,10 +70,15 @@ pub(super) struct Trainer<'a> {
     /// As the run was begun, with the adjustments since.
     recipe: Recipe,
     data: &'a TrainingData,
-    run: &'a mut Run,
+    /// Where the run is kept: by one of the group's processes.
+    run: Option<&'a mut Run>,
     device: &'a Device,
     control: &'a Control,
     observer: &'a mut dyn Observer,
+    /// Those who train together.
+    group: &'a dyn Group,
+    /// Whether one of them was asked to stop.
+    is_stopped: bool,
     model: Model,
     /// The moving average of the weights, where the recipe asks for one: what is evaluated, kept and handed back.
     average: Option<Model>,
@@ -93,10 +102,11 @@ impl<'a> Trainer<'a> {
     pub(super) fn open(
         recipe: &'a Recipe,
         data: &'a TrainingData,
-        run: &'a mut Run,
+        mut run: Option<&'a mut Run>,
         device: &'a Device,
         control: &'a Control,
         observer: &'a mut dyn Observer,
+        group: &'a dyn Group,
     ) -> Result<Self, TrainError> {
         let mut model = Model::new(
             recipe.network,
@@ -110,14 +120,18 @@ impl<'a> Trainer<'a> {
             0 => batch_size,
             _ if recipe.data.drop_last => batch_size,
             rest => rest,
-        };
+        } / group.size();
         if model.normalises_single_values(shortest) {
             return Err(TrainError::SingleValue { examples, batch_size });
         }
         let mut average = recipe.average.as_ref().map(|_| model.clone());
         let mut sgd = Sgd::default();
         let mut defences = Defences::new(recipe, data.train.labelled());
-        let checkpoint = run.resume()?;
+        let checkpoint = match &mut run {
+            Some(run) => run.resume()?,
+            None => None,
+        };
+        let checkpoint = same_for_all(checkpoint, group)?;
         let progress = match &checkpoint {
             None => Progress::new(Rng::stream(recipe.seed, stream::STEPS)),
             Some(checkpoint) => {
@@ -138,6 +152,8 @@ impl<'a> Trainer<'a> {
             device,
             control,
             observer,
+            group,
+            is_stopped: false,
             model,
             average,
             sgd,
@@ -172,7 +188,9 @@ impl<'a> Trainer<'a> {
     fn tell(&mut self, event: Event) -> Result<(), TrainError> {
         if event.is_kept() {
             let line = serde_json::to_value(&event).map_err(|error| TrainError::Progress(error.to_string()))?;
-            self.run.append(&line)?;
+            if let Some(run) = &mut self.run {
+                run.append(&line)?;
+            }
         }
         self.observer.event(&event);
         Ok(())
@@ -247,8 +265,31 @@ impl<'a> Trainer<'a> {
         self.progress.epoch as f64 + self.progress.step as f64 / self.steps_per_epoch() as f64
     }
 
-    /// One minibatch, as often as the defence replays it.
-    pub(super) fn step(&mut self, batch: &Batch) -> Result<(), TrainError> {
+    /// This process's rows of a minibatch.
+    fn share(&self, examples: usize) -> Share {
+        Share::of(examples, self.group.rank(), self.group.size())
+    }
+
+    /// This process's examples of a minibatch, augmented. Every process draws for all, so that an example looks the same whoever has it.
+    pub(super) fn batch(&mut self, indices: &[usize]) -> Batch {
+        let rows = self.share(indices.len()).rows;
+        let augmentation = &self.recipe.data.augmentation;
+        let train = &self.data.train;
+        train.augmented_batch(indices, rows, augmentation, &mut self.progress.rng, self.device)
+    }
+
+    /// Whether the work was asked to end, by whoever asked one of the group. Called before each minibatch.
+    pub(super) fn is_stopped(&self) -> bool {
+        let own = self.control.next() == Next::Stop;
+        if self.group.size().get() == 1 {
+            own
+        } else {
+            self.is_stopped
+        }
+    }
+
+    /// One minibatch of so many examples, as often as the defence replays it.
+    pub(super) fn step(&mut self, batch: &Batch, examples: usize) -> Result<(), TrainError> {
         self.adjust()?;
         let recipe = &self.recipe;
         let factor = recipe.epsilon_factor(self.epochs_done());
@@ -260,10 +301,10 @@ impl<'a> Trainer<'a> {
         let rate = recipe.optimiser.learning_rate * recipe.schedule.factor(self.progress.epoch, within, recipe.epochs);
 
         for _ in 1..self.defences.at(self.progress.epoch).replays() {
-            self.descend(batch, &threat, factor, rate)?;
+            self.descend(batch, examples, &threat, factor, rate)?;
         }
         // The last replay's figures stand for the minibatch.
-        let (loss, norm) = self.descend(batch, &threat, factor, rate)?;
+        let (loss, norm) = self.descend(batch, examples, &threat, factor, rate)?;
 
         self.progress.step += 1;
         self.progress.total_steps += 1;
@@ -272,7 +313,7 @@ impl<'a> Trainer<'a> {
         if let (Some(average), Some(spec)) = (&mut self.average, &self.recipe.average) {
             average.average_in(&self.model, spec.decay_at(self.progress.total_steps));
         }
-        self.note(&loss, norm, batch);
+        self.note(&loss, norm, batch, examples)?;
         if self.progress.step.is_multiple_of(self.recipe.log_every) || self.progress.step == self.steps_per_epoch() {
             self.report()?;
         }
@@ -284,12 +325,16 @@ impl<'a> Trainer<'a> {
     fn descend(
         &mut self,
         batch: &Batch,
+        examples: usize,
         threat: &ThreatModel,
         factor: f64,
         rate: f64,
     ) -> Result<(Loss, Tensor<1>), TrainError> {
         let recipe = &self.recipe;
+        let share = self.share(examples);
         self.model.seed_dropout(self.progress.rng.bits());
+        self.model.share_dropout(share.rows.clone(), examples);
+        let mut rngs = self.progress.rng.each(examples);
         let (model, mode) = (&self.model, recipe.attack.mode);
         let attacked = move |images: Images| model.forward(images, mode);
         let mut context = StepContext {
@@ -299,11 +344,15 @@ impl<'a> Trainer<'a> {
             pgd: &recipe.attack.pgd(factor),
             label_smoothing: recipe.label_smoothing,
             epoch: self.progress.epoch,
-            rng: &mut self.progress.rng,
+            rngs: &mut rngs[share.rows.clone()],
         };
         let defence = self.defences.at(self.progress.epoch);
         let (loss, mut gradient) = defence.gradients(model, batch, &mut context)?;
         self.attacking_seconds += context.attacking.as_secs_f64();
+        if self.group.size().get() > 1 {
+            gradient = self.join(gradient, &share)?;
+        }
+        let recipe = &self.recipe;
         let norm = compute::length(&gradient);
         if let Some(largest) = recipe.optimiser.clip_gradient {
             gradient = sgd::clip(gradient, &norm, largest);
@@ -312,8 +361,30 @@ impl<'a> Trainer<'a> {
         Ok((loss, norm))
     }
 
-    /// Queues the step's figures on the device, to be read together later.
-    fn note(&mut self, loss: &Loss, norm: Tensor<1>, batch: &Batch) {
+    /// The gradient of the whole minibatch from those of the processes' shares, weighted by their examples. Running statistics of BatchNorms,
+    /// which each process took of its own share, become their mean; a stop that one was asked for becomes everybody's. A sync point.
+    fn join(&mut self, gradient: Flat, share: &Share) -> Result<Flat, TrainError> {
+        let statistics = self.model.statistics();
+        let (parameters, normed) = (gradient.dims()[0], statistics.dims()[0]);
+        let mut message = compute::read(gradient)?;
+        message.extend(compute::read(statistics)?);
+        message.iter_mut().for_each(|value| *value *= share.weight);
+        message.push(f32::from(self.control.is_stopped()));
+        self.group.sum(&mut message);
+        self.is_stopped = message.pop().is_some_and(|stops| stops > 0.0);
+        let statistics = message.split_off(parameters);
+        let on_device = |values: Vec<f32>| -> Flat {
+            let length = values.len();
+            Tensor::from_data(TensorData::new(values, [length]), self.device.tensors())
+        };
+        if normed > 0 {
+            self.model.set_statistics(on_device(statistics));
+        }
+        Ok(on_device(message))
+    }
+
+    /// Queues the step's figures on the device, to be read together later; at once where a group has to make one of its shares' means.
+    fn note(&mut self, loss: &Loss, norm: Tensor<1>, batch: &Batch, examples: usize) -> Result<(), TrainError> {
         let mut names = vec!["loss"];
         let mut figures = vec![loss.objective.clone().inner().mean()];
         for (name, values) in &loss.terms {
@@ -332,7 +403,16 @@ impl<'a> Trainer<'a> {
         names.push("gradient_norm");
         figures.push(norm);
         self.progress.name_figures(names);
-        self.unread.push((Tensor::cat(figures, 0), batch.len()));
+        let mut figures = Tensor::cat(figures, 0);
+        if self.group.size().get() > 1 {
+            let weight = self.share(examples).weight;
+            let mut values = compute::read(figures)?;
+            values.iter_mut().for_each(|value| *value *= weight);
+            self.group.sum(&mut values);
+            let width = values.len();
+            figures = Tensor::from_data(TensorData::new(values, [width]), self.device.tensors());
+        }
+        self.unread.push((figures, examples));
         if self.observer.wants_examples() {
             let natural = match &loss.natural_logits {
                 Some(logits) => Some(logits.clone().inner()),
@@ -344,6 +424,7 @@ impl<'a> Trainer<'a> {
                 adversarial: loss.adversarial_logits.clone().map(Tensor::inner),
             });
         }
+        Ok(())
     }
 
     /// What the model says to natural images that the defence does not look at, as far as the observer's share of the
@@ -505,10 +586,15 @@ impl<'a> Trainer<'a> {
     }
 
     /// Accuracy by attack on the split that chooses; `None` where the person stopped it.
-    fn evaluate(&mut self, epoch: usize) -> Result<Option<std::collections::BTreeMap<String, f64>>, TrainError> {
+    fn evaluate(&mut self, epoch: usize) -> Result<Option<BTreeMap<String, f64>>, TrainError> {
         let began = Instant::now();
         let mut suite = self.recipe.evaluation.suite()?;
         (suite.batch_size, suite.seed, suite.probes) = (self.recipe.batch_size, self.recipe.seed, false);
+        let shard = Shard {
+            number: self.group.rank() + 1,
+            of: self.group.size().get(),
+        };
+        let examined = shard.of_dataset(&self.data.evaluated);
         let observer = &mut *self.observer;
         let mut pass_on = |event: EvaluationEvent| {
             if let EvaluationEvent::Progress { attack, done, of, .. } = event {
@@ -522,7 +608,7 @@ impl<'a> Trainer<'a> {
         };
         let evaluation = evaluation::evaluate(
             self.average.as_ref().unwrap_or(&self.model),
-            &self.data.evaluated,
+            &examined,
             &suite,
             &self.recipe.threat,
             self.device,
@@ -531,11 +617,38 @@ impl<'a> Trainer<'a> {
         );
         self.device.release();
         self.evaluating_seconds += began.elapsed().as_secs_f64();
-        match evaluation {
-            Ok(evaluation) => Ok(Some(evaluation.accuracy.0.into_iter().collect())),
-            Err(EvaluateError::Stopped { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let evaluation = match evaluation {
+            Ok(evaluation) => Some(evaluation),
+            Err(EvaluateError::Stopped { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if self.group.size().get() == 1 {
+            return Ok(evaluation.map(|evaluation| evaluation.accuracy.0.into_iter().collect()));
         }
+        Ok(self.accuracy_of_all(evaluation))
+    }
+
+    /// The accuracies over everybody's share of the examples; none where one of the group was stopped.
+    fn accuracy_of_all(&self, own: Option<Evaluation>) -> Option<BTreeMap<String, f64>> {
+        let mut stops = [f32::from(own.is_none())];
+        self.group.sum(&mut stops);
+        let own = own.filter(|_| stops[0] == 0.0)?;
+        // Counts below 2²⁴ are exact.
+        let mut counts: Vec<f32> = own
+            .attacks
+            .iter()
+            .map(|attack| attack.standing.correct as f32)
+            .collect();
+        counts.push(own.worst_case.correct as f32);
+        self.group.sum(&mut counts);
+        let of = self.data.evaluated.len() as f64;
+        let names = own.accuracy.0.into_iter().map(|(name, _)| name);
+        Some(
+            names
+                .zip(counts)
+                .map(|(name, count)| (name, f64::from(count) / of))
+                .collect(),
+        )
     }
 
     /// Passes warnings on, each kind once in a run.
@@ -557,6 +670,9 @@ impl<'a> Trainer<'a> {
 
     fn save(&mut self, slot: Slot) -> Result<(), TrainError> {
         self.read_figures()?;
+        if self.run.is_none() {
+            return Ok(());
+        }
         let began = Instant::now();
         let (weights, trained) = match &self.average {
             Some(average) => (progress::weights(average)?, Some(progress::weights(&self.model)?)),
@@ -572,7 +688,9 @@ impl<'a> Trainer<'a> {
             optimiser: rest.into_arrays(&self.model)?,
             progress: self.progress.to_json(),
         };
-        self.run.save(slot, &checkpoint)?;
+        if let Some(run) = &mut self.run {
+            run.save(slot, &checkpoint)?;
+        }
         self.saved = Instant::now();
         self.save_seconds = began.elapsed().as_secs_f64();
         Ok(())
@@ -617,6 +735,22 @@ impl<'a> Trainer<'a> {
         let ended = self.ended();
         self.tell(Event::Finished(ended))?;
         Ok(self.average.unwrap_or(self.model))
+    }
+}
+
+/// Rank 0's checkpoint, on every process.
+fn same_for_all(own: Option<Checkpoint>, group: &dyn Group) -> Result<Option<Checkpoint>, TrainError> {
+    if group.size().get() == 1 {
+        return Ok(own);
+    }
+    let mut bytes = match &own {
+        Some(checkpoint) => checkpoint.to_bytes()?,
+        None => Vec::new(),
+    };
+    group.broadcast(0, &mut bytes);
+    match bytes.as_slice() {
+        [] => Ok(None),
+        bytes => Ok(Some(Checkpoint::from_bytes(bytes)?)),
     }
 }
 

@@ -332,7 +332,6 @@ impl<'a> Measurement<'a> {
         };
         for restart in 0..restarts {
             let spec = row.spec.restarted(restart);
-            let mut rng = Rng::stream(self.suite.seed, stream_of(&spec.name, restart));
             for chunk in standing.chunks(self.suite.batch_size.max(1)) {
                 self.wait(&row.name)?;
                 let (passes, told) = (Cell::new(0), Cell::new(Instant::now()));
@@ -343,7 +342,7 @@ impl<'a> Measurement<'a> {
                         self.tell_progress(&tally, passes.get().min(chunk.len() * pass));
                     }
                 };
-                let answers = self.attacked(&spec, self.threat, chunk, &mut rng, &on_pass)?;
+                let answers = self.attacked(&spec, restart, self.threat, chunk, &on_pass)?;
                 let mut fallen = 0;
                 for (prediction, position) in answers.predictions().zip(chunk) {
                     let robust = prediction == self.dataset.label(*position);
@@ -369,9 +368,9 @@ impl<'a> Measurement<'a> {
     pub(super) fn attacked(
         &self,
         spec: &AttackSpec,
+        restart: usize,
         threat: &ThreatModel,
         positions: &[usize],
-        rng: &mut Rng,
         on_pass: &dyn Fn(usize),
     ) -> Result<Answers, EvaluateError> {
         let batch = self.dataset.batch(positions, self.device);
@@ -383,7 +382,8 @@ impl<'a> Measurement<'a> {
             on_pass(images.dims()[0] * if images.is_autodiff() { GRADIENT_COST } else { 1 });
             attacked(images)
         });
-        let adversarial = spec.perturb(&seen, &batch, threat, rng);
+        let mut rngs = self.generators(&spec.name, restart, positions);
+        let adversarial = spec.perturb(&seen, &batch, threat, &mut rngs);
         if self.control.is_stopped() {
             return Err(EvaluateError::Stopped {
                 attack: spec.name.clone(),
@@ -391,6 +391,13 @@ impl<'a> Measurement<'a> {
         }
         let adversarial = adversarial?;
         self.answers_within(threat, &batch.images, &adversarial, positions, &spec.name)
+    }
+
+    /// The generators of these examples under one attack and restart.
+    pub(super) fn generators(&self, name: &str, restart: usize, positions: &[usize]) -> Vec<Rng> {
+        let indices = positions.iter().map(|position| self.dataset.index(*position));
+        let streams = indices.map(|index| stream_of(name, restart, index));
+        streams.map(|stream| Rng::stream(self.suite.seed, stream)).collect()
     }
 
     /// The model's answers to `images`, once each is known to lie in the evaluation's threat model.
@@ -583,9 +590,11 @@ fn natural_spec(suite: &Suite) -> AttackSpec {
     })
 }
 
-/// The stream of random numbers for one attack and restart (FNV-1a of both), whatever else the suite holds.
-pub(super) fn stream_of(name: &str, restart: usize) -> u64 {
-    let bytes = name.bytes().chain((restart as u64).to_le_bytes());
+/// The stream of random numbers of one example under one attack and restart (FNV-1a of the three), whatever else the suite and the
+/// data set hold.
+fn stream_of(name: &str, restart: usize, index: usize) -> u64 {
+    let numbers = [restart as u64, index as u64];
+    let bytes = name.bytes().chain(numbers.into_iter().flat_map(u64::to_le_bytes));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -631,12 +640,13 @@ mod tests {
     }
 
     #[test]
-    fn attacks_and_restarts_have_streams_of_their_own() {
+    fn attacks_restarts_and_examples_have_streams_of_their_own() {
         let streams = [
-            stream_of("pgd-20", 0),
-            stream_of("pgd-20", 1),
-            stream_of("pgd-100", 0),
-            stream_of("cw-20", 0),
+            stream_of("pgd-20", 0, 0),
+            stream_of("pgd-20", 0, 1),
+            stream_of("pgd-20", 1, 0),
+            stream_of("pgd-100", 0, 0),
+            stream_of("cw-20", 0, 0),
         ];
         for (i, a) in streams.iter().enumerate() {
             assert!(streams[i + 1..].iter().all(|b| a != b));

@@ -9,6 +9,7 @@ mod measure;
 mod probes;
 mod record;
 mod result;
+mod shard;
 mod suite;
 mod warnings;
 
@@ -16,10 +17,11 @@ pub use classes::ClassResult;
 pub use curve::{CurveEvent, robustness_curve};
 pub use interval::Interval;
 pub use measure::{Subject, Surrogate};
-pub use record::{Record, Resume};
+pub use record::{Keep, Record, Resume};
 pub use result::{
     Accuracies, AttackResult, CurvePoint, Evaluation, Examined, ExampleResult, Outcome, Standing, TransferComparison,
 };
+pub use shard::Shard;
 pub use suite::{Suite, SuiteError};
 pub use warnings::{EpochFigures, Warning, training_warnings, warning_sections};
 
@@ -114,6 +116,9 @@ pub enum EvaluateError {
         /// What differs first.
         what: &'static str,
     },
+    /// The shards do not make a whole.
+    #[error("the shards do not make one evaluation: {0}")]
+    Shards(String),
     /// The record could not be kept.
     #[error("the record of finished attacks cannot be kept")]
     Record(#[source] std::io::Error),
@@ -135,8 +140,8 @@ pub enum EvaluateError {
 /// No attack is believed: each of its images is measured again, that it lies in the ball and in `[0, 1]` and what the
 /// model, in evaluation mode, says to it.
 ///
-/// Random starts depend on the suite's seed, the attack's name and the restart; an attack's figure does not depend on
-/// what else is in the suite nor, beyond rounding, on the batch size.
+/// Random starts depend on the suite's seed, the attack's name, the restart and the example; an attack's figure does not depend on
+/// what else is in the suite or the data set nor, beyond rounding, on the batch size.
 ///
 /// # Errors
 /// [`EvaluateError::Stopped`] where `control` asks for it: part of an evaluation is no evaluation, and cannot be
@@ -166,6 +171,7 @@ pub struct Examination<'a> {
     threat: ThreatModel,
     device: &'a Device,
     resume: Option<Resume<'a>>,
+    shards: Vec<(Shard, Record)>,
 }
 
 impl<'a> Examination<'a> {
@@ -185,6 +191,7 @@ impl<'a> Examination<'a> {
             threat: threat.clone(),
             device,
             resume: None,
+            shards: Vec::new(),
         }
     }
 
@@ -201,11 +208,18 @@ impl<'a> Examination<'a> {
         self
     }
 
+    /// Put together from the records of evaluations of all its [`Shard`]s: attacks are not done again, probes are. Random numbers
+    /// depend on the example, so the figures are those of an evaluation in one piece.
+    pub fn with_shards(mut self, shards: Vec<(Shard, Record)>) -> Self {
+        self.shards = shards;
+        self
+    }
+
     /// Carries it out.
     ///
     /// # Errors
     /// As [`evaluate`]; [`EvaluateError::OtherEvaluation`] where the record is another evaluation's,
-    /// [`EvaluateError::NoSurrogate`] where a transfer attack has none.
+    /// [`EvaluateError::NoSurrogate`] where a transfer attack has none; [`EvaluateError::Shards`] where shards do not make a whole.
     pub fn run(
         self,
         control: &Control,
@@ -258,13 +272,17 @@ impl<'a> Examination<'a> {
         for taker in [Some(model), self.surrogate.as_ref().map(|(_, other)| *other)] {
             taker.map_or(Ok(()), |taker| fits(taker, dataset))?;
         }
-        let mut ledger = match self.resume {
-            None => None,
-            Some(resume) => {
-                let surrogate = self.surrogate.as_ref().map(|(_, other)| *other);
-                let epsilons = threats.iter().map(|threat| threat.epsilon.clone()).collect();
-                let identity = Identity::new(model, surrogate, dataset, self.suite, self.threat.norm, epsilons)?;
-                Some(Ledger::open(identity, resume)?)
+        let identity = || {
+            let surrogate = self.surrogate.as_ref().map(|(_, other)| *other);
+            let epsilons = threats.iter().map(|threat| threat.epsilon.clone()).collect();
+            Identity::new(model, surrogate, dataset, self.suite, self.threat.norm, epsilons)
+        };
+        let mut ledger = match (self.resume, self.shards.as_slice()) {
+            (None, []) => None,
+            (Some(resume), []) => Some(Ledger::open(identity()?, resume)?),
+            (_, shards) => {
+                let whole = shard::join(&identity()?, shards, dataset).map_err(EvaluateError::Shards)?;
+                Some(Ledger::of(whole))
             }
         };
         let surrogate = self.surrogate;

@@ -2,7 +2,7 @@
 
 use super::{
     AttackResult, EvaluateError, ExampleResult, Suite, TransferComparison, Warning,
-    measure::{Measurement, Survey, stream_of},
+    measure::{Measurement, Survey},
     suite::{is_iterated, is_pgd},
 };
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
     compute,
     data::Dataset,
     losses,
-    random::Rng,
     threat::{Epsilon, Norm, Start, ThreatModel},
 };
 
@@ -490,14 +489,14 @@ fn zero_gradients(measurement: &mut Measurement, positions: &[usize]) -> Result<
 
 fn noise(measurement: &mut Measurement, positions: &[usize]) -> Result<Option<Warning>, EvaluateError> {
     const NAME: &str = "probe noise";
-    let mut rng = Rng::stream(measurement.suite.seed, stream_of(NAME, 0));
     let (mut fooled, mut done) = (0, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(NAME)?;
         let natural = measurement.dataset.batch(chunk, measurement.device).images;
+        let mut rngs = measurement.generators(NAME, 0, chunk);
         let mut fell = vec![false; chunk.len()];
         for _ in 0..DRAWS {
-            let noisy = measurement.threat.start(&natural, Start::Uniform, &mut rng);
+            let noisy = measurement.threat.start(&natural, Start::Uniform, &mut rngs);
             let answers = measurement.answers(&natural, &noisy, chunk, NAME)?;
             for ((fell, prediction), position) in fell.iter_mut().zip(answers.predictions()).zip(chunk) {
                 *fell |= prediction != measurement.dataset.label(*position);
@@ -601,11 +600,10 @@ fn fooled(
     threat: &ThreatModel,
 ) -> Result<usize, EvaluateError> {
     let name = spec.name.as_str();
-    let mut rng = Rng::stream(measurement.suite.seed, stream_of(name, 0));
     let (mut fooled, mut done) = (0, 0);
     for chunk in positions.chunks(measurement.suite.batch_size.max(1)) {
         measurement.wait(name)?;
-        let answers = measurement.attacked(spec, threat, chunk, &mut rng, &|_| {})?;
+        let answers = measurement.attacked(spec, 0, threat, chunk, &|_| {})?;
         let wrong = answers.predictions().zip(chunk);
         fooled += wrong
             .filter(|(prediction, position)| *prediction != measurement.dataset.label(**position))

@@ -16,8 +16,8 @@ use crate::{
 /// The finished attacks of an evaluation, with everything that their figures depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    identity: Identity,
-    finished: Vec<Finished>,
+    pub(super) identity: Identity,
+    pub(super) finished: Vec<Finished>,
 }
 
 /// What must be the same for figures to be the same. The device and the batch size change them by rounding alone.
@@ -25,6 +25,9 @@ pub struct Record {
 pub(super) struct Identity {
     /// The version of this program.
     martlet: String,
+    /// How random starts are drawn: `example` where each example has a generator of its own.
+    #[serde(default)]
+    starts: String,
     /// A checksum of the model's weights.
     model: String,
     /// A checksum of the surrogate's.
@@ -38,7 +41,29 @@ pub(super) struct Identity {
     attacks: Vec<AttackSpec>,
 }
 
+/// Records of before had one generator for all examples: their figures are of other starts.
+const STARTS: &str = "example";
+
 impl Record {
+    /// The record of an evaluation that has finished nothing.
+    pub(super) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            finished: Vec::new(),
+        }
+    }
+
+    /// Whether an attack has finished.
+    pub fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// An attack that has finished.
+    pub(super) fn find(&self, epsilon: &Epsilon, attack: &str) -> Option<&Finished> {
+        let mut finished = self.finished.iter();
+        finished.find(|finished| finished.epsilon == *epsilon && finished.attack == attack)
+    }
+
     /// Its text for a file, sealed: what is read back is believed.
     ///
     /// # Errors
@@ -63,21 +88,21 @@ impl Record {
 
 /// One attack at one radius.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Finished {
-    epsilon: Epsilon,
+pub(super) struct Finished {
+    pub(super) epsilon: Epsilon,
     /// The name of its result.
-    attack: String,
+    pub(super) attack: String,
     /// The class that the model gives to each example.
-    predictions: Vec<usize>,
-    seconds: f64,
+    pub(super) predictions: Vec<usize>,
+    pub(super) seconds: f64,
 }
 
 /// A record to go on from, and where to keep it.
 pub struct Resume<'a> {
     /// The record of an earlier attempt.
     pub record: Option<Record>,
-    /// Called with the record whenever an attack has finished.
-    pub keep: &'a mut dyn FnMut(&Record) -> std::io::Result<()>,
+    /// Called with the record at the beginning and whenever an attack has finished.
+    pub keep: Keep<'a>,
 }
 
 impl Identity {
@@ -91,6 +116,7 @@ impl Identity {
     ) -> Result<Self, DeviceError> {
         Ok(Self {
             martlet: env!("CARGO_PKG_VERSION").to_string(),
+            starts: STARTS.to_string(),
             model: fingerprint(model)?,
             surrogate: surrogate.map(fingerprint).transpose()?,
             data: dataset.fingerprint(),
@@ -101,10 +127,21 @@ impl Identity {
         })
     }
 
+    /// The same evaluation on other examples.
+    pub(super) fn with_data(&self, fingerprint: String) -> Self {
+        Self {
+            data: fingerprint,
+            ..self.clone()
+        }
+    }
+
     /// What differs first, in words.
-    fn difference(&self, other: &Self) -> Option<&'static str> {
+    pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
         let differences = [
-            (self.martlet != other.martlet, "the version of Martlet"),
+            (
+                self.martlet != other.martlet || self.starts != other.starts,
+                "the version of Martlet",
+            ),
             (self.model != other.model, "the model's weights"),
             (self.surrogate != other.surrogate, "the surrogate's weights"),
             (self.data != other.data, "the examples"),
@@ -133,20 +170,29 @@ fn fingerprint(model: &Model) -> Result<String, DeviceError> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Called with a record, to keep it.
+pub type Keep<'a> = &'a mut dyn FnMut(&Record) -> std::io::Result<()>;
+
 /// The record of an evaluation under way.
 pub(super) struct Ledger<'a> {
     record: Record,
-    keep: &'a mut dyn FnMut(&Record) -> std::io::Result<()>,
+    keep: Option<Keep<'a>>,
 }
 
 impl<'a> Ledger<'a> {
+    /// The ledger of a record that nothing is added to.
+    pub(super) fn of(record: Record) -> Self {
+        Self { record, keep: None }
+    }
+
     /// Goes on from what `resume` brings, if it is of this very evaluation.
     pub(super) fn open(identity: Identity, resume: Resume<'a>) -> Result<Self, EvaluateError> {
         let record = match resume.record {
-            None => Record {
-                identity,
-                finished: Vec::new(),
-            },
+            None => {
+                let record = Record::new(identity);
+                (resume.keep)(&record).map_err(EvaluateError::Record)?;
+                record
+            }
             Some(record) => match identity.difference(&record.identity) {
                 Some(what) => return Err(EvaluateError::OtherEvaluation { what }),
                 None => record,
@@ -154,14 +200,13 @@ impl<'a> Ledger<'a> {
         };
         Ok(Self {
             record,
-            keep: resume.keep,
+            keep: Some(resume.keep),
         })
     }
 
     /// What became of each example under an attack that has finished before, and how long that took.
     pub(super) fn known(&self, epsilon: &Epsilon, attack: &str, dataset: &Dataset) -> Option<(Vec<Outcome>, f64)> {
-        let mut finished = self.record.finished.iter();
-        let found = finished.find(|finished| finished.epsilon == *epsilon && finished.attack == attack)?;
+        let found = self.record.find(epsilon, attack)?;
         let outcomes = found.predictions.iter().enumerate();
         let outcomes = outcomes.map(|(position, prediction)| Outcome {
             prediction: *prediction,
@@ -184,6 +229,9 @@ impl<'a> Ledger<'a> {
             predictions: outcomes.iter().map(|outcome| outcome.prediction).collect(),
             seconds,
         });
-        (self.keep)(&self.record).map_err(EvaluateError::Record)
+        match &mut self.keep {
+            Some(keep) => keep(&self.record).map_err(EvaluateError::Record),
+            None => Ok(()),
+        }
     }
 }

@@ -14,6 +14,7 @@ pub mod weights;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -99,8 +100,36 @@ struct Running {
     statistics: Tensor<1>,
     /// Batches that each BatchNorm has seen.
     batches: Vec<i64>,
-    /// What dropout draws from: seeded anew for each training step, so that a resumed run draws the same.
-    dropout: Rng,
+    dropout: Dropout,
+}
+
+/// What dropout draws from: seeded anew for each training step, so that a resumed run draws the same.
+#[derive(Debug, Clone)]
+struct Dropout {
+    rng: Rng,
+    /// Where a minibatch is a share of a larger one, its rows there and how many those are: it draws for all and takes its own.
+    share: Option<(Range<usize>, usize)>,
+}
+
+impl Dropout {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            share: None,
+        }
+    }
+
+    /// The factors of so many examples with so many values each.
+    fn factors(&mut self, examples: usize, values: usize, rate: f32) -> Vec<f32> {
+        let (own, of) = match &self.share {
+            Some((rows, of)) if rows.len() == examples => (rows.start * values..rows.end * values, *of),
+            _ => (0..examples * values, examples),
+        };
+        let kept = 1.0 / (1.0 - rate);
+        let all = (0..of * values).map(|_| if self.rng.chance(rate) { 0.0 } else { kept });
+        // All are drawn, or the next layer would begin elsewhere.
+        all.collect::<Vec<f32>>()[own].to_vec()
+    }
 }
 
 /// A network with its weights.
@@ -163,7 +192,7 @@ impl Model {
         let running = Running {
             statistics: on_device(statistics, device),
             batches: vec![0; graph.norms().len()],
-            dropout: Rng::new(0),
+            dropout: Dropout::new(0),
         };
         Ok(Self {
             architecture,
@@ -265,17 +294,15 @@ impl Model {
 
     /// Training: each value is dropped with the rate's probability, the others grow by `1/(1 − rate)`. The parts draw in
     /// turn, as passes one after the other would.
-    fn factors(&self, examples: usize, parts: usize, rng: &mut Rng) -> Vec<Vec<f32>> {
+    fn factors(&self, examples: usize, parts: usize, dropout: &mut Dropout) -> Vec<Vec<f32>> {
         let dropouts = self.network.graph().dropouts();
         if self.dropout_rate == 0.0 || dropouts.is_empty() {
             return Vec::new();
         }
-        let kept = 1.0 / (1.0 - self.dropout_rate);
         let mut factors: Vec<Vec<f32>> = vec![Vec::new(); dropouts.len()];
         for _ in 0..parts {
             for (factors, values) in factors.iter_mut().zip(dropouts) {
-                let count = examples / parts * values;
-                factors.extend((0..count).map(|_| if rng.chance(self.dropout_rate) { 0.0 } else { kept }));
+                factors.extend(dropout.factors(examples / parts, *values, self.dropout_rate));
             }
         }
         factors
@@ -327,6 +354,16 @@ impl Model {
     /// Replaces the parameters.
     pub fn set_parameters(&mut self, parameters: Flat) {
         self.parameters = parameters;
+    }
+
+    /// The running means and variances of every BatchNorm, `[statistics]`; empty where there is none.
+    pub fn statistics(&self) -> Flat {
+        self.running().statistics.clone()
+    }
+
+    /// Puts other running means and variances in their place.
+    pub fn set_statistics(&self, statistics: Flat) {
+        self.running().statistics = statistics;
     }
 
     /// The number of trained values.
@@ -459,7 +496,13 @@ impl Model {
 
     /// Sets what dropout draws next.
     pub fn seed_dropout(&self, seed: u64) {
-        self.running().dropout = Rng::new(seed);
+        self.running().dropout = Dropout::new(seed);
+    }
+
+    /// Says that the minibatches of the step are rows of larger ones of so many examples: dropout draws for all of them, so that an example's
+    /// values are dropped alike whoever has it.
+    pub fn share_dropout(&self, rows: Range<usize>, of: usize) {
+        self.running().dropout.share = Some((rows, of));
     }
 
     /// Takes dropout out, for comparisons that must be exact.

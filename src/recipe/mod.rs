@@ -11,6 +11,7 @@ use crate::{
     data::{self, Augmentation, DataError, Dataset, Preparation, Split},
     defences::{Defence, DefenceSpec, SemiSupervised, WeightPerturbation},
     evaluation::{Suite, SuiteError},
+    losses::Form,
     memory::Budget,
     nn::{Architecture, Mode},
     threat::{Magnitude, Norm, Start, ThreatModel},
@@ -568,6 +569,19 @@ impl Recipe {
         match &self.weight_perturbation {
             Some(perturbation) => perturbation.around(defence),
             None => defence,
+        }
+    }
+
+    /// What of the recipe several processes cannot share, if anything: it remembers single examples, which come to another process next
+    /// time, or takes a second gradient of a whole minibatch.
+    pub fn unshared(&self) -> Option<&'static str> {
+        match self.defence {
+            DefenceSpec::Mma {
+                form: Form::Released, ..
+            } => Some("MMA with a radius of its own for each example"),
+            DefenceSpec::Free { .. } => Some("Free"),
+            _ if self.weight_perturbation.is_some() => Some("adversarial weight perturbation"),
+            _ => None,
         }
     }
 

@@ -157,7 +157,7 @@ pub fn attempts(
     let shape = dataset.shape();
     let batch = dataset.batch(&(0..dataset.len()).collect::<Vec<_>>(), device);
     let logits = |images| model.forward(images, Mode::Eval);
-    let adversarial = attack.perturb(&logits, &batch, threat, rng)?;
+    let adversarial = attack.perturb(&logits, &batch, threat, &mut rng.each(batch.len()))?;
     let before = compute::read(softmax(logits(batch.images.clone()), 1))?;
     let after = compute::read(softmax(logits(adversarial.clone()), 1))?;
     let (natural, adversarial) = (compute::read(batch.images)?, compute::read(adversarial)?);

@@ -64,6 +64,52 @@ pub struct Checkpoint {
     pub progress: Value,
 }
 
+impl Checkpoint {
+    /// Its bytes, for another process: what [`Checkpoint::from_bytes`] reads.
+    ///
+    /// # Errors
+    /// When an array's values do not fill its shape.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, RunError> {
+        let nowhere = Path::new("a message");
+        let mut bytes = Vec::new();
+        for part in [
+            safetensors_bytes(&self.weights, nowhere)?,
+            safetensors_bytes(&self.optimiser, nowhere)?,
+            self.progress.to_string().into_bytes(),
+        ] {
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part);
+        }
+        Ok(bytes)
+    }
+
+    /// What [`Checkpoint::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not that.
+    pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, RunError> {
+        let nowhere = Path::new("a message");
+        let damaged = || RunError::Damaged {
+            expected: "a checkpoint in three parts".to_string(),
+            got: "other bytes".to_string(),
+            way_out: "let all processes be of one version",
+            path: nowhere.to_path_buf(),
+        };
+        let mut part = || {
+            let (length, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged())?;
+            let (part, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
+            bytes = rest;
+            Ok::<_, RunError>(part)
+        };
+        Ok(Self {
+            weights: parse_arrays(part()?, nowhere)?,
+            optimiser: parse_arrays(part()?, nowhere)?,
+            progress: serde_json::from_slice(part()?).map_err(|_| damaged())?,
+        })
+    }
+}
+
 /// Which of a run's two checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

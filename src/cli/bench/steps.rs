@@ -262,7 +262,13 @@ impl Bench {
     /// PGD-20 and what the network says to its images.
     fn evaluate(&self) -> anyhow::Result<()> {
         let (threat, pgd) = (&self.recipe.threat, self.pgd(20));
-        let found = maximise(&self.objective(), &self.batch.images, threat, &pgd, &mut Rng::new(2))?;
+        let found = maximise(
+            &self.objective(),
+            &self.batch.images,
+            threat,
+            &pgd,
+            &mut Rng::new(2).each(self.batch.len()),
+        )?;
         read(self.model.forward(found, Mode::Eval))?;
         Ok(())
     }
@@ -277,7 +283,7 @@ impl Bench {
             pgd: &pgd,
             label_smoothing: 0.0,
             epoch: 0,
-            rng: &mut Rng::new(2),
+            rngs: &mut Rng::new(2).each(self.batch.len()),
         };
         let mut defence = DefenceSpec::mart(5.0, Form::Paper).build();
         let (loss, gradient) = defence.gradients(model, &self.batch, &mut context)?;
