@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
     time::Instant,
@@ -10,7 +11,7 @@ use std::{
 
 use burn::tensor::{Tensor, TensorData};
 use martlet::{
-    compute::Device,
+    compute::{Device, DeviceClass},
     control::Control,
     data::Dataset,
     defences::{DefenceSpec, Members, Treatment, WeightPerturbation},
@@ -667,6 +668,40 @@ fn kills() -> usize {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(8)
+}
+
+#[test]
+fn a_run_killed_on_a_gpu_resumes_there() {
+    let Some(device) = support::vulkan() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = |name: &str| -> Vec<String> {
+        let arguments = arguments(folder.path(), name).into_iter();
+        let of = |text: String| {
+            if text == "cpu" {
+                device.info().selector.clone()
+            } else {
+                text
+            }
+        };
+        arguments.map(of).collect()
+    };
+    assert!(martlet(&arguments("whole")).status().unwrap().success());
+    // Killed in the first epoch, and right after it.
+    for until in ["\"step\":4", "\"event\":\"epoch\""] {
+        let mut child = martlet(&arguments("killed")).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains(until)), "{until} never came");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(martlet(&arguments("killed")).status().unwrap().success());
+    let [whole, killed] = ["whole", "killed"].map(|name| metrics(&folder.path().join(name)));
+    if device.info().kind == DeviceClass::Software {
+        assert_eq!(killed, whole);
+    } else {
+        // A card may add in another order from session to session.
+        assert_eq!(killed.len(), whole.len());
+    }
 }
 
 #[test]
