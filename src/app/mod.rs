@@ -342,6 +342,7 @@ impl App {
                 state: &mut self.state,
                 entries,
             };
+            views::keep_readable(&mut self.tree, ui.available_width());
             self.tree.ui(&mut behaviour, ui);
         });
         self.over_ui(ui);

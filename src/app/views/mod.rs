@@ -119,6 +119,35 @@ pub fn left(tree: &Tree<String>) -> Option<TileId> {
     (tree.root() != Some(left) && !stands_in(tree, left, "Duel")).then_some(left)
 }
 
+/// The width that the rows of what stands on the left take, in points.
+const LEAST: f32 = 352.0;
+
+/// Gives what stands on the left the width that its rows take, half of a narrow window at most: a small window, a drag and large text would cut
+/// them off.
+pub fn keep_readable(tree: &mut Tree<String>, width: f32) {
+    let Some(left) = left(tree) else { return };
+    let Some(parent) = tree.tiles.parent_of(left) else {
+        return;
+    };
+    let Some(Tile::Container(Container::Linear(linear))) = tree.tiles.get_mut(parent) else {
+        return;
+    };
+    if linear.dir != LinearDir::Horizontal || width <= 0.0 {
+        return;
+    }
+    let least = LEAST.min(width / 2.0);
+    let own = linear.shares[left];
+    let rest: f32 = linear
+        .children
+        .iter()
+        .filter(|child| **child != left)
+        .map(|child| linear.shares[*child])
+        .sum();
+    if own < (own + rest) * (least / width) {
+        linear.shares.set_share(left, rest * least / (width - least));
+    }
+}
+
 /// Whether a tile is the view called `name`, or a container of it.
 pub fn stands_in(tree: &Tree<String>, tile: TileId, name: &str) -> bool {
     match tree.tiles.get(tile) {

@@ -14,7 +14,7 @@ pub use self::kinds::Lower;
 use self::{
     choice::Evaluated,
     kinds::Curve,
-    plot::{Drawing, Drawn, log, plot, said, transformed},
+    plot::{Drawing, Drawn, log, plot, room, said, transformed},
     save::csv,
 };
 use super::View;
@@ -37,6 +37,8 @@ pub struct Curves {
     smooth: BTreeMap<(std::path::PathBuf, String), Smoothed>,
     /// The epochs that the plots showed in the frame before.
     range: Option<[f64; 2]>,
+    /// The share of its width that each plot's legend takes.
+    room: [f64; 2],
 }
 
 impl View for Curves {
@@ -114,6 +116,12 @@ impl Curves {
         });
     }
 
+    /// The last epoch, and where both plots end: each leaves the room that the larger legend takes.
+    fn ends(&self, runs: &[&Shown]) -> [f64; 2] {
+        let last = last(runs);
+        [last, last / (1.0 - self.room[0].max(self.room[1]))]
+    }
+
     fn accuracy_ui(&mut self, ui: &mut Ui, state: &State, height: f32) {
         let log_x = state.settings.logarithmic[0];
         let width = ui.available_width() as usize;
@@ -138,6 +146,9 @@ impl Curves {
                 let split = shown.epochs.last().map_or("held-out", |epoch| epoch.split.as_str());
                 let label = labelled(&title, &format!("{}, {split}", attack_name(attack)));
                 let group = if several { title.clone() } else { label.clone() };
+                if several {
+                    drawn.name(&group, series, own, [log_x, false]);
+                }
                 let points = || transformed(series.points(), log_x, false);
                 let line = Line::new(label.clone(), points()).color(colour).width(2.2).style(style);
                 drawn.items.push(Drawn::Line(line.id(&group)));
@@ -161,8 +172,16 @@ impl Curves {
                 ));
             }
         }
-        let Drawing { items, raw, read } = drawn;
-        let plot = plot("accuracy", Corner::RightBottom, height, [log_x, false], last(&runs))
+        self.room[0] = room(&drawn, ui.available_width());
+        let plot = plot(
+            "accuracy",
+            Corner::RightBottom,
+            height,
+            [log_x, false],
+            self.ends(&runs),
+        );
+        let Drawing { items, raw, read, .. } = drawn;
+        let plot = plot
             .include_y(0.0)
             .include_y(1.0)
             .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
@@ -195,9 +214,16 @@ impl Curves {
                 self.draw(&mut drawn, state, shown, curve, &title, colour, width, log_y);
             }
         }
-        let Drawing { items, raw, read } = drawn;
-        let mut plot = plot("lower", Corner::RightTop, height.max(80.0), [log_x, log_y], last(&runs))
-            .label_formatter(move |hover| said(hover, [log_x, log_y], &raw, &read, format));
+        self.room[1] = room(&drawn, ui.available_width());
+        let plot = plot(
+            "lower",
+            Corner::RightTop,
+            height.max(80.0),
+            [log_x, log_y],
+            self.ends(&runs),
+        );
+        let Drawing { items, raw, read, .. } = drawn;
+        let mut plot = plot.label_formatter(move |hover| said(hover, [log_x, log_y], &raw, &read, format));
         if share && !log_y {
             plot = plot
                 .y_axis_formatter(|mark: GridMark, _| format!("{:.0} %", 100.0 * mark.value))
@@ -237,14 +263,12 @@ impl Curves {
             title.to_string()
         };
         if group != label {
-            // The first of an id gives the legend its name: a line of one point, which is not to be seen.
-            let points = series.points().iter();
-            let shows = |point: &&[f64; 2]| (!log_x || point[0] > 0.0) && (!log_y || point[1] > 0.0);
-            let first: Vec<[f64; 2]> = points.filter(shows).take(1).copied().collect();
-            let first = transformed(&first, log_x, log_y);
-            let own = theme::series(shown.colour, state.dark());
-            let named = Line::new(group.clone(), first).color(own).allow_hover(false);
-            drawn.items.push(Drawn::Line(named.id(&group)));
+            drawn.name(
+                &group,
+                series,
+                theme::series(shown.colour, state.dark()),
+                [log_x, log_y],
+            );
         }
         let [low, high] = self.range.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
         let line = |label: &str, series: &Series, colour, width_of_line| {

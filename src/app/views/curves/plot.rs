@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use egui::Id;
+use egui::{Color32, Id};
 use egui_plot::{Corner, GridInput, GridMark, Legend, LegendGrouping, Line, Plot, PlotPoints, Points, VLine};
 
 use crate::app::{series::Series, theme};
@@ -15,6 +15,22 @@ pub struct Drawing<'a> {
     pub raw: BTreeMap<String, &'a Series>,
     /// Every curve with its label, to be read off at one moment.
     pub read: Vec<(String, &'a Series)>,
+    /// The names that the legend shows, where they are not those of single curves.
+    named: Vec<String>,
+}
+
+impl<'a> Drawing<'a> {
+    /// Gives the legend a name for everything of one id, in its colour: a line of one point, which is not to be seen, because the first of an id
+    /// names it.
+    pub fn name(&mut self, group: &str, series: &Series, colour: Color32, [log_x, log_y]: [bool; 2]) {
+        let points = series.points().iter();
+        let shows = |point: &&[f64; 2]| (!log_x || point[0] > 0.0) && (!log_y || point[1] > 0.0);
+        let first: Vec<[f64; 2]> = points.filter(shows).take(1).copied().collect();
+        let named = Line::new(group.to_string(), transformed(&first, log_x, log_y));
+        let named = named.color(colour).allow_hover(false).id(group);
+        self.items.push(Drawn::Line(named));
+        self.named.push(group.to_string());
+    }
 }
 
 /// Something in a plot.
@@ -46,8 +62,22 @@ pub fn transformed(points: &[[f64; 2]], log_x: bool, log_y: bool) -> PlotPoints<
         .collect()
 }
 
-/// A plot of epochs; `last` is the last of them. Beside it there is room for the legend, which so hides no point.
-pub fn plot<'a>(id: &str, corner: Corner, height: f32, [log_x, log_y]: [bool; 2], last: f64) -> Plot<'a> {
+/// The share of a plot so wide that its legend takes: that of its longest name and what stands beside it.
+pub fn room(drawing: &Drawing, width: f32) -> f64 {
+    let labels = drawing.read.iter().map(|(label, _)| label);
+    let names: Vec<&String> = match drawing.named.as_slice() {
+        [] => labels.collect(),
+        named => named.iter().collect(),
+    };
+    let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) as f32;
+    f64::from((7.5 * longest + 48.0) / (width - AXIS).max(1.0)).clamp(0.1, 0.6)
+}
+
+/// The width of an axis' numbers, the same for both plots.
+const AXIS: f32 = 54.0;
+
+/// A plot of epochs until `end`, beyond which a legend has room that so hides no point.
+pub fn plot<'a>(id: &str, corner: Corner, height: f32, [log_x, log_y]: [bool; 2], [last, end]: [f64; 2]) -> Plot<'a> {
     let group = Id::unique("curves");
     let plot = theme::plot(id)
         .height(height)
@@ -61,13 +91,13 @@ pub fn plot<'a>(id: &str, corner: Corner, height: f32, [log_x, log_y]: [bool; 2]
         .link_cursor(group, [true, false])
         .x_axis_label("epochs")
         .x_axis_formatter(move |mark: GridMark, _| power(mark.value, log_x))
-        .y_axis_min_width(54.0)
+        .y_axis_min_width(AXIS)
         .set_margin_fraction(egui::vec2(0.01, 0.06));
     // Both plots begin where training does, whatever they show.
     let plot = if log_x {
         plot.include_x(log(last, true) + 0.5).x_grid_spacer(decades)
     } else {
-        plot.include_x(0.0).include_x(1.4 * last)
+        plot.include_x(0.0).include_x(end)
     };
     if log_y {
         plot.y_axis_formatter(|mark: GridMark, _| power(mark.value, true))

@@ -455,20 +455,20 @@ fn bars_ui(ui: &mut Ui, specimen: &Specimen, target: Option<usize>, probabilitie
             (false, _) if target == Some(class) => " (target)",
             (false, _) => "",
         };
-        ui.painter().text(
-            line.left_center() + vec2(5.0, 0.0),
-            egui::Align2::LEFT_CENTER,
-            format!("{name}{mark}"),
-            egui::FontId::proportional(12.0),
-            ui.visuals().text_color(),
-        );
-        ui.painter().text(
+        let (font, colour) = (egui::FontId::proportional(12.0), ui.visuals().text_color());
+        let figure = ui.painter().text(
             line.right_center() - vec2(5.0, 0.0),
             egui::Align2::RIGHT_CENTER,
             percent(share.into()),
-            egui::FontId::proportional(12.0),
-            ui.visuals().text_color(),
+            font.clone(),
+            colour,
         );
+        // A long name ends before the figure.
+        let mut text = egui::text::LayoutJob::simple_singleline(format!("{name}{mark}"), font, colour);
+        text.wrap = egui::text::TextWrapping::truncate_at_width(figure.left() - line.left() - 10.0);
+        let text = ui.painter().layout_job(text);
+        let place = line.left_center() + vec2(5.0, -0.5 * text.size().y);
+        ui.painter().galley(place, text, colour);
         if is_true {
             let stroke = Stroke::new(1.0, theme::series(2, dark));
             ui.painter().rect_stroke(line, 2.0, stroke, egui::StrokeKind::Inside);

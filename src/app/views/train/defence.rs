@@ -51,7 +51,7 @@ const DEFENCES: [(&str, &str, &str); 11] = [
         "TRADES",
         "Natural cross-entropy plus λ·KL (Zhang et al., 2019)",
     ),
-    ("natural", "None", "Natural training: no defence at all"),
+    ("natural", "Natural", "Natural training: no defence at all"),
     ("alp", "ALP", "Adversarial logit pairing (Kannan et al., 2018)"),
     ("clp", "CLP", "Clean logit pairing (Kannan et al., 2018)"),
     ("mma", "MMA", "Max-margin adversarial training (Ding et al., 2020)"),
