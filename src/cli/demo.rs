@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{
-    DeviceOption, Reporter, RunsDirOption, evaluate, open_device, stop_on_interrupt,
-    terminal::{note, say, table},
+    DeviceOption, Reporter, RunsDirOption, evaluate, open_device,
+    output::Output,
+    stop_on_interrupt,
+    terminal::{note, table},
     train,
 };
 use crate::{
@@ -70,7 +72,7 @@ impl Default for DemoArguments {
 
 // What fits into two minutes on two processor cores.
 const WARM_UP: usize = 5;
-const EPOCHS: usize = 9;
+const EPOCHS: usize = 8;
 /// Pictures to look at.
 const GALLERY: usize = 8;
 /// What the comparison attacks with.
@@ -101,6 +103,7 @@ struct Stage<'a> {
 /// Runs the demo.
 pub fn run(arguments: DemoArguments) -> Result<()> {
     let began = std::time::Instant::now();
+    let json = Output::of(arguments.json.as_deref())?;
     note(
         "Adversarial training treats all images alike. What if it did not attack those that the network gets wrong anyway? Martlet tries it on its built-in pictures of clothes; about two minutes on two processor cores.",
     );
@@ -122,25 +125,15 @@ pub fn run(arguments: DemoArguments) -> Result<()> {
     let (differences, verdict) = compare(&contestants);
     let page = show(&contestants, &test, &stage.device, &verdict)?;
     let seconds = began.elapsed().as_secs_f64();
-    if let Some(path) = &arguments.json {
-        let all = to_json(&arguments, &subsets, &contestants, &differences, &verdict, seconds);
-        let text = serde_json::to_string_pretty(&all)?;
-        if path.as_os_str() == "-" {
-            say(text);
-            return Ok(());
-        }
-        files::save(path, text.as_bytes())?;
-    }
-    tell(&stage, &subsets, &contestants, &verdict);
-    say(format!(
-        "\nIt took {}. A page with curves and pictures: {}",
-        duration(seconds),
-        page.display()
-    ));
-    say(
-        "Next: `martlet experiment run figure-1` repeats the paper's whole figure, `martlet train --recipe fashion-mart` trains MART alone, `martlet` opens the window.",
-    );
-    Ok(())
+    let all = to_json(&arguments, &subsets, &contestants, &differences, &verdict, seconds);
+    json.deliver(&serde_json::to_string_pretty(&all)?, || {
+        format!(
+            "{}\n\nIt took {}. A page with curves and pictures: {}\nNext: `martlet experiment run figure-1` repeats the paper's whole figure, `martlet train --recipe fashion-mart` trains MART alone, `martlet` opens the window.",
+            told(&stage, &subsets, &contestants, &verdict),
+            duration(seconds),
+            page.display()
+        )
+    })
 }
 
 /// The same recipe for all but for what follows the warm-up.
@@ -374,7 +367,7 @@ fn sentence(name: &str, difference: &Difference) -> String {
 }
 
 /// The table and what of it is more than chance.
-fn tell(stage: &Stage, subsets: &Subsets, contestants: &[Contestant], verdict: &[String]) {
+fn told(stage: &Stage, subsets: &Subsets, contestants: &[Contestant], verdict: &[String]) -> String {
     let mut rows = vec![
         ["", "natural", "under PGD-20", "minus Standard", "trained in"]
             .map(String::from)
@@ -400,19 +393,19 @@ fn tell(stage: &Stage, subsets: &Subsets, contestants: &[Contestant], verdict: &
             duration(contestant.seconds),
         ]);
     }
-    say(format!("\n{}", table(&rows)));
+    let mut text = format!("\n{}", table(&rows));
     if let Some(Contestant { evaluation, .. }) = contestants.first() {
-        say(format!(
-            "{} test images of Fashion-MNIST, {} ε = {}; in brackets 95 % intervals, differences in points on the same images",
+        text += &format!(
+            "\n{} test images of Fashion-MNIST, {} ε = {}; in brackets 95 % intervals, differences in points on the same images",
             evaluation.n, evaluation.norm, evaluation.epsilon
-        ));
+        );
     }
-    say(confusions(stage, subsets));
-    say(format!("\n{}", verdict.join("\n")));
+    text += &format!("\n{}\n\n{}", confusions(stage, subsets), verdict.join("\n"));
     // One suite on one data set: what is doubtful of one is doubtful of all.
     for warning in contestants.first().iter().flat_map(|first| &first.evaluation.warnings) {
-        note(format!("{} (martlet explain {})", warning.headline(), warning.anchor()));
+        text += &format!("\n{} (martlet explain {})", warning.headline(), warning.anchor());
     }
+    text
 }
 
 /// What S⁻ is made of: its three most frequent classes.

@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{
-    DeviceOption, Reporter, RunsDirOption, WrongUse, check_writable, evaluate, open_device, positive,
-    stop_on_interrupt,
+    DeviceOption, Reporter, RunsDirOption, WrongUse, evaluate, open_device,
+    output::Output,
+    positive, stop_on_interrupt,
     terminal::{note, say, table},
 };
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
         Budget, Conduct, EXPERIMENTS, ExperimentError, Outcome, Plan, Progress, Request, RowState, Stage, estimate,
         experiment,
     },
-    files,
     wording::duration,
 };
 
@@ -149,26 +149,13 @@ pub(super) fn run(arguments: ExperimentArguments) -> Result<()> {
         ExperimentCommand::Run(arguments) => conduct(&arguments),
         ExperimentCommand::Table(arguments) => {
             let plan = arguments.which.plan()?;
-            let file = arguments.json.as_deref().filter(|path| path.as_os_str() != "-");
-            file.map_or(Ok(()), |path| check_writable("--json", path))?;
+            let json = Output::of(arguments.json.as_deref())?;
             let outcome = Outcome::read(&plan, &arguments.which.runs_dir.runs_dir)?;
-            if arguments.json.is_some() {
-                let text = format!("{:#}", outcome.json());
-                match file {
-                    None => {
-                        say(text);
-                        return Ok(());
-                    }
-                    Some(path) => files::write_whole(path, format!("{text}\n").as_bytes())
-                        .with_context(|| format!("the figures cannot be written: {}", path.display()))?,
-                }
-            }
-            match arguments.format {
-                Format::Text => say(report(&outcome)),
-                Format::Markdown => say(outcome.markdown().trim_end()),
-                Format::Csv => say(outcome.csv().trim_end()),
-            }
-            Ok(())
+            json.deliver(&format!("{:#}", outcome.json()), || match arguments.format {
+                Format::Text => report(&outcome),
+                Format::Markdown => outcome.markdown().trim_end().to_string(),
+                Format::Csv => outcome.csv().trim_end().to_string(),
+            })
         }
     }
 }

@@ -13,6 +13,7 @@ mod explain;
 mod group;
 mod manual;
 mod model;
+mod output;
 mod recipe;
 mod reporter;
 mod runs;

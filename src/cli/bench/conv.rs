@@ -9,7 +9,7 @@ use std::{
 use burn::tensor::{Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::{load, median, write_json};
+use super::{Output, load, median};
 use crate::{
     cli::{DeviceOption, terminal},
     compute::{
@@ -55,6 +55,7 @@ fn warm_up(device: &Device, pass: &impl Fn() -> anyhow::Result<()>) -> anyhow::R
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Input, Direction::Weights];
 
 pub fn run(arguments: &ConvArguments) -> anyhow::Result<()> {
+    let output = Output::of(arguments.json.as_deref())?;
     let device = compute::open(&arguments.device.device)?;
     let architecture: Architecture = arguments.network.parse()?;
     let grey = matches!(architecture, Architecture::SmallCnn | Architecture::DynamicCnn);
@@ -109,7 +110,7 @@ pub fn run(arguments: &ConvArguments) -> anyhow::Result<()> {
         "device": info, "load": [before, load()], "network": architecture.to_string(), "batch": examples,
         "peak_gflops": peak.map(|peak| peak / 1e9), "rows": rows, "other_ms": rest,
     });
-    write_json(arguments.json.as_ref(), &result)
+    output.write(&serde_json::to_string_pretty(&result)?)
 }
 
 /// The median over the rounds of the milliseconds of what `counts`.

@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde_json::json;
 
 use super::{
-    DeviceOption, WrongUse,
+    DeviceOption, Output, WrongUse,
     steps::{Bench, FORMS, usual_batch},
     terminal::{self, table},
-    write_json,
 };
 use crate::{compute, nn::Architecture};
 
@@ -28,6 +27,7 @@ pub struct KernelsArguments {
 }
 
 pub fn run(arguments: &KernelsArguments) -> anyhow::Result<()> {
+    let output = Output::of(arguments.json.as_deref())?;
     let architecture: Architecture = arguments.network.parse()?;
     let device = compute::open(&arguments.device.device)?;
     if device.is_cpu() {
@@ -72,10 +72,8 @@ pub fn run(arguments: &KernelsArguments) -> anyhow::Result<()> {
         .map(|(form, counts)| (form.to_string(), json!(counts)))
         .collect();
     let network = architecture.to_string();
-    write_json(
-        arguments.json.as_ref(),
-        &json!({ "device": info, "network": network, "batch": examples, "launches": forms }),
-    )
+    let result = json!({ "device": info, "network": network, "batch": examples, "launches": forms });
+    output.write(&serde_json::to_string_pretty(&result)?)
 }
 
 /// A kernel's name without the modules that it lies in.

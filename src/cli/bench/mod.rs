@@ -5,11 +5,7 @@ mod kernels;
 mod peer;
 mod steps;
 
-use std::path::PathBuf;
-
-use serde_json::Value;
-
-use super::{DeviceOption, UiBench, Window, WrongUse, open_device, terminal};
+use super::{DeviceOption, UiBench, Window, WrongUse, open_device, output::Output, terminal};
 
 /// Arguments of `martlet bench`.
 #[derive(clap::Args)]
@@ -87,15 +83,6 @@ pub fn run(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<
 fn load() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
-}
-
-/// Writes results where `--json` asks for them.
-fn write_json(path: Option<&PathBuf>, value: &Value) -> anyhow::Result<()> {
-    use anyhow::Context;
-    let Some(path) = path else { return Ok(()) };
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    std::fs::write(path, text).with_context(|| format!("the results cannot be written to {}", path.display()))
 }
 
 /// The middle of some times.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration, time::Instant};
 use burn::tensor::{Int, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::{load, median, peer::Peer, write_json};
+use super::{Output, load, median, peer::Peer};
 use crate::{
     attacks::{Keep, Pgd, maximise, value_and_gradient},
     cli::{DeviceOption, WrongUse, terminal},
@@ -53,6 +53,7 @@ pub struct StepsArguments {
 }
 
 pub fn run(arguments: StepsArguments) -> anyhow::Result<()> {
+    let output = Output::of(arguments.json.as_deref())?;
     if let Some(unknown) = arguments.forms.iter().find(|form| !FORMS.contains(&form.as_str())) {
         let all = FORMS.join(", ");
         return Err(WrongUse(format!("unknown form {unknown:?}; expected one of {all}")).into());
@@ -76,7 +77,7 @@ pub fn run(arguments: StepsArguments) -> anyhow::Result<()> {
     }
     let after = load();
     let result = json!({ "device": info, "load": [before, after], "rounds": arguments.rounds, "rows": rows });
-    write_json(arguments.json.as_ref(), &result)
+    output.write(&serde_json::to_string_pretty(&result)?)
 }
 
 pub(super) struct Bench {

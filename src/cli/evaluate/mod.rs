@@ -24,8 +24,10 @@ use super::{
     DeviceOption, RunsDirOption, WrongUse, check_writable,
     group::{Member, device_of},
     model::{Loaded, ModelOptions},
-    open_device, positive, stop_on_interrupt,
-    terminal::{complain, note, say},
+    open_device,
+    output::Output,
+    positive, stop_on_interrupt,
+    terminal::{complain, note},
 };
 use crate::{
     attacks::AttackSpec,
@@ -215,48 +217,10 @@ fn suite_of(arguments: &EvaluateArguments) -> Result<Suite> {
     Ok(suite)
 }
 
-/// Where `--json` writes to: a file, or standard output.
-enum Json<'a> {
-    Nowhere,
-    Stdout,
-    File(&'a Path),
-}
-
-impl<'a> Json<'a> {
-    fn of(path: Option<&'a Path>) -> Self {
-        match path {
-            None => Self::Nowhere,
-            Some(path) if path.as_os_str() == "-" || path == Path::new("/dev/stdout") => Self::Stdout,
-            Some(path) => Self::File(path),
-        }
-    }
-
-    fn file(&self) -> Option<&'a Path> {
-        match self {
-            Self::File(path) => Some(path),
-            _ => None,
-        }
-    }
-
-    /// Prints or writes a result; what a person reads is printed where standard output is free for it.
-    fn deliver(&self, json: &str, read: impl FnOnce() -> String) -> Result<()> {
-        match self {
-            Self::Stdout => say(json),
-            _ => say(read()),
-        }
-        match self.file() {
-            Some(path) => files::write_whole(path, format!("{json}\n").as_bytes())
-                .with_context(|| format!("the result cannot be written: {}", path.display())),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Measures one model and delivers its figures everywhere that they are asked for.
 fn single(arguments: &EvaluateArguments, suite: &Suite, control: &Control, shards: Vec<(Shard, Record)>) -> Result<()> {
-    let json = Json::of(arguments.json.as_deref());
+    let json = Output::of(arguments.json.as_deref())?;
     for (option, path) in [
-        ("--json", json.file()),
         ("--resume-file", arguments.resume_file.as_deref()),
         ("--predictions", arguments.predictions.as_deref()),
     ] {
@@ -352,7 +316,7 @@ fn measure(
     let of_run = loaded.run.as_ref().filter(|_| shards.is_empty());
     let partial = of_run.and_then(|run| own_record(run, &loaded, suite, arguments));
     let record_file = arguments.resume_file.clone().or_else(|| partial.clone());
-    let json_file = Json::of(arguments.json.as_deref())
+    let json_file = Output::of(arguments.json.as_deref())?
         .file()
         .filter(|_| arguments.more.is_empty() && arguments.shard.is_none());
     let mut finished = Vec::new();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{EvaluateArguments, Json, check_writable, measure, note, open_device, report};
+use super::{EvaluateArguments, Output, measure, note, open_device, report};
 use crate::{
     cli::seeds::{Sample, columns, mean_and_deviation, summary},
     control::Control,
@@ -14,8 +14,7 @@ use crate::{
 
 /// Measures every model that the arguments name.
 pub(super) fn run(arguments: &EvaluateArguments, suite: &Suite, control: &Control) -> Result<()> {
-    let json = Json::of(arguments.json.as_deref());
-    json.file().map_or(Ok(()), |path| check_writable("--json", path))?;
+    let json = Output::of(arguments.json.as_deref())?;
     let (device, _) = open_device(&arguments.device.device, false)?;
     let mut found: Vec<(PathBuf, Evaluation)> = Vec::new();
     for path in [&arguments.model.path].into_iter().chain(&arguments.more) {
