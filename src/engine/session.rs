@@ -120,7 +120,7 @@ pub fn branch(from: &Run, run: &mut Run) -> Result<(), TrainError> {
 /// Trains in an open run; what interrupts it is told in the run too.
 ///
 /// # Errors
-/// As [`train`], and where somebody else writes the run.
+/// As [`train`](super::train), and where somebody else writes the run.
 pub fn run(
     recipe: &Recipe,
     data: &TrainingData,
