@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::{Value, json};
 
-use super::{Measured, single, suite_of};
+use super::{Measured, Wanted, single, suite_of};
 use crate::{
     cli::{Arguments, Command, WrongUse, stop_on_interrupt},
     evaluation::{Record, Shard},
@@ -25,18 +25,8 @@ pub struct MergeArguments {
     /// What `martlet evaluate … --shard NUMBER/OF --json FILE` wrote, all shares.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Write the whole result as JSON to a file, or to standard output with `-`.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    json: Option<PathBuf>,
-    /// Keep each example's fate in the JSON.
-    #[arg(long)]
-    examples: bool,
-    /// Print each class: how it stands, and what it is most often taken for.
-    #[arg(long)]
-    per_class: bool,
-    /// Write a .npz file with what the model says to each example, as `evaluate` does.
-    #[arg(long, value_name = "FILE")]
-    predictions: Option<PathBuf>,
+    #[command(flatten)]
+    wanted: Wanted,
 }
 
 /// The share that `--shard` names.
@@ -129,9 +119,7 @@ pub(in crate::cli) fn run(arguments: MergeArguments) -> Result<()> {
         ))
         .into());
     };
-    (whole.shard, whole.json, whole.resume_file) = (None, arguments.json, None);
-    (whole.examples, whole.per_class, whole.predictions) =
-        (arguments.examples, arguments.per_class, arguments.predictions);
+    (whole.shard, whole.resume_file, whole.wanted) = (None, None, arguments.wanted);
     let shards = parts.into_iter().map(|part| (part.shard, part.record)).collect();
     let suite = suite_of(&whole)?;
     single(&whole, &suite, &stop_on_interrupt(), shards)

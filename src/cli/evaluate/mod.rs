@@ -96,6 +96,13 @@ pub struct EvaluateArguments {
     device: DeviceOption,
     #[command(flatten)]
     runs_dir: RunsDirOption,
+    #[command(flatten)]
+    wanted: Wanted,
+}
+
+/// What is wanted of a result beside its table.
+#[derive(clap::Args, Clone)]
+pub struct Wanted {
     /// Write the result as JSON to a file, or to standard output with `-`.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     json: Option<PathBuf>,
@@ -142,8 +149,8 @@ fn together(arguments: &EvaluateArguments, member: &Member, control: &Control) -
         number: member.rank() + 1,
         of: member.size(),
     });
-    own.json = Some(PathBuf::from("-"));
-    own.predictions = None;
+    own.wanted.json = Some(PathBuf::from("-"));
+    own.wanted.predictions = None;
     own.device.device = device_of(&arguments.device, member);
     let (device, _) = open_device(&own.device.device, false)?;
     let measured = measure(&own, &suite_of(&own)?, &device, control, Vec::new())?;
@@ -205,13 +212,13 @@ fn suite_of(arguments: &EvaluateArguments) -> Result<Suite> {
             .into());
         }
     }
-    if arguments.shard.is_some() && arguments.json.is_none() {
+    if arguments.shard.is_some() && arguments.wanted.json.is_none() {
         return Err(WrongUse(
             "--shard: add --json FILE, where the share's figures are kept for `martlet merge`".into(),
         )
         .into());
     }
-    if arguments.shard.is_some() && arguments.predictions.is_some() {
+    if arguments.shard.is_some() && arguments.wanted.predictions.is_some() {
         return Err(WrongUse("--predictions: expected a whole evaluation; give it to `martlet merge`".into()).into());
     }
     Ok(suite)
@@ -219,10 +226,10 @@ fn suite_of(arguments: &EvaluateArguments) -> Result<Suite> {
 
 /// Measures one model and delivers its figures everywhere that they are asked for.
 fn single(arguments: &EvaluateArguments, suite: &Suite, control: &Control, shards: Vec<(Shard, Record)>) -> Result<()> {
-    let json = Output::of(arguments.json.as_deref())?;
+    let json = Output::of(arguments.wanted.json.as_deref())?;
     for (option, path) in [
         ("--resume-file", arguments.resume_file.as_deref()),
-        ("--predictions", arguments.predictions.as_deref()),
+        ("--predictions", arguments.wanted.predictions.as_deref()),
     ] {
         path.map_or(Ok(()), |path| check_writable(option, path))?;
     }
@@ -232,11 +239,11 @@ fn single(arguments: &EvaluateArguments, suite: &Suite, control: &Control, shard
     // First what a person sees; no place that cannot be written costs another its figures.
     let text = match arguments.shard {
         Some(shard) => merge::shard_json(shard, &measured)?,
-        None => evaluation.to_json(arguments.examples)?,
+        None => evaluation.to_json(arguments.wanted.examples)?,
     };
     let mut written = json.deliver(&text, || {
         let mut text = report(evaluation);
-        if arguments.per_class {
+        if arguments.wanted.per_class {
             text += &format!("\n{}", class_table(evaluation, loaded.dataset.class_names()));
         }
         if let Some(shard) = arguments.shard {
@@ -245,7 +252,7 @@ fn single(arguments: &EvaluateArguments, suite: &Suite, control: &Control, shard
         }
         text
     });
-    if let Some(path) = &arguments.predictions {
+    if let Some(path) = &arguments.wanted.predictions {
         let predicted = predictions(path, evaluation, loaded, arguments.batch_size, &device);
         written = written.and(predicted);
     }
@@ -316,7 +323,7 @@ fn measure(
     let of_run = loaded.run.as_ref().filter(|_| shards.is_empty());
     let partial = of_run.and_then(|run| own_record(run, &loaded, suite, arguments));
     let record_file = arguments.resume_file.clone().or_else(|| partial.clone());
-    let json_file = Output::of(arguments.json.as_deref())?
+    let json_file = Output::of(arguments.wanted.json.as_deref())?
         .file()
         .filter(|_| arguments.more.is_empty() && arguments.shard.is_none());
     let mut finished = Vec::new();

@@ -14,7 +14,7 @@ use crate::{
 
 /// Measures every model that the arguments name.
 pub(super) fn run(arguments: &EvaluateArguments, suite: &Suite, control: &Control) -> Result<()> {
-    let json = Output::of(arguments.json.as_deref())?;
+    let json = Output::of(arguments.wanted.json.as_deref())?;
     let (device, _) = open_device(&arguments.device.device, false)?;
     let mut found: Vec<(PathBuf, Evaluation)> = Vec::new();
     for path in [&arguments.model.path].into_iter().chain(&arguments.more) {
