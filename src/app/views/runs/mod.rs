@@ -267,6 +267,8 @@ impl Runs {
             })
             .collect();
         let column = self.columns.iter().find(|column| column.name == self.sort);
+        // Of equals the newer is the higher: what is shown of a moment are its minutes.
+        rows.sort_by(|a, b| a.summary.created.cmp(&b.summary.created));
         let cell = |row: &Row| column.map_or_else(|| row.summary.name.clone(), |column| (column.cell)(row));
         rows.sort_by_cached_key(|row| {
             let text = cell(row);
