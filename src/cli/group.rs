@@ -183,12 +183,7 @@ pub fn follow(member: &Member, choice: &DeviceOption, control: &Control) -> Resu
             Some(device) => device,
             None => &*opened.insert(open_device(&device_of(choice, member), true)?.0),
         };
-        let subject = Subject {
-            network: recipe.network,
-            input: data.train.shape(),
-            classes: data.train.classes(),
-            batch: recipe.batch_size.div_ceil(member.size()),
-        };
+        let subject = Subject::of_training(&recipe, &data.train, member.group());
         device_check::ensure_network(&subject, device)?;
         let silent = &mut |_: &Event| {};
         engine::train_together(&recipe, &data, None, device, control, silent, member.group())?;

@@ -19,16 +19,21 @@ pub enum Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// What the option says, made sure of before the work: a result must have somewhere to go.
+    /// What the option says.
+    pub fn named(path: Option<&'a Path>) -> Self {
+        match path {
+            None => Self::Nowhere,
+            Some(path) if path.as_os_str() == "-" || path == Path::new("/dev/stdout") => Self::Stdout,
+            Some(path) => Self::File(path),
+        }
+    }
+
+    /// [`Output::named`], made sure of before the work: a result must have somewhere to go.
     ///
     /// # Errors
     /// Where nothing can be written there.
     pub fn of(path: Option<&'a Path>) -> Result<Self> {
-        let output = match path {
-            None => Self::Nowhere,
-            Some(path) if path.as_os_str() == "-" || path == Path::new("/dev/stdout") => Self::Stdout,
-            Some(path) => Self::File(path),
-        };
+        let output = Self::named(path);
         output.file().map_or(Ok(()), |path| check_writable("--json", path))?;
         Ok(output)
     }

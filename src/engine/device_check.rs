@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::Sgd;
+use super::{Group, Sgd};
 use crate::{
     compute::{
         Device, DeviceError, guarded, read,
         self_check::{self, Comparison, Verdict, recall},
     },
+    data::Dataset,
     losses::{self, Form},
     nn::{Architecture, Mode, Model, ModelError},
     random::Rng,
-    recipe::{Decay, Optimiser},
+    recipe::{Decay, Optimiser, Recipe},
     shapes::{Batch, ImageShape},
 };
 
@@ -70,6 +71,16 @@ impl Subject {
             },
             classes: 10,
             batch: 128,
+        }
+    }
+
+    /// What a process of a group trains: the recipe's network with its share of a minibatch.
+    pub fn of_training(recipe: &Recipe, train: &Dataset, group: &dyn Group) -> Self {
+        Self {
+            network: recipe.network,
+            input: train.shape(),
+            classes: train.classes(),
+            batch: recipe.batch_size.div_ceil(group.size().get()),
         }
     }
 

@@ -11,11 +11,17 @@ pub trait Group {
     /// How many there are.
     fn size(&self) -> NonZeroUsize;
 
+    /// Whether there is no other.
+    fn is_alone(&self) -> bool {
+        self.size().get() == 1
+    }
+
     /// What stands before a command that all of them carry out.
     fn launcher(&self) -> String {
-        match self.size().get() {
-            1 => String::new(),
-            size => format!("mpirun -n {size} "),
+        if self.is_alone() {
+            String::new()
+        } else {
+            format!("mpirun -n {} ", self.size())
         }
     }
 

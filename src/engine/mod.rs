@@ -260,7 +260,7 @@ pub fn train_together(
     observer: &mut dyn Observer,
     group: &dyn Group,
 ) -> Result<Model, TrainError> {
-    if group.size().get() > 1
+    if !group.is_alone()
         && let Some(defence) = recipe.unshared()
     {
         return Err(TrainError::NotShared { defence });

@@ -152,14 +152,9 @@ pub fn run_together(
     group: &dyn Group,
 ) -> Result<Model, TrainError> {
     run.lock()?;
-    let subject = Subject {
-        network: recipe.network,
-        input: data.train.shape(),
-        classes: data.train.classes(),
-        batch: recipe.batch_size.div_ceil(group.size().get()),
-    };
+    let subject = Subject::of_training(recipe, &data.train, group);
     let mut identity = identity;
-    if group.size().get() > 1 {
+    if !group.is_alone() {
         identity["processes"] = json!({ "count": group.size(), "batch_norm": "statistics of each process's share" });
     }
     if let Some(verdict) = device_check::ensure_network(&subject, device)? {

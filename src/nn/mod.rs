@@ -126,9 +126,11 @@ impl Dropout {
             _ => (0..examples * values, examples),
         };
         let kept = 1.0 / (1.0 - rate);
-        let all = (0..of * values).map(|_| if self.rng.chance(rate) { 0.0 } else { kept });
+        let all = (0..of * values).map(|place| (place, if self.rng.chance(rate) { 0.0 } else { kept }));
         // All are drawn, or the next layer would begin elsewhere.
-        all.collect::<Vec<f32>>()[own].to_vec()
+        all.filter(|(place, _)| own.contains(place))
+            .map(|(_, factor)| factor)
+            .collect()
     }
 }
 

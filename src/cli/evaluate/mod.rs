@@ -122,7 +122,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
     let control = stop_on_interrupt();
     let member = Member::join()?;
     if member.size() > 1 {
-        return member.or_end(together(&arguments, &member, &control));
+        return member.or_end(together(&arguments, &suite, &member, &control));
     }
     if arguments.more.is_empty() {
         return single(&arguments, &suite, &control, Vec::new());
@@ -131,7 +131,7 @@ pub(super) fn run(arguments: EvaluateArguments) -> Result<()> {
 }
 
 /// Every process measures its share of the examples; the first puts them together.
-fn together(arguments: &EvaluateArguments, member: &Member, control: &Control) -> Result<()> {
+fn together(arguments: &EvaluateArguments, suite: &Suite, member: &Member, control: &Control) -> Result<()> {
     let alone = [
         (!arguments.more.is_empty(), "several models"),
         (arguments.shard.is_some(), "--shard"),
@@ -144,16 +144,22 @@ fn together(arguments: &EvaluateArguments, member: &Member, control: &Control) -
         ))
         .into());
     }
+    if member.rank() == 0 {
+        check_places(arguments)?;
+    }
     let mut own = arguments.clone();
     own.shard = Some(Shard {
         number: member.rank() + 1,
         of: member.size(),
     });
-    own.wanted.json = Some(PathBuf::from("-"));
-    own.wanted.predictions = None;
+    // What is doubtful is a matter of the whole.
+    let share_of = Suite {
+        probes: false,
+        ..suite.clone()
+    };
     own.device.device = device_of(&arguments.device, member);
     let (device, _) = open_device(&own.device.device, false)?;
-    let measured = measure(&own, &suite_of(&own)?, &device, control, Vec::new())?;
+    let measured = measure(&own, &share_of, &device, control, Vec::new())?;
     let mut shards = Vec::new();
     for rank in 0..member.size() {
         let mut bytes = serde_json::to_vec(&measured.record)?;
@@ -168,7 +174,7 @@ fn together(arguments: &EvaluateArguments, member: &Member, control: &Control) -
     if member.rank() == 0 {
         let mut whole = arguments.clone();
         whole.device = own.device;
-        single(&whole, &suite_of(&whole)?, control, shards)?;
+        single(&whole, suite, control, shards)?;
     }
     measured.forget_partial();
     Ok(())
@@ -224,15 +230,20 @@ fn suite_of(arguments: &EvaluateArguments) -> Result<Suite> {
     Ok(suite)
 }
 
-/// Measures one model and delivers its figures everywhere that they are asked for.
-fn single(arguments: &EvaluateArguments, suite: &Suite, control: &Control, shards: Vec<(Shard, Record)>) -> Result<()> {
-    let json = Output::of(arguments.wanted.json.as_deref())?;
+/// Makes sure before the work that every result has somewhere to go; gives the place of `--json`.
+fn check_places(arguments: &EvaluateArguments) -> Result<Output<'_>> {
     for (option, path) in [
         ("--resume-file", arguments.resume_file.as_deref()),
         ("--predictions", arguments.wanted.predictions.as_deref()),
     ] {
         path.map_or(Ok(()), |path| check_writable(option, path))?;
     }
+    Output::of(arguments.wanted.json.as_deref())
+}
+
+/// Measures one model and delivers its figures everywhere that they are asked for.
+fn single(arguments: &EvaluateArguments, suite: &Suite, control: &Control, shards: Vec<(Shard, Record)>) -> Result<()> {
+    let json = check_places(arguments)?;
     let (device, _) = open_device(&arguments.device.device, false)?;
     let measured = measure(arguments, suite, &device, control, shards)?;
     let (evaluation, loaded) = (&measured.evaluation, &measured.loaded);
@@ -323,7 +334,7 @@ fn measure(
     let of_run = loaded.run.as_ref().filter(|_| shards.is_empty());
     let partial = of_run.and_then(|run| own_record(run, &loaded, suite, arguments));
     let record_file = arguments.resume_file.clone().or_else(|| partial.clone());
-    let json_file = Output::of(arguments.wanted.json.as_deref())?
+    let json_file = Output::named(arguments.wanted.json.as_deref())
         .file()
         .filter(|_| arguments.more.is_empty() && arguments.shard.is_none());
     let mut finished = Vec::new();

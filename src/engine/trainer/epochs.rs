@@ -92,9 +92,6 @@ impl Trainer<'_> {
             Err(EvaluateError::Stopped { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        if self.group.size().get() == 1 {
-            return Ok(evaluation.map(|evaluation| evaluation.accuracy.0.into_iter().collect()));
-        }
         Ok(self.accuracy_of_all(evaluation))
     }
 

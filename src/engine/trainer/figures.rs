@@ -42,7 +42,7 @@ impl Trainer<'_> {
         figures.push(norm);
         self.progress.name_figures(names);
         let mut figures = Tensor::cat(figures, 0);
-        if self.group.size().get() > 1 {
+        if !self.group.is_alone() {
             let weight = self.share(examples).weight;
             let mut values = compute::read(figures)?;
             values.iter_mut().for_each(|value| *value *= weight);

@@ -325,7 +325,7 @@ impl<'a> Trainer<'a> {
         let defence = self.defences.at(self.progress.epoch);
         let (loss, mut gradient) = defence.gradients(model, batch, &mut context)?;
         self.attacking_seconds += context.attacking.as_secs_f64();
-        if self.group.size().get() > 1 {
+        if !self.group.is_alone() {
             gradient = self.join(gradient, &share)?;
         }
         let recipe = &self.recipe;

@@ -35,11 +35,7 @@ impl Trainer<'_> {
     /// Whether the work was asked to end, by whoever asked one of the group. Called before each minibatch.
     pub(in crate::engine) fn is_stopped(&self) -> bool {
         let own = self.control.next() == Next::Stop;
-        if self.group.size().get() == 1 {
-            own
-        } else {
-            self.is_stopped
-        }
+        if self.group.is_alone() { own } else { self.is_stopped }
     }
 
     /// The gradient of the whole minibatch from those of the processes' shares, weighted by their examples. Running statistics of BatchNorms,
@@ -90,7 +86,7 @@ impl Trainer<'_> {
 
 /// Rank 0's checkpoint, on every process.
 pub(super) fn same_for_all(own: Option<Checkpoint>, group: &dyn Group) -> Result<Option<Checkpoint>, TrainError> {
-    if group.size().get() == 1 {
+    if group.is_alone() {
         return Ok(own);
     }
     let mut bytes = match &own {
