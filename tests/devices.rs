@@ -119,3 +119,18 @@ fn devices_serialise_for_the_terminal() {
         assert!(cpu.get(key).is_some(), "{key} is missing");
     }
 }
+
+/// What the feature `remote` does is tested in `tests/remote.rs`.
+#[cfg(not(feature = "remote"))]
+#[test]
+fn another_machines_device_is_refused_in_words_without_the_feature() {
+    let error = martlet::compute::open("remote:127.0.0.1:7447").unwrap_err().to_string();
+    assert!(error.contains("--features remote"), "{error}");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_martlet"))
+        .arg("serve")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--features remote"), "{said}");
+}

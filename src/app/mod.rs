@@ -75,6 +75,10 @@ pub fn run() -> Result<(), eframe::Error> {
             .and_then(|storage| serde_json::from_str(&storage.get_string(SETTINGS)?).ok())
             .unwrap_or_default();
         let settings = settings.at_home();
+        #[cfg(feature = "remote")]
+        if !settings.token_file.is_empty() {
+            settings.show_token();
+        }
         let layout = creation
             .storage
             .and_then(|storage| serde_json::from_str(&storage.get_string(LAYOUT)?).ok());

@@ -18,6 +18,10 @@ pub struct Settings {
     pub runs_dir: PathBuf,
     /// Which device trains.
     pub device: String,
+    /// Where another machine's device is served, `HOST:PORT`.
+    pub remote: String,
+    /// The file with the token that it asks for.
+    pub token_file: String,
     /// What the next run will be.
     pub recipe: Recipe,
     /// A second defence beside it, from the same seed.
@@ -62,6 +66,8 @@ impl Default for Settings {
             theme: ThemePreference::System,
             runs_dir: "runs".into(),
             device: "auto".into(),
+            remote: String::new(),
+            token_file: String::new(),
             recipe: first_recipe(),
             beside: Some(DefenceSpec::Natural),
             smoothing: 0.6,
@@ -106,6 +112,13 @@ fn from_an_icon() -> bool {
 }
 
 impl Settings {
+    /// Lets another machine's device be asked with the token that is named here.
+    #[cfg(feature = "remote")]
+    pub fn show_token(&self) {
+        let named = Some(self.token_file.trim()).filter(|file| !file.is_empty());
+        crate::compute::remote::use_token_of(named.map(std::path::Path::new));
+    }
+
     /// Settings in which runs have a place of the person's own where the program was begun from an icon: what lies beside
     /// the working folder is nothing there.
     pub fn at_home(mut self) -> Self {

@@ -18,6 +18,7 @@ mod recipe;
 mod reporter;
 mod runs;
 mod seeds;
+mod serve;
 mod stop;
 pub mod terminal;
 mod train;
@@ -58,6 +59,9 @@ struct Arguments {
     /// Processor threads; all of them where nothing is said. Results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = positive, help_heading = "Global options")]
     threads: Option<usize>,
+    /// The file with the token of remote devices, where they are served and where they are used; also MARTLET_TOKEN_FILE.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    token_file: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -82,6 +86,8 @@ enum Command {
     Runs(runs::RunsArguments),
     /// List the devices of this machine, or check one against the CPU.
     Devices(devices::DevicesArguments),
+    /// Let a person at another machine compute on a device of this one (feature remote).
+    Serve(serve::ServeArguments),
     /// Measure a device or the window.
     Bench(bench::BenchArguments),
     /// Get, show and describe data sets.
@@ -103,7 +109,7 @@ enum Command {
 /// Options that every command with a device shares.
 #[derive(clap::Args, Clone)]
 pub struct DeviceOption {
-    /// auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N, or a part of the device's name.
+    /// auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N, remote:HOST:PORT, or a part of the device's name.
     #[arg(long, default_value = "auto")]
     pub device: String,
 }
@@ -163,6 +169,8 @@ pub fn main(window: Option<Window>) -> ExitCode {
     }
     terminal::be_quiet(arguments.quiet);
     terminal::be_verbose(arguments.verbose);
+    #[cfg(feature = "remote")]
+    crate::compute::remote::use_token_of(arguments.token_file.as_deref());
     if let Some(threads) = arguments.threads
         && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
     {
@@ -181,6 +189,7 @@ pub fn main(window: Option<Window>) -> ExitCode {
         Some(Command::Experiment(arguments)) => experiment::run(arguments),
         Some(Command::Runs(arguments)) => runs::run(arguments),
         Some(Command::Devices(arguments)) => devices::run(arguments),
+        Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Data(arguments)) => data::run(arguments),
         Some(Command::Export(arguments)) => weights::export(arguments),
         Some(Command::Import(arguments)) => weights::import(arguments),
@@ -269,6 +278,17 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
     let info = device.info();
     if !quiet {
         terminal::note(format!("device: {} ({}, {})", info.name, info.api, info.driver));
+        #[cfg(feature = "remote")]
+        if let Some(address) = choice
+            .trim()
+            .strip_prefix("remote:")
+            .filter(|address| !compute::remote::is_loopback(address))
+        {
+            terminal::complain(format!(
+                "warning: the link to {address} is not encrypted: whoever is on the way can read images, weights and the token; \
+                 `ssh -L` makes it safe"
+            ));
+        }
         if choice == "auto" && device.is_cpu() {
             terminal::note("no GPU was found, so the CPU does the work; `martlet devices` lists what there is");
         }

@@ -166,16 +166,21 @@ pub fn gpus() -> usize {
 /// - `cpu`: the processor
 /// - `gpu:N`: the N-th real GPU, each card counted once, in the order of [`devices`]
 /// - `vulkan:N`, `metal:N`, `dx12:N`, `gl:N`: the N-th adapter of that interface, software rasterisers included
+/// - `remote:HOST:PORT`: the device that `martlet serve` offers there, in a program built with the feature `remote`
 /// - a part of a name, at least two characters, in any case: the first device whose name has it, hardware first
 ///
 /// A device that is open already is returned as it is: a runtime cannot be set up twice in one process.
 ///
 /// # Errors
-/// [`DeviceError::NotFound`] lists what there is; [`DeviceError::CannotOpen`] says what the driver said.
+/// [`DeviceError::NotFound`] lists what there is; [`DeviceError::CannotOpen`] says what the driver said, [`DeviceError::Remote`] what is
+/// wrong with another machine's.
 pub fn open(choice: &str) -> Result<Device, DeviceError> {
     // The processor needs no driver to be loaded.
     if choice.trim().eq_ignore_ascii_case("cpu") {
         return Ok(Device::cpu());
+    }
+    if let Some(address) = choice.trim().strip_prefix("remote:") {
+        return open_remote(address);
     }
     let all = adapters();
     match choose(
@@ -195,6 +200,17 @@ pub fn open(choice: &str) -> Result<Device, DeviceError> {
                 .join("; "),
         }),
     }
+}
+
+#[cfg(feature = "remote")]
+use super::remote::open as open_remote;
+
+#[cfg(not(feature = "remote"))]
+fn open_remote(address: &str) -> Result<Device, DeviceError> {
+    Err(DeviceError::Remote {
+        address: address.to_string(),
+        reason: super::WITHOUT_REMOTE.to_string(),
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -266,6 +282,12 @@ pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<wgpu::Device> {
         .iter()
         .find(|opened| opened.device.tensors == *tensors)
         .map(|opened| opened.gpu.clone())
+}
+
+/// Whether kernels of ours run on this device: it is the processor, or a GPU that [`open()`] opened.
+pub(super) fn is_at_home(device: &burn::tensor::Device) -> bool {
+    let device = device.clone().inner();
+    device == burn::tensor::Device::flex() || (super::gpu::IS_BUILT && gpu_of(&device).is_some())
 }
 
 /// The device of an adapter; one that was lost meanwhile is set up anew.

@@ -135,8 +135,9 @@ impl Run {
 /// # Shapes
 /// `[N, C, H, W]`, `[parameters]`, `[statistics]` → `[N, K]`, `[statistics]`.
 pub fn execute(images: Images, parameters: Tensor<1>, statistics: Tensor<1>, run: Run) -> (Logits, Tensor<1>) {
-    let device = images.device().inner();
-    let known = device == burn::tensor::Device::flex() || (gpu::IS_BUILT && adapters::gpu_of(&device).is_some());
+    let known = adapters::is_at_home(&images.device());
+    #[cfg(feature = "remote")]
+    let known = known || super::remote::is_remote(&images.device());
     let at_home = known
         && images.dtype() == DType::F32
         && parameters.dtype() == DType::F32
@@ -162,8 +163,16 @@ pub(crate) struct Call {
     run: Run,
 }
 
+#[cfg(feature = "remote")]
+impl Call {
+    /// How the network is to be carried out.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+}
+
 /// The operation, as burn dispatches it.
-#[backend_extension(Cube, Flex, Autodiff)]
+#[backend_extension(Cube, Flex, Autodiff, Remote: cfg(feature = "remote"))]
 pub(crate) trait Execute: Backend {
     fn execute(
         images: FloatTensor<Self>,

@@ -3,13 +3,15 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::shapes::ImageShape;
 
 /// One of the values that a network computes: 0 is the images, every step makes the next.
 pub type Value = usize;
 
 /// One step. Weights are named by where they begin in the flat vector of parameters; they lie in PyTorch's layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// `y[o] = Σ_i w[o, i] ⋆ x[i] + b[o]`, weights `[out, in, kh, kw]`. A linear layer is one whose kernel is as large as its
     /// input, whose features PyTorch flattens in the same order.
@@ -82,7 +84,7 @@ impl Step {
 }
 
 /// Where one BatchNorm's numbers lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Norm {
     /// Channels.
     pub channels: usize,
@@ -112,7 +114,7 @@ pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
 /// A network as a list of steps. The last one's value are the logits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
     steps: Vec<Step>,
     shapes: Vec<ImageShape>,
@@ -261,6 +263,63 @@ impl Graph {
     /// Running means and variances in all.
     pub fn statistics(&self) -> usize {
         self.norms.iter().map(|norm| 2 * norm.channels).sum()
+    }
+
+    /// How many parameters it reads, where it is a network as the methods above make one; `None` where a step names what is not there
+    /// or a shape is not what the step gives. For graphs that come from elsewhere: whoever carries one out trusts it.
+    pub fn check(&self) -> Option<usize> {
+        /// More than any side, kernel or number of channels of a network that a device can hold.
+        const MOST: usize = 1 << 16;
+        let small = |numbers: &[usize]| numbers.iter().all(|number| *number <= MOST);
+        let mut again = Self::new(*self.shapes.first()?);
+        let mut reads = 0_usize;
+        if self.shapes.len() != self.steps.len() + 1 {
+            return None;
+        }
+        for (step, shape) in self.steps.iter().zip(&self.shapes[1..]) {
+            let sides = [shape.channels, shape.height, shape.width];
+            if step.inputs().any(|value| value >= again.shapes.len()) || sides.contains(&0) || !small(&sides) {
+                return None;
+            }
+            match *step {
+                Step::Convolution {
+                    x,
+                    weight,
+                    bias,
+                    kernel,
+                    stride,
+                    padding,
+                } => {
+                    let input = again.shapes[x];
+                    let numbers = [kernel[0], kernel[1], stride, padding];
+                    let reaches = kernel[0] <= input.height + 2 * padding && kernel[1] <= input.width + 2 * padding;
+                    if !small(&numbers) || numbers[..3].contains(&0) || !reaches {
+                        return None;
+                    }
+                    let weights = [shape.channels, input.channels, kernel[0], kernel[1]];
+                    let count = weights.iter().try_fold(1_usize, |all, side| all.checked_mul(*side))?;
+                    reads = reads.max(weight.checked_add(count)?);
+                    if let Some(bias) = bias {
+                        reads = reads.max(bias.checked_add(shape.channels)?);
+                    }
+                    again.convolution(x, shape.channels, (weight, bias), kernel, stride, padding);
+                }
+                Step::BatchNorm { x, number } => {
+                    let norm = self.norms.get(number)?;
+                    for first in [norm.weight, norm.bias] {
+                        reads = reads.max(first.checked_add(shape.channels)?);
+                    }
+                    again.batch_norm(x, norm.weight, norm.bias);
+                }
+                Step::Relu { x } => _ = again.relu(x),
+                Step::MaxPool { x } => _ = again.max_pool(x),
+                Step::GlobalAverage { x } => _ = again.global_average(x),
+                Step::Add { x, y } if again.shapes[x] == again.shapes[y] => _ = again.add(x, y),
+                Step::Add { .. } => return None,
+                Step::Dropout { x, .. } => _ = again.dropout(x),
+            }
+        }
+        (again == *self && !self.steps.is_empty()).then_some(reads)
     }
 
     /// How often each value is read.

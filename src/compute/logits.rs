@@ -28,7 +28,6 @@ use super::{
     adapters,
     blocked::Pooled,
     gpu::{
-        self,
         kernels::stored,
         launch::{Launch, in_rows, shader},
     },
@@ -67,10 +66,8 @@ const RELEASED_WEIGHT: f64 = 1.000_000_1;
 
 /// Whether this device has kernels for such logits.
 fn has_kernel(logits: &Tensor<2>) -> bool {
-    let device = logits.device().inner();
     let [examples, classes] = logits.dims();
-    let known = device == burn::tensor::Device::flex() || (gpu::IS_BUILT && adapters::gpu_of(&device).is_some());
-    known && logits.dtype() == DType::F32 && examples > 0 && classes > 1
+    adapters::is_at_home(&logits.device()) && logits.dtype() == DType::F32 && examples > 0 && classes > 1
 }
 
 /// The loss of each example; `None` where the device has no kernel for it.
@@ -111,6 +108,9 @@ thread_local! {
 /// The gradients of `Σ values`, as `values.backward()` gives them; a loss of this module that is all of it is not multiplied by
 /// the ones that burn begins with.
 pub fn sum_backward(values: Tensor<1>) -> burn::tensor::Gradients {
+    if !adapters::is_at_home(&values.device()) {
+        return values.backward();
+    }
     let values = Tensor::<1>::from_dispatch(<Dispatch as LogitLoss>::as_root(values.into_dispatch()));
     let gradients = values.backward();
     ROOT.set(None);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use burn::tensor::{Int, Tensor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::shapes::{ImageShape, Images};
 
@@ -29,6 +29,8 @@ mod pooled;
 mod processor;
 pub mod profile;
 pub mod reference;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod self_check;
 mod stages;
 mod vector;
@@ -39,8 +41,13 @@ pub use gpu::launch::counting as counting_launches;
 pub use hardware::system;
 pub use logits::{Loss, divergence, halves, loss, mean_backward, sum_backward};
 
+/// What to do where another machine's device is asked for.
+#[cfg(not(feature = "remote"))]
+pub const WITHOUT_REMOTE: &str =
+    "this program was built without the feature `remote`: cargo build --release --features remote builds one with it";
+
 /// What kind of thing computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceClass {
     /// The processor, through burn's `flex` backend.
@@ -53,6 +60,8 @@ pub enum DeviceClass {
     VirtualGpu,
     /// A software rasteriser such as lavapipe: for checking, not for work.
     Software,
+    /// A device of another machine.
+    Remote,
     /// Anything that the driver does not name.
     Other,
 }
@@ -72,19 +81,20 @@ impl std::fmt::Display for DeviceClass {
             Self::IntegratedGpu => "integrated GPU",
             Self::VirtualGpu => "virtual GPU",
             Self::Software => "software rasteriser",
+            Self::Remote => "on another machine",
             Self::Other => "unnamed kind",
         })
     }
 }
 
 /// What is known of a device before it is opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
     /// What `--device` takes to choose this device, such as `cpu` or `vulkan:0`.
     pub selector: String,
     /// The name that the driver gives.
     pub name: String,
-    /// `CPU`, `Vulkan`, `Metal`, `DX12` or `GL`.
+    /// `CPU`, `Vulkan`, `Metal`, `DX12` or `GL`; with `, remote` behind it where another machine has it.
     pub api: String,
     /// What kind of device it is.
     pub kind: DeviceClass,
@@ -99,8 +109,8 @@ pub struct DeviceInfo {
 pub enum DeviceError {
     /// No device answers to the choice.
     #[error(
-        "no device answers to {choice:?}; expected auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N, gl:N or a part of a \
-         name; this machine has {available}"
+        "no device answers to {choice:?}; expected auto, cpu, gpu:N, vulkan:N, metal:N, dx12:N, gl:N, remote:HOST:PORT or \
+         a part of a name; this machine has {available}"
     )]
     NotFound {
         /// What was asked for.
@@ -116,6 +126,14 @@ pub enum DeviceError {
         /// Its name.
         name: String,
         /// What the driver said.
+        reason: String,
+    },
+    /// A device of another machine does not answer as it should.
+    #[error("the remote device at {address}: {reason}")]
+    Remote {
+        /// Where it was looked for: `HOST:PORT`.
+        address: String,
+        /// What is wrong, and the way out.
         reason: String,
     },
     /// The device was there and then failed.

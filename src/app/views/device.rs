@@ -69,6 +69,8 @@ impl View for Device {
             ui.label("Training uses the chosen device; the window draws on one of its own.");
             ui.add_space(6.0);
             self.list_ui(ui, state);
+            #[cfg(feature = "remote")]
+            remote_ui(ui, state);
             ui.add_space(8.0);
             let idle = self.work.is_none() && !state.is_training();
             ui.horizontal_wrapped(|ui| {
@@ -178,6 +180,47 @@ impl Device {
                     ui.end_row();
                 }
             });
+    }
+}
+
+/// Another machine's device, served there by `martlet serve`.
+#[cfg(feature = "remote")]
+fn remote_ui(ui: &mut Ui, state: &mut State) {
+    ui.add_space(8.0);
+    let settings = &mut state.settings;
+    ui.horizontal_wrapped(|ui| {
+        let hint =
+            "`martlet serve` runs on the machine with the GPU; ssh -L carries the link, so that nobody can read along";
+        let name = ui.label("On another machine").on_hover_text(hint);
+        let before = format!("remote:{}", settings.remote.trim());
+        let chosen = settings.device == before && !settings.remote.is_empty();
+        let field = egui::TextEdit::singleline(&mut settings.remote)
+            .hint_text("127.0.0.1:7447")
+            .desired_width(180.0);
+        let edited = ui.add(field).labelled_by(name.id).changed();
+        let served = format!("remote:{}", settings.remote.trim());
+        if edited && chosen {
+            settings.device = served.clone();
+        }
+        let name = ui
+            .label("token's file")
+            .on_hover_text("The same file that `martlet serve --token-file` got");
+        let field = egui::TextEdit::singleline(&mut settings.token_file).desired_width(220.0);
+        if ui.add(field).labelled_by(name.id).changed() {
+            settings.show_token();
+        }
+        ui.add_enabled_ui(!settings.remote.trim().is_empty(), |ui| {
+            ui.radio_value(&mut settings.device, served, "train there");
+        });
+    });
+    let address = settings.remote.trim();
+    if !address.is_empty() && !compute::remote::is_loopback(address) {
+        ui.colored_label(
+            theme::error(ui.visuals().dark_mode),
+            format!(
+                "The link to {address} is not encrypted: whoever is on the way can read images, weights and the token."
+            ),
+        );
     }
 }
 
