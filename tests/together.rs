@@ -281,6 +281,22 @@ mod mpi {
         }
     }
 
+    #[test]
+    fn synchronised_batch_norms_are_those_of_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let what = SMALL.replace(
+            "--limit-train 192",
+            "--limit-train 32 --network wide-resnet-10-1 --set sync_batch_norm=true",
+        );
+        succeed(folder, &format!("{what} --name alone"));
+        together(folder, 2, &format!("{what} --name together"));
+        let (alone, together) = (weights(folder, "alone"), weights(folder, "together"));
+        let pairs = alone.iter().zip(&together);
+        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
+        assert!(apart < 1e-5, "{apart}");
+    }
+
     fn children(launcher: &Child) -> Vec<String> {
         let found = Command::new("pgrep")
             .args(["-P", &launcher.id().to_string()])

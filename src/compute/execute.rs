@@ -31,6 +31,7 @@ use super::{
     pooled::tensor,
     processor::{Cache, Pass, Tape},
     stages::{Operation, Program},
+    together::Exchange,
 };
 use crate::shapes::{ImageShape, Images, Logits};
 
@@ -121,6 +122,8 @@ pub struct Run {
     pub parts: usize,
     /// The factors of each dropout, `[N, values]`; empty where nothing is dropped.
     pub factors: Arc<Vec<Vec<f32>>>,
+    /// The way to the processes whose images count for the statistics too. Then the network is carried out in composed operations.
+    pub exchange: Option<Exchange>,
 }
 
 impl Run {
@@ -142,6 +145,7 @@ pub fn execute(images: Images, parameters: Tensor<1>, statistics: Tensor<1>, run
         && images.dtype() == DType::F32
         && parameters.dtype() == DType::F32
         && images.dims()[0] > 0
+        && run.exchange.is_none()
         && run.network.has_program();
     if !at_home {
         return super::reference::network(images, parameters, statistics, &run);

@@ -33,6 +33,7 @@ pub mod reference;
 pub mod remote;
 pub mod self_check;
 mod stages;
+mod together;
 mod vector;
 
 pub use adapters::{devices, gpus, open};
@@ -40,6 +41,7 @@ pub use execute::{Convolution, Network, Run, execute};
 pub use gpu::launch::counting as counting_launches;
 pub use hardware::system;
 pub use logits::{Loss, divergence, halves, loss, mean_backward, sum_backward};
+pub use together::{Exchange, Said};
 
 /// What to do where another machine's device is asked for.
 #[cfg(not(feature = "remote"))]

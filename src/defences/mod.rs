@@ -104,7 +104,7 @@ pub enum DefenceError {
 }
 
 /// A way of training: `min_θ Σ loss(θ, x, perturb(θ, x))`.
-pub trait Defence {
+pub trait Defence: Send {
     /// Inner maximisation: the images that the loss is then taken on. Without a word of the defence's own, those that
     /// climb the cross-entropy.
     ///

@@ -164,6 +164,7 @@ pub(super) mod tests {
         network: &str,
         steps: usize,
         threat: &ThreatModel,
+        synchronised: bool,
     ) -> (Vec<f32>, crate::engine::EpochReport) {
         let mut recipe = preset("glyphs-mart").unwrap();
         recipe.network = network.parse().unwrap();
@@ -174,6 +175,7 @@ pub(super) mod tests {
         (recipe.batch_size, recipe.data.limit_train) = (16, Some(steps * 16 - 6));
         (recipe.data.held_out, recipe.evaluation.limit) = (100, Some(50));
         recipe.data.augmentation.pad = 2;
+        recipe.sync_batch_norm = synchronised;
         let folder = tempfile::tempdir().unwrap();
         let data = TrainingData::load(&recipe).unwrap();
         let device = Device::cpu();
@@ -218,9 +220,9 @@ pub(super) mod tests {
             // Sums in another order round otherwise, and now and then a pixel, a ReLU or a pool that is all but undecided falls to the
             // other side: what was 10⁻⁸ is 10⁻⁵ then.
             for (steps, bound) in [(5, 1e-5), (20, 1e-3)] {
-                let (alone, report) = trained(1, "small-cnn", steps, &threat);
+                let (alone, report) = trained(1, "small-cnn", steps, &threat, false);
                 for processes in [2, 3] {
-                    let (together, other) = trained(processes, "small-cnn", steps, &threat);
+                    let (together, other) = trained(processes, "small-cnn", steps, &threat, false);
                     let pairs = alone.iter().zip(&together);
                     let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
                     assert!(apart < bound, "{processes} processes, {norm}, {steps} steps: {apart}");
@@ -237,8 +239,20 @@ pub(super) mod tests {
     #[test]
     fn batch_norms_statistics_are_the_same_everywhere() {
         // Not those of one process: each takes its own share's. That all have the same weights, `trained` asserts.
-        let (weights, _) = trained(2, "wide-resnet-10-1", 5, &preset("glyphs-mart").unwrap().threat);
+        let threat = preset("glyphs-mart").unwrap().threat;
+        let (alone, _) = trained(1, "wide-resnet-10-1", 3, &threat, false);
+        let apart = |weights: &[f32]| {
+            let pairs = alone.iter().zip(weights);
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max)
+        };
+        let (weights, _) = trained(2, "wide-resnet-10-1", 3, &threat, false);
         assert!(weights.iter().all(|weight| weight.is_finite()));
+        assert!(apart(&weights) > 1e-3, "two shares' statistics are those of the whole");
+        // Synchronised they are the whole minibatch's. Of eleven processes one has no example of the last minibatch.
+        for processes in [2, 3, 11] {
+            let (weights, _) = trained(processes, "wide-resnet-10-1", 3, &threat, true);
+            assert!(apart(&weights) < 1e-5, "{processes} processes: {}", apart(&weights));
+        }
     }
 
     #[test]

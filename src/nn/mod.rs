@@ -22,7 +22,7 @@ use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    compute::{self, Device, DeviceError, Network, Run},
+    compute::{self, Device, DeviceError, Exchange, Network, Run},
     random::Rng,
     shapes::{ImageShape, Images, Logits},
 };
@@ -101,6 +101,8 @@ struct Running {
     /// Batches that each BatchNorm has seen.
     batches: Vec<i64>,
     dropout: Dropout,
+    /// The way to the processes that a BatchNorm's statistics are taken with.
+    exchange: Option<Exchange>,
 }
 
 /// What dropout draws from: seeded anew for each training step, so that a resumed run draws the same.
@@ -195,6 +197,7 @@ impl Model {
             statistics: on_device(statistics, device),
             batches: vec![0; graph.norms().len()],
             dropout: Dropout::new(0),
+            exchange: None,
         };
         Ok(Self {
             architecture,
@@ -257,6 +260,10 @@ impl Model {
         let run = Run {
             network: self.network.clone(),
             batch_statistics: trains && !running.batches.is_empty(),
+            exchange: running
+                .exchange
+                .clone()
+                .filter(|_| trains && !running.batches.is_empty()),
             parts,
             factors: Arc::new(if trains {
                 self.factors(images.dims()[0], parts, &mut running.dropout)
@@ -505,6 +512,11 @@ impl Model {
     /// values are dropped alike whoever has it.
     pub fn share_dropout(&self, rows: Range<usize>, of: usize) {
         self.running().dropout.share = Some((rows, of));
+    }
+
+    /// From now on BatchNorms take a training pass's statistics of the images of all processes that this leads to; of its own without.
+    pub fn normalise_with(&self, exchange: Option<Exchange>) {
+        self.running().exchange = exchange;
     }
 
     /// Takes dropout out, for comparisons that must be exact.

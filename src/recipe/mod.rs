@@ -58,6 +58,9 @@ pub struct Recipe {
     /// A moving average of the weights, which is then what is evaluated and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<WeightAverage>,
+    /// Several processes take BatchNorm's statistics of the whole minibatch, not each of its own share; slower, and the same in one process.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sync_batch_norm: bool,
     /// When robust overfitting ends the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStop>,
@@ -69,6 +72,10 @@ pub struct Recipe {
     /// The shortest pause between two checkpoints inside an epoch; it changes nothing in the result.
     #[serde(default = "default_checkpoint_seconds")]
     pub checkpoint_seconds: f64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn default_log_every() -> usize {

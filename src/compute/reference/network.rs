@@ -10,6 +10,7 @@ use crate::{
     compute::{
         execute::Run,
         graph::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, Graph, Norm, Step},
+        together::{Exchange, sum_over_all},
     },
     shapes::{Images, Logits},
 };
@@ -25,6 +26,7 @@ pub fn network(images: Images, parameters: Tensor<1>, statistics: Tensor<1>, run
             parameters: parameters.clone(),
             statistics,
             batch_statistics: run.batch_statistics,
+            exchange: run.exchange.as_ref(),
             values: vec![Some(images.clone().narrow(0, part * count, count))],
         };
         for step in run.network.graph().steps() {
@@ -48,6 +50,7 @@ struct Walk<'a> {
     parameters: Tensor<1>,
     statistics: Tensor<1>,
     batch_statistics: bool,
+    exchange: Option<&'a Exchange>,
     values: Vec<Option<Tensor<4>>>,
 }
 
@@ -126,13 +129,45 @@ impl Walk<'_> {
         }
         let [examples, _, height, width] = x.dims();
         let count = (examples * height * width) as f64;
-        let result = batch_norm_train(x, weight, bias, BATCH_NORM_EPSILON);
-        let unbiased = result.variance.inner() * (count / (count - 1.0).max(1.0));
-        for (places, new) in [(norm.mean(), result.mean.inner()), (norm.variance(), unbiased)] {
+        let (output, mean, unbiased) = match self.exchange {
+            Some(exchange) => normalise_together(x, [weight, bias], exchange),
+            None => {
+                let result = batch_norm_train(x, weight, bias, BATCH_NORM_EPSILON);
+                let unbiased = result.variance.inner() * (count / (count - 1.0).max(1.0));
+                (result.output, result.mean.inner(), unbiased)
+            }
+        };
+        for (places, new) in [(norm.mean(), mean), (norm.variance(), unbiased)] {
             let old = self.statistics.clone().narrow(0, places.start, channels);
             let moved = old * (1.0 - BATCH_NORM_MOMENTUM) + new * BATCH_NORM_MOMENTUM;
             self.statistics = self.statistics.clone().slice_assign([places], moved);
         }
-        result.output
+        output
     }
+}
+
+/// A BatchNorm whose mean and variance are those of all processes' images (SyncBatchNorm): its output, the mean, and the unbiased variance.
+/// The mean is summed first and the squares round it then, which loses nothing where the mean is large.
+fn normalise_together(
+    x: Tensor<4>,
+    [weight, bias]: [Tensor<1>; 2],
+    exchange: &Exchange,
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    let [examples, channels, height, width] = x.dims();
+    // The images of a process without a share count for nothing.
+    let counts = f64::from(u8::from(exchange.weight() > 0.0));
+    let over_places = |values: Tensor<4>| values.sum_dim(0).sum_dim(2).sum_dim(3).reshape([channels]) * counts;
+    let spread = |values: Tensor<1>| values.reshape([1, channels, 1, 1]);
+    let own = (examples * height * width) as f64 * counts;
+    let own = Tensor::<1>::full([1], own, &x.device());
+    let sums = sum_over_all(Tensor::cat(vec![over_places(x.clone()), own], 0), exchange);
+    let count = sums.clone().narrow(0, channels, 1);
+    let mean = sums.narrow(0, 0, channels) / count.clone();
+    let centred = x - spread(mean.clone());
+    let squares = sum_over_all(over_places(centred.clone() * centred.clone()), exchange);
+    let variance = squares.clone() / count.clone();
+    let scale = weight / (variance + BATCH_NORM_EPSILON).sqrt();
+    let output = centred * spread(scale) + spread(bias);
+    let unbiased = squares.inner() / (count.inner() - 1.0).clamp_min(1.0);
+    (output, mean.inner(), unbiased)
 }

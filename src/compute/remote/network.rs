@@ -225,6 +225,7 @@ fn asked<B: BackendIr, const N: usize>(
         batch_statistics: order.batch_statistics,
         parts: order.parts,
         factors: Arc::new(factors),
+        exchange: None,
     };
     if !run.network.has_program() {
         break_off("a network that does not begin with a convolution");

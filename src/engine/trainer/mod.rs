@@ -119,7 +119,12 @@ impl<'a> Trainer<'a> {
             0 => batch_size,
             _ if recipe.data.drop_last => batch_size,
             rest => rest,
-        } / group.size();
+        };
+        let shortest = if recipe.sync_batch_norm {
+            shortest
+        } else {
+            shortest / group.size()
+        };
         if model.normalises_single_values(shortest) {
             return Err(TrainError::SingleValue { examples, batch_size });
         }
@@ -311,20 +316,30 @@ impl<'a> Trainer<'a> {
         self.model.seed_dropout(self.progress.rng.bits());
         self.model.share_dropout(share.rows.clone(), examples);
         let mut rngs = self.progress.rng.each(examples);
-        let (model, mode) = (&self.model, recipe.attack.mode);
-        let attacked = move |images: Images| model.forward(images, mode);
-        let mut context = StepContext {
-            attacking: Duration::ZERO,
-            attacked: &attacked,
-            threat,
-            pgd: &recipe.attack.pgd(factor),
-            label_smoothing: recipe.label_smoothing,
-            epoch: self.progress.epoch,
-            rngs: &mut rngs[share.rows.clone()],
+        let rngs = &mut rngs[share.rows.clone()];
+        let (model, mode, epoch) = (&self.model, recipe.attack.mode, self.progress.epoch);
+        let defence = self.defences.at(epoch);
+        let mut work = || {
+            let attacked = move |images: Images| model.forward(images, mode);
+            let mut context = StepContext {
+                attacking: Duration::ZERO,
+                attacked: &attacked,
+                threat,
+                pgd: &recipe.attack.pgd(factor),
+                label_smoothing: recipe.label_smoothing,
+                epoch,
+                rngs,
+            };
+            let found = defence.gradients(model, batch, &mut context);
+            (found, context.attacking)
         };
-        let defence = self.defences.at(self.progress.epoch);
-        let (loss, mut gradient) = defence.gradients(model, batch, &mut context)?;
-        self.attacking_seconds += context.attacking.as_secs_f64();
+        let (found, attacking) = if recipe.sync_batch_norm && !self.group.is_alone() {
+            shares::normalising_together(model, share.weight, self.group, work)
+        } else {
+            work()
+        };
+        let (loss, mut gradient) = found?;
+        self.attacking_seconds += attacking.as_secs_f64();
         if !self.group.is_alone() {
             gradient = self.join(gradient, &share)?;
         }

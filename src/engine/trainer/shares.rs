@@ -6,14 +6,14 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::Trainer;
 use crate::{
-    compute,
+    compute::{self, Exchange, Said},
     control::Next,
     engine::{
         TrainError,
         group::{Group, Share},
     },
     evaluation::Evaluation,
-    nn::Flat,
+    nn::{Flat, Model},
     runs::Checkpoint,
     shapes::Batch,
 };
@@ -82,6 +82,39 @@ impl Trainer<'_> {
                 .collect(),
         )
     }
+}
+
+/// Carries `work` out with BatchNorms that take their statistics of everybody's images: on a thread of its own, while this one, which alone
+/// speaks to the group, answers what the network asks for.
+pub(super) fn normalising_together<T: Send>(
+    model: &Model,
+    weight: f32,
+    group: &dyn Group,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    /// Ends the exchange, whatever becomes of the work.
+    struct Ends(Exchange);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.done();
+        }
+    }
+    let (exchange, heard) = Exchange::new(weight);
+    model.normalise_with(Some(exchange.clone()));
+    let done = std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let _ends = Ends(exchange);
+            work()
+        });
+        while let Ok(Said::Sum(mut values, reply)) = heard.recv() {
+            group.sum(&mut values);
+            // A network that failed meanwhile hears no answer.
+            let _ = reply.send(values);
+        }
+        worker.join()
+    });
+    model.normalise_with(None);
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Rank 0's checkpoint, on every process.
