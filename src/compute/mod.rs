@@ -270,13 +270,16 @@ pub fn read_int<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<i64>, Devi
 /// Runs `work` and turns a panic of the GPU runtime into an error: it panics where a driver breaks its promises,
 /// and a lost device must not take the program along.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
         let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(DeviceError::Failed(said.unwrap_or_else(|| {
             "the GPU runtime stopped without a message".to_string()
         })))
-    })
+    });
+    #[cfg(feature = "remote")]
+    let done = done.map_err(remote::in_words);
+    done
 }
 
 /// One step of projected gradient ascent inside the L∞ ball:

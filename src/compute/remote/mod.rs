@@ -113,6 +113,24 @@ impl About {
     }
 }
 
+/// What burn's client says where its session is over. It says no more than that, and in these words.
+const BROKEN: [&str; 4] = [
+    "RecvError",
+    "response channel closed",
+    "Service call failed",
+    "remote session",
+];
+
+/// A failure as a person may read it: what a broken link looks like from inside says nothing to anyone.
+pub(super) fn in_words(error: DeviceError) -> DeviceError {
+    match error {
+        DeviceError::Failed(reason) if BROKEN.iter().any(|sign| reason.contains(sign)) => {
+            DeviceError::Failed("the link to the other machine broke, or its server ended".to_string())
+        }
+        other => other,
+    }
+}
+
 fn unavailable(address: &str, reason: impl Into<String>) -> DeviceError {
     DeviceError::Remote {
         address: address.to_string(),
