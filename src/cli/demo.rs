@@ -73,6 +73,11 @@ impl Default for DemoArguments {
 // What fits into two to three minutes on two processor cores.
 const WARM_UP: usize = 5;
 const EPOCHS: usize = 9;
+/// Training images, and how many make a minibatch: small ones take more steps in the same time.
+const IMAGES: usize = 4_500;
+const BATCH: usize = 64;
+/// Held-out images on which each epoch is shown; they choose nothing.
+const HELD_OUT_SHOWN: usize = 250;
 /// Pictures to look at.
 const GALLERY: usize = 8;
 /// What the comparison attacks with.
@@ -143,7 +148,10 @@ fn recipe(defence: DefenceSpec, seed: u64) -> Result<Recipe> {
     recipe.seed = seed;
     recipe.epochs = EPOCHS;
     recipe.warm_up.standard_epochs = WARM_UP;
+    recipe.data.limit_train = Some(IMAGES);
+    recipe.batch_size = BATCH;
     recipe.evaluation.attacks = vec!["natural".into(), "pgd-10".into()];
+    recipe.evaluation.limit = Some(HELD_OUT_SHOWN);
     Ok(recipe)
 }
 
