@@ -20,6 +20,21 @@ const LINES: [&[&str]; 13] = [
     &["cli", "app"],
 ];
 
+/// The window's own lines, below which `app/mod.rs` puts everything together.
+const WINDOW: [&[&str]; 11] = [
+    &["theme", "series", "picture", "console", "notify", "job", "kinds"],
+    &["examples", "export", "canvas", "background"],
+    &["atlas", "dialog", "lab", "shown"],
+    &["duel"],
+    &["command"],
+    &["lessons", "messages", "palette"],
+    &["settings"],
+    &["state"],
+    &["status", "top", "guide"],
+    &["views"],
+    &["bench"],
+];
+
 fn line_of(module: &str) -> Option<usize> {
     LINES.iter().position(|line| line.contains(&module))
 }
@@ -112,4 +127,87 @@ fn only_compute_and_the_window_name_the_gpu_crates() {
             assert!(inside || !named, "{} names {name}", path.display());
         }
     }
+}
+
+/// The names that follow a path's beginning, alone or in braces: `app::{job, state::State}` → job, state.
+fn named_after(source: &str, beginning: &str) -> Vec<String> {
+    let identifier = |text: &str| -> String {
+        text.trim()
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect()
+    };
+    let mut found = Vec::new();
+    for (at, _) in source.match_indices(beginning) {
+        // A path that goes on before it begins elsewhere.
+        if source[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let after = &source[at + beginning.len()..];
+        let Some(inside) = after.strip_prefix('{') else {
+            found.push(identifier(after));
+            continue;
+        };
+        let mut depth = 0_usize;
+        let mut name = String::new();
+        for letter in inside.chars() {
+            match letter {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => found.push(identifier(&std::mem::take(&mut name))),
+                _ => {}
+            }
+            if depth == 0 && letter != ',' {
+                name.push(letter);
+            }
+        }
+        found.push(identifier(&name));
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn inside_the_window_too() {
+    let names = named_after(
+        "use crate::app::{job, state::{State, Work}, theme};\ncrate::app::lab::x",
+        "crate::app::",
+    );
+    assert_eq!(names, ["job", "state", "theme", "lab"]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/app");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let line_of = |module: &str| WINDOW.iter().position(|line| line.contains(&module));
+    let mut arrows = 0;
+    for path in files {
+        let relative = path.strip_prefix(&root).unwrap().with_extension("");
+        let mut module: Vec<String> = relative
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        let Some(own) = module.first() else { continue };
+        let own_line = line_of(own).unwrap_or_else(|| panic!("{own} belongs to no line of the window"));
+        let source = fs::read_to_string(&path).unwrap();
+        let work = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines: Vec<&str> = work.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+        let work = lines.join("\n");
+        let up = "super::".repeat(module.len());
+        for name in ["crate::app::", "app::", &up]
+            .map(|beginning| named_after(&work, beginning))
+            .concat()
+        {
+            let Some(line) = line_of(&name) else { continue };
+            arrows += 1;
+            assert!(
+                name == *own || line < own_line,
+                "{} names {name}, which is not on an earlier line than {own}",
+                relative.display()
+            );
+        }
+    }
+    assert!(arrows > 100, "found only {arrows} arrows: the search itself is broken");
 }

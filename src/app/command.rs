@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use egui::{Key, KeyboardShortcut, Modifiers, ThemePreference};
 
-use super::{duel::Move, theme::Fate, views::Lower};
+use super::{duel::Move, kinds::Lower, theme::Fate};
 use crate::{defences::DefenceSpec, engine::Adjustment, recipe::Recipe};
+
+/// Radii of a curve of accuracy against ε, in shares of the trained one.
+pub const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 
 /// Something that a person asks for.
 #[derive(Debug, Clone, PartialEq)]

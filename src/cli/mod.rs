@@ -37,7 +37,7 @@ use stop::stop_on_interrupt;
     name = "martlet",
     version,
     about,
-    after_help = "Without a command Martlet opens its window. Where there is no display it shows what it does: it shows in two to three minutes what misclassified examples are worth.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
+    after_help = "Without a command Martlet opens its window. Where there is no display it shows what it does: it shows in two minutes what misclassified examples are worth.\n\nExamples:\n  martlet train --recipe mnist-mart --dataset mnist:DIR\n  martlet evaluate runs/mnist-mart-1 --attacks natural,fgsm,pgd-20,cw-20\n  martlet devices"
 )]
 struct Arguments {
     /// The memory that reading data or weights may take, such as 8GiB; three quarters of what is free where nothing is said, here or in
@@ -68,7 +68,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show in two to three minutes what misclassified examples are worth, on the built-in data.
+    /// Show in two minutes what misclassified examples are worth, on the built-in data.
     Demo(demo::DemoArguments),
     /// List or write out the two trained networks that come with Martlet.
     DemoModels(demo_models::DemoModelsArguments),

@@ -144,6 +144,8 @@ const LEFT: f64 = 78.0;
 const PICTURE: f64 = 270.0;
 /// Pixels are shown as so many at least, so that no viewer smooths them away.
 const ENLARGED: u32 = 256;
+/// How thick the lines of a grid are; axes are thicker.
+const GRID: f64 = 0.6;
 /// A line of more points shows no markers.
 const MOST_MARKERS: usize = 80;
 
@@ -207,6 +209,24 @@ impl Sheet {
     }
 }
 
+/// What plots under each other share where the same runs to the right in them: where it begins and ends, and the edge of the plots.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Across {
+    low: f64,
+    high: f64,
+    right: f64,
+}
+
+impl Across {
+    fn with(self, other: Self) -> Self {
+        Self {
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+            right: self.right.min(other.right),
+        }
+    }
+}
+
 /// Where a plot lies, and which values it spans; a logarithmic axis is one of powers of ten.
 struct Frame {
     right: f64,
@@ -266,19 +286,27 @@ impl Plot {
         })
     }
 
-    fn frame(&self, top: f64) -> Option<Frame> {
-        let (mut low, mut high) = ([f64::MAX; 2], [f64::MIN; 2]);
-        for point in self.lines.iter().flat_map(|line| self.placed(&line.points)) {
-            for axis in 0..2 {
-                low[axis] = low[axis].min(point[axis]);
-                high[axis] = high[axis].max(point[axis]);
-            }
+    /// What it spans to the right, and what its lines' names take; none without a point.
+    fn across(&self) -> Option<Across> {
+        let points = self.lines.iter().flat_map(|line| self.placed(&line.points));
+        let (low, high) = points.fold((f64::MAX, f64::MIN), |(low, high), [x, _]| (low.min(x), high.max(x)));
+        let names = self.lines.iter().filter_map(|line| line.name.as_deref());
+        let longest = names.map(|name| room(name, LABEL)).fold(0.0, f64::max);
+        (low <= high).then(|| Across {
+            low: if self.logarithmic[0] { low } else { low.min(0.0) },
+            high,
+            right: WIDTH - MARGIN - (longest + 24.0).clamp(24.0, 0.36 * WIDTH),
+        })
+    }
+
+    fn frame(&self, top: f64, across: Across) -> Option<Frame> {
+        let (mut low, mut high) = ([across.low, f64::MAX], [across.high, f64::MIN]);
+        for [_, y] in self.lines.iter().flat_map(|line| self.placed(&line.points)) {
+            low[1] = low[1].min(y);
+            high[1] = high[1].max(y);
         }
-        if low[0] > high[0] {
+        if low[1] > high[1] {
             return None;
-        }
-        if !self.logarithmic[0] {
-            low[0] = low[0].min(0.0);
         }
         match (self.unit, self.logarithmic[1]) {
             (Unit::Share, false) => (low[1], high[1]) = (0.0, 1.0),
@@ -299,10 +327,8 @@ impl Plot {
                 high[axis] = low[axis] + 1.0;
             }
         }
-        let names = self.lines.iter().filter_map(|line| line.name.as_deref());
-        let longest = names.map(|name| room(name, LABEL)).fold(0.0, f64::max);
         Some(Frame {
-            right: WIDTH - MARGIN - (longest + 24.0).clamp(24.0, 0.36 * WIDTH),
+            right: across.right,
             top,
             floor: top + self.height,
             low,
@@ -310,22 +336,22 @@ impl Plot {
         })
     }
 
-    /// Draws it below `top`; gives where it ends.
-    fn draw(&self, sheet: &mut Sheet, top: f64) -> f64 {
+    /// Draws it below `top` over this much to the right; gives where it ends.
+    fn draw(&self, sheet: &mut Sheet, top: f64, across: Option<Across>) -> f64 {
         let look = sheet.look;
         if !self.y.is_empty() {
             sheet.text((MARGIN, top + LABEL), "start", LABEL, look.text, &self.y);
         }
         let top = top + LABEL + 16.0;
         let end = top + self.height + 46.0;
-        let Some(frame) = self.frame(top) else {
+        let Some(frame) = across.and_then(|across| self.frame(top, across)) else {
             let middle = (WIDTH / 2.0, top + self.height / 2.0);
             sheet.text(middle, "middle", LABEL, look.weak, "Nothing was measured yet");
             return end;
         };
         for (place, text) in marks(frame.low[1], frame.high[1], 6, self.logarithmic[1], self.unit) {
             let (_, y) = frame.at([frame.low[0], place]);
-            sheet.line((LEFT, y), (frame.right, y), 1.0, "");
+            sheet.line((LEFT, y), (frame.right, y), GRID, "");
             sheet.text((LEFT - 9.0, y + 4.5), "end", TICK, look.weak, &text);
         }
         for (place, text) in marks(frame.low[0], frame.high[0], 9, self.logarithmic[0], Unit::Number) {
@@ -481,6 +507,15 @@ fn draw_pictures(sheet: &mut Sheet, top: f64, row: &[Picture]) -> f64 {
 }
 
 impl Figure {
+    /// What a plot spans to the right together with the others of its kind.
+    fn across(&self, plot: &Plot) -> Option<Across> {
+        let same = self.parts.iter().filter_map(|part| match part {
+            Part::Plot(other) if other.x == plot.x && other.logarithmic[0] == plot.logarithmic[0] => other.across(),
+            _ => None,
+        });
+        same.reduce(Across::with)
+    }
+
     /// The figure as an SVG file.
     pub fn svg(&self) -> String {
         let mut sheet = Sheet {
@@ -491,7 +526,7 @@ impl Figure {
         let mut end = MARGIN + TITLE + 18.0;
         for part in &self.parts {
             end = match part {
-                Part::Plot(plot) => plot.draw(&mut sheet, end),
+                Part::Plot(plot) => plot.draw(&mut sheet, end, self.across(plot)),
                 Part::Pictures(row) => draw_pictures(&mut sheet, end, row),
             } + 10.0;
         }
@@ -591,7 +626,8 @@ mod tests {
     #[test]
     fn axes_hold_every_point_and_a_logarithmic_one_leaves_out_what_it_cannot_show() {
         let lines = || vec![line("a", &[[0.0, 0.0], [1.0, 0.1], [100.0, 1.0]])];
-        let frame = plot([true, false], lines()).frame(0.0).unwrap();
+        let shown = plot([true, false], lines());
+        let frame = shown.frame(0.0, shown.across().unwrap()).unwrap();
         assert_eq!((frame.low, frame.high), ([0.0, 0.0], [2.0, 1.0]));
         let (x, y) = frame.at([2.0, 1.0]);
         assert!((x - frame.right).abs() < 1e-9 && (y - frame.top).abs() < 1e-9);
@@ -600,7 +636,31 @@ mod tests {
             .map(|(_, text)| text)
             .collect();
         assert_eq!(texts, ["1", "2", "5", "10", "20", "50", "100"]);
-        assert!(plot([false, false], Vec::new()).frame(0.0).is_none());
+        assert!(plot([false, false], Vec::new()).across().is_none());
+    }
+
+    #[test]
+    fn plots_of_the_same_to_the_right_share_where_it_ends() {
+        let of = |x: &str, lines| Plot {
+            x: x.to_string(),
+            ..plot([false, false], lines)
+        };
+        let short = of("epochs", vec![line("a", &[[1.0, 0.5], [2.0, 0.75]])]);
+        let long = of(
+            "epochs",
+            vec![line("a name that is longer", &[[1.0, 0.5], [9.0, 0.75]])],
+        );
+        let other = of("radius", vec![line("b", &[[0.0, 0.5], [0.3, 0.75]])]);
+        let figure = Figure {
+            title: String::new(),
+            parts: [&short, &long, &other].map(|plot| Part::Plot(plot.clone())).to_vec(),
+            caption: Vec::new(),
+            look: LOOK,
+        };
+        assert_eq!(figure.across(&short), figure.across(&long));
+        assert_eq!(figure.across(&short).unwrap().high, 9.0);
+        assert_eq!(figure.across(&short).unwrap().right, long.across().unwrap().right);
+        assert_eq!(figure.across(&other), other.across());
     }
 
     #[test]

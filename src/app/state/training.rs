@@ -377,7 +377,9 @@ impl State {
                 let way_out = folder
                     .filter(|folder| folder.exists())
                     .map(|folder| ("Resume from the last checkpoint".to_string(), Command::Resume(folder)));
-                self.toast(error, true, way_out);
+                // Of two that failed of one cause each says so, with its own way out.
+                let text = name.map_or(error.clone(), |name| format!("{name}: {error}"));
+                self.toast(text, true, way_out);
             }
         }
     }

@@ -6,7 +6,8 @@ use super::View;
 use crate::{
     app::{
         command::{Command, Order},
-        lessons::{self, Guide, Lesson, Step},
+        guide::Guide,
+        lessons::{self, Lesson, Step},
         state::State,
         theme,
     },

@@ -14,9 +14,6 @@ mod train;
 use egui::{Ui, WidgetText};
 use egui_tiles::{Container, Linear, LinearDir, SimplificationOptions, Tile, TileId, Tiles, Tree, UiResponse};
 
-pub use curves::Lower;
-pub use robustness::SHARES;
-
 /// What is said until a stop has come into effect.
 pub const STOPPING: &str = "stopping after this step";
 

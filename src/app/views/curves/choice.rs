@@ -3,11 +3,13 @@
 use egui::Color32;
 use egui_plot::LineStyle;
 
-use super::{
-    Lower, held_out,
-    kinds::{Curve, TRAINING_ACCURACY},
+use super::held_out;
+use crate::app::{
+    kinds::{Curve, Lower, TRAINING_ACCURACY},
+    series::Series,
+    shown::Shown,
+    theme,
 };
-use crate::app::{series::Series, shown::Shown, theme};
 
 /// Accuracies after the epochs under one attack.
 pub struct Evaluated<'a> {

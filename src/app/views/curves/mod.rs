@@ -1,7 +1,6 @@
 //! Accuracy, loss and its terms, S−, learning rate: live, with earlier runs behind them.
 
 mod choice;
-mod kinds;
 mod plot;
 mod save;
 
@@ -10,10 +9,8 @@ use std::collections::BTreeMap;
 use egui::{Color32, ComboBox, RichText, Slider, Ui};
 use egui_plot::{Corner, GridMark, Line, LineStyle, Points, VLine};
 
-pub use self::kinds::Lower;
 use self::{
     choice::Evaluated,
-    kinds::Curve,
     plot::{Drawing, Drawn, log, plot, room, said, transformed},
     save::csv,
 };
@@ -22,6 +19,7 @@ use crate::{
     app::{
         command::Order,
         export,
+        kinds::{Curve, Lower},
         series::{Series, Smoothed},
         shown::Shown,
         state::State,

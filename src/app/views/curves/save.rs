@@ -2,9 +2,9 @@
 
 use egui_plot::LineStyle;
 
-use super::{Curves, Lower, choice, labelled, title};
+use super::{Curves, choice, labelled, title};
 use crate::{
-    app::{export, series::Series, shown::Shown, state::State},
+    app::{export, kinds::Lower, series::Series, shown::Shown, state::State},
     report::{
         chart::Unit,
         figure::{Figure, Line, Part, Plot},

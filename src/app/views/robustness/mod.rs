@@ -31,9 +31,6 @@ use crate::{
     wording::attack_name,
 };
 
-/// Radii of a curve, in shares of the trained one.
-pub const SHARES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
-
 /// The robustness view.
 #[derive(Default)]
 pub struct Robustness {
@@ -275,7 +272,7 @@ impl Robustness {
             let name = ui.label("Measured");
             ComboBox::from_id_salt("kept")
                 .selected_text(shown.title())
-                .width((ui.available_width() * 0.4).clamp(160.0, 420.0))
+                .width((ui.available_width() * if compares { 0.26 } else { 0.4 }).clamp(140.0, 420.0))
                 .truncate()
                 .show_ui(ui, |ui| {
                     for kept in &results.kept {

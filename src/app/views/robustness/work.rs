@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Live, Robustness, SHARES};
+use super::{Live, Robustness};
 use crate::{
-    app::{background::Background, job, state::State},
+    app::{background::Background, command::SHARES, job, state::State},
     control::Control,
     engine::{filing, session},
     evaluation::{CurvePoint, Evaluation, EvaluationEvent, Suite, Warning, evaluate},

@@ -1,11 +1,6 @@
 //! The lessons: texts with buttons that drive the real views, and what was measured on the way.
 //!
-//! A lesson is a file in `assets/lessons`; this module is what such a file can say. `guide.rs` carries it out,
-//! `measure.rs` puts into words what was measured, `make.rs` makes what training alone does not.
-
-mod guide;
-mod make;
-mod measure;
+//! A lesson is a file in `assets/lessons`; this module is what such a file can say, and `guide` carries it out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,30 +10,25 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{theme::Fate, views::Lower};
+use super::{kinds::Lower, theme::Fate};
 use crate::{
     defences::{DefenceSpec, Side, Treatment},
     recipe::{PRESETS, Recipe, Schedule},
 };
 
-pub use guide::Guide;
-
 /// The texts, in their order; the first part is what a lesson is remembered by.
 const TEXTS: [(&str, &str); 5] = [
     (
         "adversarial-example",
-        include_str!("../../../assets/lessons/1-adversarial-example.toml"),
+        include_str!("../../assets/lessons/1-adversarial-example.toml"),
     ),
     (
         "misclassified",
-        include_str!("../../../assets/lessons/2-misclassified.toml"),
+        include_str!("../../assets/lessons/2-misclassified.toml"),
     ),
-    ("mart-loss", include_str!("../../../assets/lessons/3-mart-loss.toml")),
-    ("lambda", include_str!("../../../assets/lessons/4-lambda.toml")),
-    (
-        "does-it-hold",
-        include_str!("../../../assets/lessons/5-does-it-hold.toml"),
-    ),
+    ("mart-loss", include_str!("../../assets/lessons/3-mart-loss.toml")),
+    ("lambda", include_str!("../../assets/lessons/4-lambda.toml")),
+    ("does-it-hold", include_str!("../../assets/lessons/5-does-it-hold.toml")),
 ];
 
 /// A lesson.
@@ -291,7 +281,7 @@ impl Default for Progress {
 
 impl Progress {
     /// That share of `count` pictures, and enough to go on with.
-    fn of(&self, count: usize) -> usize {
+    pub fn of(&self, count: usize) -> usize {
         ((count as f64 * self.budget) as usize).clamp(16, count.max(16))
     }
 }
@@ -330,11 +320,11 @@ fn read(number: usize, id: &'static str, text: &str) -> Result<Lesson, toml::de:
 }
 
 /// Training examples of a lesson's run.
-const EXAMPLES: usize = 1_600;
+pub const EXAMPLES: usize = 1_600;
 
 /// The recipe that every lesson's run starts from: minutes on two processor cores, and an ε at which a network after so
 /// short a training still gets some training images wrong.
-fn recipe(defence: &DefenceSpec, epochs: usize, examples: usize) -> Recipe {
+pub fn recipe(defence: &DefenceSpec, epochs: usize, examples: usize) -> Recipe {
     // The preset is a constant of this program; its test makes sure that it is there.
     let mut recipe = PRESETS[0].recipe();
     recipe.defend_with(defence.clone());
@@ -357,13 +347,13 @@ fn recipe(defence: &DefenceSpec, epochs: usize, examples: usize) -> Recipe {
 
 impl Lesson {
     /// What the texts call a run.
-    fn label<'a>(&'a self, run: &'a str) -> &'a str {
+    pub fn label<'a>(&'a self, run: &'a str) -> &'a str {
         self.runs.get(run).map_or(run, |made| made.label.as_str())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         app::views,
@@ -437,7 +427,7 @@ mod tests {
     }
 
     /// Trains a recipe's first epoch of two minibatches in a folder.
-    fn train(recipe: &Recipe, folder: &std::path::Path, name: &str) -> Run {
+    pub fn train(recipe: &Recipe, folder: &std::path::Path, name: &str) -> Run {
         let mut recipe = recipe.clone();
         (recipe.epochs, recipe.batch_size, recipe.warm_up.natural_epochs) = (1, 8, 0);
         (recipe.attack.steps, recipe.evaluation.limit) = (2, Some(8));
@@ -484,26 +474,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_scaled_network_gives_the_same_answers_with_other_logits() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = train(&recipe(&DefenceSpec::Natural, 1, 16), folder.path(), "plain");
-        let made = make::scaled(run.folder(), 10_000.0, folder.path()).unwrap();
-        let data = crate::data::load("glyphs", crate::data::Split::Test).unwrap().take(32);
-        let batch = data.batch(&(0..32).collect::<Vec<_>>(), &Device::cpu());
-        let [plain, scaled] = [run.folder(), &made].map(|folder| {
-            let run = Run::open(folder).unwrap();
-            let slot = crate::runs::Slot::Best;
-            let model = session::model_of(&run, slot, data.shape(), data.classes(), &Device::cpu()).unwrap();
-            let logits = model.forward(batch.images.clone(), crate::nn::Mode::Eval);
-            crate::compute::read(logits).unwrap()
-        });
-        for (a, b) in plain.iter().zip(&scaled) {
-            assert!((a * 10_000.0 - b).abs() <= 1e-3 * b.abs().max(1.0), "{a} became {b}");
-        }
-        let shown = crate::app::shown::Shown::read(&made, 0).unwrap();
-        assert!(matches!(shown.ending, crate::report::Ending::Finished(_)));
     }
 }

@@ -1,26 +1,25 @@
 //! Carries a lesson out: does what its buttons say, one act after another, and sees when a step is done.
 
+mod make;
+mod measure;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
     time::{Instant, SystemTime},
 };
 
-use super::{
-    Act, Course, Done, EXAMPLES, Lesson, Made, Origin, Step, Which, all,
-    make::{self, Make},
-    recipe,
-};
+use self::make::Make;
 use crate::{
     app::{
         background::Background,
-        command::{Command, Order},
+        command::{Command, Order, SHARES},
         examples::FILE,
         lab::Finding,
+        lessons::{Act, Course, Done, EXAMPLES, Lesson, Made, Origin, Step, Which, all, recipe},
         shown::Shown,
         state::State,
         theme::Fate,
-        views::SHARES,
     },
     engine::filing,
     evaluation::Evaluation,

@@ -130,3 +130,35 @@ pub fn scaled(of: &Path, factor: f32, runs_dir: &Path) -> Result<PathBuf> {
     made.save(Slot::Last, &checkpoint)?;
     Ok(made.folder().to_path_buf())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        app::lessons::{recipe, tests::train},
+        compute::Device,
+        defences::DefenceSpec,
+    };
+
+    #[test]
+    fn a_scaled_network_gives_the_same_answers_with_other_logits() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = train(&recipe(&DefenceSpec::Natural, 1, 16), folder.path(), "plain");
+        let made = scaled(run.folder(), 10_000.0, folder.path()).unwrap();
+        let data = crate::data::load("glyphs", crate::data::Split::Test).unwrap().take(32);
+        let batch = data.batch(&(0..32).collect::<Vec<_>>(), &Device::cpu());
+        let [plain, scaled] = [run.folder(), &made].map(|folder| {
+            let run = Run::open(folder).unwrap();
+            let slot = crate::runs::Slot::Best;
+            let model = session::model_of(&run, slot, data.shape(), data.classes(), &Device::cpu()).unwrap();
+            let logits = model.forward(batch.images.clone(), crate::nn::Mode::Eval);
+            crate::compute::read(logits).unwrap()
+        });
+        for (a, b) in plain.iter().zip(&scaled) {
+            assert!((a * 10_000.0 - b).abs() <= 1e-3 * b.abs().max(1.0), "{a} became {b}");
+        }
+        let shown = crate::app::shown::Shown::read(&made, 0).unwrap();
+        assert!(matches!(shown.ending, crate::report::Ending::Finished(_)));
+    }
+}

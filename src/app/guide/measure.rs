@@ -1,8 +1,11 @@
 //! What was measured, in words: every figure with its attack, ε, N and interval, none of them typed in.
 
-use super::{Guide, Lesson, Measure, Step, guide::is_fooled};
+use super::{Guide, is_fooled};
 use crate::{
-    app::state::State,
+    app::{
+        lessons::{Lesson, Measure, Step},
+        state::State,
+    },
     engine::Adjustment,
     evaluation::{Evaluation, Standing, Warning},
     report::compare,
