@@ -51,9 +51,15 @@ struct Server {
 
 impl Server {
     fn of(folder: &Path, device: &str) -> Self {
+        let (mut server, address) = Self::at(folder, &format!("--listen 127.0.0.1:0 --device {device}"));
+        server.address = address.parse().unwrap();
+        server
+    }
+
+    /// A server, and what it says that it is called.
+    fn at(folder: &Path, options: &str) -> (Self, String) {
         fs::write(folder.join("token"), "a token of the tests' own\n".replace(' ', "-")).unwrap();
-        let arguments = format!("serve --listen 127.0.0.1:0 --token-file token --device {device}");
-        let mut child = command(folder, &arguments)
+        let mut child = command(folder, &format!("serve --token-file token {options}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -73,10 +79,16 @@ impl Server {
             .rsplit("remote:")
             .next()
             .and_then(|rest| rest.split_whitespace().next());
-        let address = address
-            .and_then(|address| address.parse().ok())
-            .unwrap_or_else(|| panic!("{line}{}", heard.lock().unwrap()));
-        Self { child, address, heard }
+        let Some(address) = address.map(str::to_string) else {
+            panic!("{line}{}", heard.lock().unwrap());
+        };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Self {
+            child,
+            address: nowhere,
+            heard,
+        };
+        (server, address)
     }
 
     fn heard(&self) -> String {
@@ -337,6 +349,52 @@ fn a_cut_link_ends_in_words_and_loses_nothing() {
     let device = format!("--device remote:{} --token-file token", link.address);
     succeed(folder, &format!("train --resume --name run --epochs 8 {device}"));
     succeed(folder, "train --resume --name run --epochs 9 --device cpu");
+}
+
+#[test]
+fn an_encrypted_link_is_found_by_its_key_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // A port that was free a moment ago.
+    let port = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let options = format!("--listen 127.0.0.1:{port} --identity key --device cpu");
+    let (mut server, address) = Server::at(folder, &options);
+    let address = address.replace("HOST", "127.0.0.1");
+    let verdict = succeed(folder, &format!("devices --check remote:{address} --token-file token"));
+    assert!(verdict.contains("agrees with the processor in all"), "{verdict}");
+    succeed(
+        folder,
+        &format!("{SMALL} --device remote:{address} --token-file token --name run"),
+    );
+    // Another's key at the same place is nobody.
+    let (_, other) = Server::at(
+        folder,
+        &format!("--listen 127.0.0.1:{} --identity other --device cpu", port - 1),
+    );
+    let stranger = format!("{}@127.0.0.1:{port}", other.split('@').next().unwrap());
+    for (address, hint) in [
+        (stranger.as_str(), "remote device at"),
+        ("nonsense@127.0.0.1:1", "--identity"),
+    ] {
+        let refused = run(folder, &format!("devices --check remote:{address} --token-file token"));
+        assert!(
+            !refused.status.success() && said(&refused).contains(hint),
+            "{address}: {}",
+            said(&refused)
+        );
+    }
+    fs::write(folder.join("wrong"), "another-token-of-the-tests").unwrap();
+    let refused = run(folder, &format!("devices --check remote:{address} --token-file wrong"));
+    assert!(said(&refused).contains("refuses this token"), "{}", said(&refused));
+    assert!(server.lives());
+    // The same file is the same key.
+    drop(server);
+    let (_server, again) = Server::at(folder, &options);
+    assert_eq!(again.replace("HOST", "127.0.0.1"), address);
 }
 
 /// What a client said, changed somewhere.

@@ -282,11 +282,11 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
         if let Some(address) = choice
             .trim()
             .strip_prefix("remote:")
-            .filter(|address| !compute::remote::is_loopback(address))
+            .filter(|address| !compute::remote::is_private(address))
         {
             terminal::complain(format!(
                 "warning: the link to {address} is not encrypted: whoever is on the way can read images, weights and the token; \
-                 `ssh -L` makes it safe"
+                 `martlet serve --identity` or `ssh -L` makes it safe"
             ));
         }
         if choice == "auto" && device.is_cpu() {

@@ -1,5 +1,7 @@
 //! `martlet serve`: this machine's device for a person at another one.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::DeviceOption;
@@ -13,6 +15,10 @@ pub struct ServeArguments {
     /// Where to listen: this machine itself alone (127.0.0.1), or one of its addresses.
     #[arg(long, default_value = "127.0.0.1:7447", value_name = "ADDRESS:PORT")]
     listen: String,
+    /// Encrypt the link: this file holds the server's key, and is made where it is not there. Then the port of --listen counts, by UDP
+    /// and at every address of the machine.
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -22,7 +28,11 @@ pub(super) fn run(arguments: ServeArguments) -> Result<()> {
     return at_work::run(arguments);
     #[cfg(not(feature = "remote"))]
     {
-        let ServeArguments { listen: _, device: _ } = arguments;
+        let ServeArguments {
+            listen: _,
+            identity: _,
+            device: _,
+        } = arguments;
         Err(super::WrongUse(crate::compute::WITHOUT_REMOTE.to_string()).into())
     }
 }
@@ -40,7 +50,7 @@ mod at_work {
         super::{WrongUse, open_device, stop_on_interrupt, terminal},
         ServeArguments,
     };
-    use crate::compute::remote;
+    use crate::compute::remote::{self, Way};
 
     /// How often a stop is looked for.
     const GLANCE: Duration = Duration::from_millis(100);
@@ -63,14 +73,28 @@ mod at_work {
             !remote::is_remote(device.tensors()),
             "a device of another machine cannot be served again: serve it where it is"
         );
-        let listener = TcpListener::bind(addresses.as_slice())
-            .with_context(|| format!("cannot listen at {}; another port may be free", arguments.listen))?;
-        let mut served = remote::serve(&device, listener, &token, terminal::note)?;
-        if !served.address.ip().is_loopback() {
+        let way = match arguments.identity {
+            Some(identity) => Way::Encrypted {
+                identity,
+                port: addresses.first().map_or(0, SocketAddr::port),
+            },
+            None => Way::Plain(
+                TcpListener::bind(addresses.as_slice())
+                    .with_context(|| format!("cannot listen at {}; another port may be free", arguments.listen))?,
+            ),
+        };
+        let readable = matches!(&way, Way::Plain(listener) if listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()));
+        let mut served = remote::serve(&device, way, &token, terminal::note)?;
+        if readable {
             terminal::complain(
-                "warning: the link is not encrypted: whoever is on the way can read images, weights and the token. Where that is not \
-                 your own network, listen at 127.0.0.1 and let `ssh -L` carry it",
+                "warning: the link is not encrypted: whoever is on the way can read images, weights and the token. Where that is \
+                 not your own network, use --identity, or listen at 127.0.0.1 and let `ssh -L` carry it",
             );
+        }
+        // A port that is taken is told a moment later where the link is encrypted.
+        std::thread::sleep(GLANCE);
+        if let Some(reason) = served.ended() {
+            anyhow::bail!("cannot listen at {}: {reason}", arguments.listen);
         }
         terminal::say(format!(
             "serving {} at {}: --device remote:{} on the other machine",

@@ -214,7 +214,7 @@ fn remote_ui(ui: &mut Ui, state: &mut State) {
         });
     });
     let address = settings.remote.trim();
-    if !address.is_empty() && !compute::remote::is_loopback(address) {
+    if !address.is_empty() && !compute::remote::is_private(address) {
         ui.colored_label(
             theme::error(ui.visuals().dark_mode),
             format!(

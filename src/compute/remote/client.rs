@@ -13,7 +13,7 @@ use burn::{
         DispatchDevice, Remote,
         ir::{CustomOpIr, TensorIr},
     },
-    remote::{ConnectError, CustomOpClient, RemoteHost},
+    remote::{ConnectError, CustomOpClient, EndpointId, IrohHost, IrohRelays, RemoteHost},
     tensor::{DType, Shape, Tensor},
 };
 
@@ -30,19 +30,33 @@ pub fn is_remote(device: &burn::tensor::Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Remote(_))
 }
 
-/// Whether nobody on the way to `address` can read along: it is this machine itself, as the near end of a tunnel is.
-pub fn is_loopback(address: &str) -> bool {
+/// Whether nobody on the way to `address` can read along: it names a key, or is this machine itself, as the near end of a tunnel is.
+pub fn is_private(address: &str) -> bool {
+    if address.contains('@') {
+        return true;
+    }
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The device that is served at `address` (`HOST:PORT`); an open one is given as it is while its session lasts.
+/// The device that is served at `address`: `HOST:PORT`, or `KEY@HOST:PORT` over the encrypted transport, where `KEY` is the server's public
+/// one. An open device is given as it is while its session lasts.
 ///
 /// # Errors
 /// [`DeviceError::Remote`] says why there is none.
 pub fn open(address: &str) -> Result<Device, DeviceError> {
-    let places: Vec<SocketAddr> = address
+    let (key, place) = match address.split_once('@') {
+        Some((key, place)) => (Some(key), place),
+        None => (None, address),
+    };
+    let key: Option<EndpointId> = key.map(str::parse).transpose().map_err(|error| {
+        unavailable(
+            address,
+            format!("expected the key that `martlet serve --identity` shows before the @: {error}"),
+        )
+    })?;
+    let places: Vec<SocketAddr> = place
         .to_socket_addrs()
         .map_err(|error| {
             unavailable(
@@ -63,17 +77,25 @@ pub fn open(address: &str) -> Result<Device, DeviceError> {
     if let Some(device) = find().filter(|device| device.sync().is_ok()) {
         return Ok(device);
     }
-    let device = connect(address, selector)?;
+    let host = match key {
+        None => RemoteHost::websocket(&format!("ws://{address}")),
+        // Direct connections only: nobody else is asked where the server is.
+        Some(key) => RemoteHost::iroh(places.into_iter().fold(
+            IrohHost::new(key).with_relays(IrohRelays::Disabled),
+            IrohHost::with_address,
+        )),
+    };
+    let device = connect(address, host, selector)?;
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     opened.retain(|open| open.info.selector != device.info.selector);
     opened.push(device.clone());
     Ok(device)
 }
 
-fn connect(address: &str, selector: String) -> Result<Device, DeviceError> {
+fn connect(address: &str, host: RemoteHost, selector: String) -> Result<Device, DeviceError> {
     let token = token().map_err(|reason| unavailable(address, reason))?;
     let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
-    let host = RemoteHost::websocket(&format!("ws://{address}")).with_credential(format!("{token}\n{number}"));
+    let host = host.with_credential(format!("{token}\n{number}"));
     let connected = guarded(|| Ok(burn::tensor::Device::remote_options(&host).init()));
     let tensors = connected
         .map_err(|error| unavailable(address, error.to_string()))?

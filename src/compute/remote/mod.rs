@@ -3,6 +3,9 @@
 //! Tensors live on the server; operations travel there, and only what is read comes back. A network is one operation on the way there as
 //! it is here ([`network`]), so that the server's own kernels carry it out. Automatic differentiation stays with the client.
 //!
+//! Two transports, both burn's: a WebSocket, in plain text, and Iroh (QUIC), encrypted, with the server's public key as its address. Iroh's
+//! relays and its lookup by key are left alone: a server is where its address says.
+//!
 //! A session begins with a credential of two lines: the token, and a number that makes a session after a broken one a new one.
 
 mod client;
@@ -16,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::{DeviceError, DeviceInfo};
 
 pub(super) use client::open;
-pub use client::{is_loopback, is_remote};
-pub use serve::{Served, serve};
+pub use client::{is_private, is_remote};
+pub use serve::{Served, Way, serve};
 
 /// The environment's variable that names the token's file, where the command line does not.
 pub const VARIABLE: &str = "MARTLET_TOKEN_FILE";
@@ -177,9 +180,9 @@ mod tests {
         about.version = "9.9.9".to_string();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let token = read_token(&file).unwrap();
-        let served = serve::serve_as(about, &device, listener, &token, |_| ()).unwrap();
+        let served = serve::serve_as(about, &device, Way::Plain(listener), &token, |_| ()).unwrap();
         use_token_of(Some(&file));
-        let error = open(&served.address.to_string()).unwrap_err().to_string();
+        let error = open(&served.address).unwrap_err().to_string();
         assert!(error.contains("it runs Martlet 9.9.9, this is"), "{error}");
     }
 

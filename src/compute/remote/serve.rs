@@ -1,22 +1,60 @@
 //! The side that answers.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{net::TcpListener, path::PathBuf};
 
 use burn::{
     backend::{Cube, Flex, ir::BackendIr, ops::FloatTensorOps},
-    server::{AuthorizationRequest, Credential, PeerAuthorizer, RemoteServer, TokenAuthorizer, WebSocketTransport},
+    server::{
+        AuthorizationRequest, Credential, IrohIdentity, IrohRelays, IrohTransport, PeerAuthorizer, RemoteServer,
+        TokenAuthorizer, Transport, WebSocketTransport,
+    },
     tensor::TensorData,
 };
 
 use super::{ABOUT, ANSWER, About, network::with_networks};
 use crate::compute::{Device, DeviceError, execute::Record};
 
+/// How clients come.
+#[derive(Debug)]
+pub enum Way {
+    /// In plain text, to this listener.
+    Plain(TcpListener),
+    /// Encrypted, to this UDP port of every interface.
+    Encrypted {
+        /// The file of the server's key, which is made where it is not there.
+        identity: PathBuf,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl Way {
+    /// The transport, and what clients call it.
+    fn transport(self) -> Result<(Transport, String), String> {
+        match self {
+            Self::Plain(listener) => {
+                let address = listener.local_addr().map_err(|error| error.to_string())?;
+                Ok((WebSocketTransport::from_listener(listener).into(), address.to_string()))
+            }
+            Self::Encrypted { identity, port } => {
+                let key = IrohIdentity::load_or_create(&identity)
+                    .map_err(|error| format!("the key's file {}: {error}", identity.display()))?;
+                let transport = IrohTransport::new(key)
+                    .with_relays(IrohRelays::Disabled)
+                    .with_port(port);
+                let address = format!("{}@HOST:{port}", transport.id());
+                Ok((transport.into(), address))
+            }
+        }
+    }
+}
+
 /// A server at work; it ends with this.
 pub struct Served {
     runtime: Option<tokio::runtime::Runtime>,
     work: tokio::task::JoinHandle<Result<(), String>>,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// What stands behind `remote:` where it is used: for an encrypted link the key, and the port on whatever the machine is called.
+    pub address: String,
 }
 
 impl Served {
@@ -64,29 +102,29 @@ impl<T: Fn(String) + Send + Sync + 'static> PeerAuthorizer for Door<T> {
     }
 }
 
-/// Lets whoever shows `token` compute on `device`, through `listener`; `tell` hears who came.
+/// Lets whoever shows `token` compute on `device`; `tell` hears who came.
 ///
 /// # Errors
 /// Where the device cannot be served or nobody can be listened to.
 pub fn serve(
     device: &Device,
-    listener: TcpListener,
+    way: Way,
     token: &str,
     tell: impl Fn(String) + Send + Sync + 'static,
 ) -> Result<Served, DeviceError> {
-    serve_as(About::of(device.info()), device, listener, token, tell)
+    serve_as(About::of(device.info()), device, way, token, tell)
 }
 
 /// [`serve`] by who says so of itself.
 pub(super) fn serve_as(
     about: About,
     device: &Device,
-    listener: TcpListener,
+    way: Way,
     token: &str,
     tell: impl Fn(String) + Send + Sync + 'static,
 ) -> Result<Served, DeviceError> {
     let failed = |reason: String| DeviceError::Failed(reason);
-    let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+    let (transport, address) = way.transport().map_err(failed)?;
     let token = TokenAuthorizer::new(token).map_err(|error| failed(error.to_string()))?;
     let server = RemoteServer::new([device.tensors().clone()]).with_authorizer(Door { token, tell });
     let server = if device.is_cpu() {
@@ -99,7 +137,7 @@ pub(super) fn serve_as(
         .thread_name("serve")
         .build()
         .map_err(|error| failed(error.to_string()))?;
-    let serving = server.serve_async(WebSocketTransport::from_listener(listener));
+    let serving = server.serve_async(transport);
     let work = runtime.spawn(async move { serving.await.map_err(|error| error.to_string()) });
     Ok(Served {
         runtime: Some(runtime),
