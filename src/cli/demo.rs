@@ -351,7 +351,7 @@ fn compare(contestants: &[Contestant]) -> (Vec<Difference>, Vec<String>) {
     });
     let (differences, mut verdict): (Vec<_>, Vec<_>) = found.unzip();
     verdict.push(
-        "One seed and minutes of training often show no more than which way it goes. Over five seeds of this demo, named before they ran, Standard loses under PGD-20 where S⁻ is left without attack and wins with MART, in each of them (docs/measurements/2026-11-26-story.md). AutoAttack is stronger than PGD-20: `martlet evaluate RUN --attacks autoattack-fast`.".into(),
+        "One seed and minutes of training often show no more than which way it goes. Over five seeds of this demo, named before they ran, Standard loses under PGD-20 where S⁻ is left without attack and wins with MART, in each of them; under AutoAttack, which is stronger, MART is behind it in each (docs/measurements/2026-11-26-story.md). See for yourself: `martlet evaluate RUN --attacks autoattack-fast`.".into(),
     );
     (differences, verdict)
 }
