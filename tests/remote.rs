@@ -295,6 +295,10 @@ fn what_cannot_be_reached_or_may_not_be_used_is_told_in_words() {
             "ADDRESS:PORT",
         ),
         (
+            "serve --listen 127.0.0.1:0 --identity key --token-file token --device cpu",
+            "a port of its own",
+        ),
+        (
             &format!("serve --listen {address} --token-file token --device cpu"),
             "cannot listen",
         ),

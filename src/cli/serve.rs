@@ -74,9 +74,12 @@ mod at_work {
             "a device of another machine cannot be served again: serve it where it is"
         );
         let way = match arguments.identity {
-            Some(identity) => Way::Encrypted {
-                identity,
-                port: addresses.first().map_or(0, SocketAddr::port),
+            Some(identity) => match addresses.first().map_or(0, SocketAddr::port) {
+                0 => {
+                    let wrong = "--identity: expected a port of its own in --listen, such as 0.0.0.0:7447, got 0";
+                    return Err(WrongUse(wrong.to_string()).into());
+                }
+                port => Way::Encrypted { identity, port },
             },
             None => Way::Plain(
                 TcpListener::bind(addresses.as_slice())
