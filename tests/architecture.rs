@@ -50,27 +50,6 @@ fn rust_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// Module names that a source file reaches through `crate::`, with the line that does it.
-fn reached(source: &str) -> Vec<(String, usize)> {
-    let mut found = Vec::new();
-    for (number, line) in source.lines().enumerate() {
-        let line = line.split("//").next().unwrap_or("");
-        for after in line.split("crate::").skip(1) {
-            let names = after.trim_start_matches('{').split([',', '}']);
-            let count = if after.starts_with('{') { usize::MAX } else { 1 };
-            for name in names.take(count) {
-                let name: String = name
-                    .trim()
-                    .chars()
-                    .take_while(|c| c.is_alphanumeric() || *c == '_')
-                    .collect();
-                found.push((name, number + 1));
-            }
-        }
-    }
-    found
-}
-
 #[test]
 fn modules_name_only_earlier_modules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -92,12 +71,12 @@ fn modules_name_only_earlier_modules() {
         let own_line =
             line_of(&own).unwrap_or_else(|| panic!("{} belongs to no line of the house", relative.display()));
         let source = fs::read_to_string(&path).unwrap();
-        for (name, number) in reached(&source) {
+        for name in named_after(&without_comments(&source), "crate::") {
             let Some(line) = line_of(&name) else { continue };
             arrows += 1;
             assert!(
                 name == own || line < own_line,
-                "{}:{number} names crate::{name}, which is not on an earlier line than {own}",
+                "{} names crate::{name}, which is not on an earlier line than {own}",
                 relative.display()
             );
         }
@@ -127,6 +106,14 @@ fn only_compute_and_the_window_name_the_gpu_crates() {
             assert!(inside || !named, "{} names {name}", path.display());
         }
     }
+}
+
+fn without_comments(source: &str) -> String {
+    let lines: Vec<&str> = source
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or(""))
+        .collect();
+    lines.join("\n")
 }
 
 /// The names that follow a path's beginning, alone or in braces: `app::{job, state::State}` → job, state.
@@ -193,8 +180,7 @@ fn inside_the_window_too() {
         let own_line = line_of(own).unwrap_or_else(|| panic!("{own} belongs to no line of the window"));
         let source = fs::read_to_string(&path).unwrap();
         let work = source.split("#[cfg(test)]").next().unwrap_or_default();
-        let lines: Vec<&str> = work.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
-        let work = lines.join("\n");
+        let work = without_comments(work);
         let up = "super::".repeat(module.len());
         for name in ["crate::app::", "app::", &up]
             .map(|beginning| named_after(&work, beginning))

@@ -285,8 +285,8 @@ pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute:
             .filter(|address| !compute::remote::is_private(address))
         {
             terminal::complain(format!(
-                "warning: the link to {address} is not encrypted: whoever is on the way can read images, weights and the token; \
-                 `martlet serve --identity` or `ssh -L` makes it safe"
+                "warning: the link to {address} {}; `martlet serve --identity` or `ssh -L` makes it safe",
+                compute::remote::READABLE
             ));
         }
         if choice == "auto" && device.is_cpu() {

@@ -86,13 +86,12 @@ mod at_work {
                     .with_context(|| format!("cannot listen at {}; another port may be free", arguments.listen))?,
             ),
         };
-        let readable = matches!(&way, Way::Plain(listener) if listener.local_addr().is_ok_and(|address| !address.ip().is_loopback()));
-        let mut served = remote::serve(&device, way, &token, terminal::note)?;
-        if readable {
-            terminal::complain(
-                "warning: the link is not encrypted: whoever is on the way can read images, weights and the token. Where that is \
-                 not your own network, use --identity, or listen at 127.0.0.1 and let `ssh -L` carry it",
-            );
+        let mut served = remote::serve(&device, way, &token, terminal::note).map_err(anyhow::Error::msg)?;
+        if !remote::is_private(&served.address) {
+            terminal::complain(format!(
+                "warning: the link {}. Where that is not your own network, use --identity, or listen at 127.0.0.1 and let `ssh -L` carry it",
+                remote::READABLE
+            ));
         }
         // A port that is taken is told a moment later where the link is encrypted.
         std::thread::sleep(GLANCE);

@@ -308,17 +308,12 @@ fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
     if let Some(device) = find(&opened) {
         return Ok(device);
     }
-    let (tensors, gpu) = guarded(|| set_up(listed).map_err(DeviceError::Failed)).map_err(|error| {
-        let reason = match error {
-            DeviceError::Failed(reason) => reason,
-            other => other.to_string(),
-        };
-        DeviceError::CannotOpen {
+    let (tensors, gpu) =
+        guarded(|| set_up(listed).map_err(DeviceError::Failed)).map_err(|error| DeviceError::CannotOpen {
             selector: listed.info.selector.clone(),
             name: listed.info.name.clone(),
-            reason,
-        }
-    })?;
+            reason: error.reason(),
+        })?;
     let device = Device {
         tensors,
         info: Arc::new(listed.info.clone()),

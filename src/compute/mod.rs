@@ -146,6 +146,16 @@ pub enum DeviceError {
     Failed(String),
 }
 
+impl DeviceError {
+    /// What went wrong, without what that means for a run under way.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Failed(reason) => reason,
+            other => other.to_string(),
+        }
+    }
+}
+
 /// A device that is open; cloning is cheap.
 #[derive(Clone)]
 pub struct Device {

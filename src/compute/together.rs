@@ -92,27 +92,17 @@ fn exchanged<B: Backend>(values: FloatTensor<B>, exchange: &Exchange) -> FloatTe
 
 #[backend_extension(Cube, Flex, Autodiff, Remote: cfg(feature = "remote"))]
 trait OverAll: Backend {
-    fn over_all(values: FloatTensor<Self>, exchange: Exchange) -> FloatTensor<Self>;
-}
-
-impl OverAll for Flex {
     fn over_all(values: FloatTensor<Self>, exchange: Exchange) -> FloatTensor<Self> {
         exchanged::<Self>(values, &exchange)
     }
 }
 
-impl OverAll for Cube {
-    fn over_all(values: FloatTensor<Self>, exchange: Exchange) -> FloatTensor<Self> {
-        exchanged::<Self>(values, &exchange)
-    }
-}
+impl OverAll for Flex {}
+
+impl OverAll for Cube {}
 
 #[cfg(feature = "remote")]
-impl OverAll for burn::backend::Remote {
-    fn over_all(values: FloatTensor<Self>, exchange: Exchange) -> FloatTensor<Self> {
-        exchanged::<Self>(values, &exchange)
-    }
-}
+impl OverAll for burn::backend::Remote {}
 
 #[derive(Debug)]
 struct Summed;

@@ -257,13 +257,11 @@ impl Model {
         let images = self.normalised(images);
         let trains = mode == Mode::Train;
         let mut running = self.running();
+        let moves = trains && !running.batches.is_empty();
         let run = Run {
             network: self.network.clone(),
-            batch_statistics: trains && !running.batches.is_empty(),
-            exchange: running
-                .exchange
-                .clone()
-                .filter(|_| trains && !running.batches.is_empty()),
+            batch_statistics: moves,
+            exchange: running.exchange.clone().filter(|_| moves),
             parts,
             factors: Arc::new(if trains {
                 self.factors(images.dims()[0], parts, &mut running.dropout)
@@ -271,7 +269,6 @@ impl Model {
                 Vec::new()
             }),
         };
-        let moves = run.batch_statistics;
         let statistics = running.statistics.clone();
         if !moves {
             // Evaluations need not wait for each other.

@@ -217,9 +217,7 @@ fn remote_ui(ui: &mut Ui, state: &mut State) {
     if !address.is_empty() && !compute::remote::is_private(address) {
         ui.colored_label(
             theme::error(ui.visuals().dark_mode),
-            format!(
-                "The link to {address} is not encrypted: whoever is on the way can read images, weights and the token."
-            ),
+            format!("The link to {address} {}.", compute::remote::READABLE),
         );
     }
 }

@@ -128,10 +128,10 @@ impl Walk<'_> {
             return x * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1]);
         }
         let [examples, _, height, width] = x.dims();
-        let count = (examples * height * width) as f64;
         let (output, mean, unbiased) = match self.exchange {
             Some(exchange) => normalise_together(x, [weight, bias], exchange),
             None => {
+                let count = (examples * height * width) as f64;
                 let result = batch_norm_train(x, weight, bias, BATCH_NORM_EPSILON);
                 let unbiased = result.variance.inner() * (count / (count - 1.0).max(1.0));
                 (result.output, result.mean.inner(), unbiased)

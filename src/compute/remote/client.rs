@@ -98,12 +98,15 @@ fn connect(address: &str, host: RemoteHost, selector: String) -> Result<Device, 
     let host = host.with_credential(format!("{token}\n{number}"));
     let connected = guarded(|| Ok(burn::tensor::Device::remote_options(&host).init()));
     let tensors = connected
-        .map_err(|error| unavailable(address, error.to_string()))?
+        .map_err(|error| unavailable(address, error.reason()))?
         .map_err(|error| unavailable(address, in_words(&error)))?;
     let about = guarded(|| about(&tensors)).map_err(|error| {
         unavailable(
             address,
-            format!("what answers there is no `martlet serve` of this release: {error}"),
+            format!(
+                "what answers there is no `martlet serve` of this release: {}",
+                error.reason()
+            ),
         )
     })?;
     if about.version != env!("CARGO_PKG_VERSION") {

@@ -24,6 +24,8 @@ pub use serve::{Served, Way, serve};
 
 /// The environment's variable that names the token's file, where the command line does not.
 pub const VARIABLE: &str = "MARTLET_TOKEN_FILE";
+/// What is said, of a link and where it leads, at both ends and in the window.
+pub const READABLE: &str = "is not encrypted: whoever is on the way can read images, weights and the token";
 /// The fewest characters of a token.
 const SHORTEST: usize = 16;
 
@@ -55,7 +57,7 @@ pub fn token() -> Result<String, String> {
 ///
 /// # Errors
 /// Where it cannot be read or is no token.
-pub fn read_token(file: &Path) -> Result<String, String> {
+fn read_token(file: &Path) -> Result<String, String> {
     const WAY_OUT: &str = "`openssl rand -hex 32 > FILE` makes one";
     // A token is a line; anything longer is another file, given by mistake.
     const LONGEST: u64 = 4096;

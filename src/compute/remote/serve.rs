@@ -12,7 +12,7 @@ use burn::{
 };
 
 use super::{ABOUT, ANSWER, About, network::with_networks};
-use crate::compute::{Device, DeviceError, execute::Record};
+use crate::compute::{Device, execute::Record};
 
 /// How clients come.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ pub fn serve(
     way: Way,
     token: &str,
     tell: impl Fn(String) + Send + Sync + 'static,
-) -> Result<Served, DeviceError> {
+) -> Result<Served, String> {
     serve_as(About::of(device.info()), device, way, token, tell)
 }
 
@@ -122,10 +122,9 @@ pub(super) fn serve_as(
     way: Way,
     token: &str,
     tell: impl Fn(String) + Send + Sync + 'static,
-) -> Result<Served, DeviceError> {
-    let failed = |reason: String| DeviceError::Failed(reason);
-    let (transport, address) = way.transport().map_err(failed)?;
-    let token = TokenAuthorizer::new(token).map_err(|error| failed(error.to_string()))?;
+) -> Result<Served, String> {
+    let (transport, address) = way.transport()?;
+    let token = TokenAuthorizer::new(token).map_err(|error| error.to_string())?;
     let server = RemoteServer::new([device.tensors().clone()]).with_authorizer(Door { token, tell });
     let server = if device.is_cpu() {
         with_operations::<Flex>(server, about)
@@ -136,7 +135,7 @@ pub(super) fn serve_as(
         .enable_all()
         .thread_name("serve")
         .build()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| error.to_string())?;
     let serving = server.serve_async(transport);
     let work = runtime.spawn(async move { serving.await.map_err(|error| error.to_string()) });
     Ok(Served {
