@@ -1,48 +1,11 @@
 // A convolution as a product of matrices: rows are positions, columns are output channels, and the terms are the taps of the
-// kernel times the input channels. The same kernel gives results and, with GRADIENT, the gradient of the input.
+// kernel times the input channels. What it computes, and how it is stored, stands in convolution.wgsl.
 //
-//     result[n, y, x, o] = sum over taps t and channels c of  source[n, y*stride + ty - padding, x*stride + tx - padding, c]
-//                          * weights[t, c, o]
-//
-// With GRADIENT the source is the results' gradient and each place of the input gathers the taps that reached it: places that
-// are a whole number of strides apart meet the same taps, so each of the stride*stride classes is a product of its own
-// (workgroup_id.z).
-//
-// Then, in this order: + bias[o], + other (flag ADD), max(0, .) (flag RELU), 0 where kept <= 0 (flag KEEP).
-//
-// Activations lie [N, H, W, C] in vec4 (C is a multiple of 4 in memory), weights [tap][C to a multiple of 16][O to a multiple of
-// 64] (compute::gpu::packed). ROWS*COLUMNS threads do 8*ROWS positions and 8*COLUMNS channels, 8 by 8 a thread. Where there are few
-// such tiles, a workgroup has two TEAMS of threads for each, which take turns at the terms and add up what they have.
-// Twin: compute::reference::network; launched by compute::gpu. ROWS, COLUMNS, TEAMS and GRADIENT stand before this text.
-//
-// Every tensor is bound read_write: see linf_ascend.wgsl.
-
-struct Parameters {
-    examples: u32,
-    source_height: u32,
-    source_width: u32,
-    source_channels: u32,
-    target_height: u32,
-    target_width: u32,
-    target_channels: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride: u32,
-    padding: u32,
-    flags: u32,
-}
-
-const ADD: u32 = 1u;
-const RELU: u32 = 2u;
-const KEEP: u32 = 4u;
-
-@group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> weights: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> other: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> kept: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> result: array<vec4<f32>>;
-@group(0) @binding(6) var<uniform> parameters: Parameters;
+// ROWS*COLUMNS threads do 8*ROWS positions and 8*COLUMNS channels, 8 by 8 a thread. Where there are few such tiles, a workgroup has
+// two TEAMS of threads for each, which take turns at the terms and add up what they have. With ROUND factor() rounds to float16, as
+// convolve_half.wgsl does, and the sums are float32's.
+// Twin: compute::reference::network; launched by compute::gpu. ROWS, COLUMNS, TEAMS, ROUND, factor() and GRADIENT stand before this text,
+// and convolution.wgsl.
 
 const THREADS: u32 = ROWS * COLUMNS;
 const TILE_ROWS: u32 = 8u * ROWS;
@@ -61,49 +24,25 @@ var<workgroup> rows: array<vec4<f32>, TEAMS * DEPTH * TILE_ROWS / 4u>;
 var<workgroup> columns: array<vec4<f32>, TEAMS * DEPTH * TILE_COLUMNS / 4u>;
 
 // Four terms of a row.
-fn place(at: u32, row: u32, value: vec4<f32>) {
+fn place(at: u32, row: u32, read: vec4<f32>) {
+    var value = read;
+    if (ROUND) {
+        value = factor(read * parameters.scale);
+    }
     rows[at][row] = value.x;
     rows[at + TILE_ROWS / 4u][row] = value.y;
     rows[at + TILE_ROWS / 2u][row] = value.z;
     rows[at + TILE_ROWS / 4u * 3u][row] = value.w;
 }
 
-fn put(sum_low: vec4<f32>, sum_high: vec4<f32>, row: u32, column: u32, grid: vec2<u32>, class_: vec2<u32>) {
-    let per_image = grid.x * grid.y;
-    if (row >= parameters.examples * per_image) {
-        return;
-    }
-    let inside = row % per_image;
-    var place = vec2<u32>(inside / grid.y, inside % grid.y);
-    if (GRADIENT) {
-        place = place * parameters.stride + class_;
-    }
-    if (place.x >= parameters.target_height || place.y >= parameters.target_width) {
-        return;
-    }
-    let position = ((row / per_image) * parameters.target_height + place.x) * parameters.target_width + place.y;
-    // The two halves of a thread's columns lie half a tile apart.
-    for (var half = 0u; half < 2u; half = half + 1u) {
-        let channel = column + half * TILE_COLUMNS / 2u;
-        if (channel >= parameters.target_channels) {
-            continue;
-        }
-        let index = (position * parameters.target_channels + channel) / 4u;
-        var value = select(sum_low, sum_high, half == 1u);
-        if (!GRADIENT) {
-            value = value + bias[channel / 4u];
-        }
-        if ((parameters.flags & ADD) != 0u) {
-            value = value + other[index];
-        }
-        if ((parameters.flags & RELU) != 0u) {
-            // max() may drop a NaN; this keeps it.
-            value = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
-        }
-        if ((parameters.flags & KEEP) != 0u) {
-            value = select(vec4<f32>(0.0), value, kept[index] > vec4<f32>(0.0));
-        }
-        result[index] = value;
+// The two halves of a thread's columns lie half a tile apart.
+fn put(low: vec4<f32>, high: vec4<f32>, row: u32, column: u32, class_: Class) {
+    if (ROUND) {
+        store(low * parameters.unscale, row, column, class_);
+        store(high * parameters.unscale, row, column + TILE_COLUMNS / 2u, class_);
+    } else {
+        store(low, row, column, class_);
+        store(high, row, column + TILE_COLUMNS / 2u, class_);
     }
 }
 
@@ -114,32 +53,8 @@ fn main(
 ) {
     let lane = thread % THREADS;
     let team = thread / THREADS;
-    // Places and taps of this class: forward there is one.
-    var class_ = vec2<u32>(0u, 0u);
-    var grid = vec2<u32>(parameters.target_height, parameters.target_width);
-    var first_tap = vec2<u32>(0u, 0u);
-    var tap_step = 1u;
-    var start = vec2<i32>(-i32(parameters.padding));
-    var step = i32(parameters.stride);
-    var direction = 1;
-    if (GRADIENT) {
-        let s = parameters.stride;
-        class_ = vec2<u32>(group.z / s, group.z % s);
-        grid = (grid + vec2<u32>(s - 1u)) / s;
-        first_tap = (class_ + vec2<u32>(parameters.padding)) % s;
-        tap_step = s;
-        start = vec2<i32>((class_ + vec2<u32>(parameters.padding)) / s);
-        step = 1;
-        direction = -1;
-    }
-    let kernel = vec2<u32>(parameters.kernel_height, parameters.kernel_width);
-    var taps = vec2<u32>(0u, 0u);
-    if (first_tap.x < kernel.x) {
-        taps.x = (kernel.x - first_tap.x + tap_step - 1u) / tap_step;
-    }
-    if (first_tap.y < kernel.y) {
-        taps.y = (kernel.y - first_tap.y + tap_step - 1u) / tap_step;
-    }
+    let class_ = class_of(group.z);
+    let taps = class_.taps;
 
     let channels = parameters.source_channels;
     let steps = (channels + DEPTH - 1u) / DEPTH;
@@ -150,11 +65,11 @@ fn main(
     let own_row = lane % TILE_ROWS;
     let share = lane / TILE_ROWS;
     let position = group.x * TILE_ROWS + own_row;
-    let per_image = grid.x * grid.y;
+    let per_image = class_.grid.x * class_.grid.y;
     let exists = position < parameters.examples * per_image;
     let image = position / per_image;
     let inside = position % per_image;
-    let corner = vec2<i32>(i32(inside / grid.y), i32(inside % grid.y)) * step + start;
+    let corner = vec2<i32>(i32(inside / class_.grid.y), i32(inside % class_.grid.y)) * class_.step + class_.start;
 
     let thread_row = lane / COLUMNS;
     let thread_column = lane % COLUMNS;
@@ -186,9 +101,12 @@ fn main(
             place(target_, lane_row, s0);
             if (SHARE > 1u) { place(target_ + TILE_ROWS, lane_row, s1); }
             if (SHARE > 2u) { place(target_ + 2u * TILE_ROWS, lane_row, s2); place(target_ + 3u * TILE_ROWS, lane_row, s3); }
-            columns[first_column_at + lane] = w0;
-            columns[first_column_at + lane + THREADS] = w1;
-            if (LOADS > 2u) { columns[first_column_at + lane + 2u * THREADS] = w2; columns[first_column_at + lane + 3u * THREADS] = w3; }
+            columns[first_column_at + lane] = factor(w0);
+            columns[first_column_at + lane + THREADS] = factor(w1);
+            if (LOADS > 2u) {
+                columns[first_column_at + lane + 2u * THREADS] = factor(w2);
+                columns[first_column_at + lane + 3u * THREADS] = factor(w3);
+            }
             workgroupBarrier();
         }
         if (round * TEAMS + team < turns) {
@@ -199,7 +117,7 @@ fn main(
                     tap_y = tap_y + 1u;
                 }
             }
-            let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * direction;
+            let at = corner + vec2<i32>(i32(tap_y), i32(tap_x)) * class_.direction;
             let reaches = exists && at.x >= 0 && at.x < i32(parameters.source_height)
                 && at.y >= 0 && at.y < i32(parameters.source_width);
             let quad = chunk * (DEPTH / 4u) + share * SHARE;
@@ -212,7 +130,7 @@ fn main(
                 if (SHARE > 2u && quad + 2u < quads) { s2 = source[from_ + 2u]; }
                 if (SHARE > 3u && quad + 3u < quads) { s3 = source[from_ + 3u]; }
             }
-            let tap = (first_tap.x + tap_y * tap_step) * kernel.y + first_tap.y + tap_x * tap_step;
+            let tap = (class_.first_tap.x + tap_y * class_.tap_step) * parameters.kernel_width + class_.first_tap.y + tap_x * class_.tap_step;
             let weight = ((tap * steps + chunk) * DEPTH + weight_lane) * padded_columns + weight_column;
             w0 = vec4<f32>(); w1 = vec4<f32>(); w2 = vec4<f32>(); w3 = vec4<f32>();
             if (weight_exists) {
@@ -275,12 +193,12 @@ fn main(
     let row = group.x * TILE_ROWS + 4u * thread_row;
     let far = row + TILE_ROWS / 2u;
     let column = group.y * TILE_COLUMNS + 4u * thread_column;
-    put(a0, b0, row, column, grid, class_);
-    put(a1, b1, row + 1u, column, grid, class_);
-    put(a2, b2, row + 2u, column, grid, class_);
-    put(a3, b3, row + 3u, column, grid, class_);
-    put(a4, b4, far, column, grid, class_);
-    put(a5, b5, far + 1u, column, grid, class_);
-    put(a6, b6, far + 2u, column, grid, class_);
-    put(a7, b7, far + 3u, column, grid, class_);
+    put(a0, b0, row, column, class_);
+    put(a1, b1, row + 1u, column, class_);
+    put(a2, b2, row + 2u, column, class_);
+    put(a3, b3, row + 3u, column, class_);
+    put(a4, b4, far, column, class_);
+    put(a5, b5, far + 1u, column, class_);
+    put(a6, b6, far + 2u, column, class_);
+    put(a7, b7, far + 3u, column, class_);
 }

@@ -9,6 +9,8 @@ struct Parameters {
     taps: u32,
     stored_inputs: u32,
     parts: u32,
+    // Rows of a part.
+    rows: u32,
     weight: u32,
     bias: u32,
     flags: u32,
@@ -28,7 +30,6 @@ fn main(
 ) {
     let index = (group.y * groups.x + group.x) * 256u + lane;
     let terms = parameters.taps * parameters.stored_inputs;
-    let rows = (terms + 1u + 3u) / 4u * 4u;
     let columns = (parameters.outputs + 63u) / 64u * 64u;
     let row = index / parameters.outputs;
     let output = index % parameters.outputs;
@@ -43,7 +44,7 @@ fn main(
     }
     var total = 0.0;
     for (var part = 0u; part < parameters.parts; part = part + 1u) {
-        total = total + partial[(part * rows + row) * columns + output];
+        total = total + partial[(part * parameters.rows + row) * columns + output];
     }
     if (is_bias) {
         gradient[parameters.bias + output] = total;

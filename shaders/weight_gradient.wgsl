@@ -2,11 +2,14 @@
 //
 //     partial[z, t*C + c, o] = sum over the positions of part z of  source[position under tap t, c] * gradient[position, o]
 //
-// and, in one row more, the sum of the gradient itself: the bias's. compute::gpu adds the parts up (join_gradients.wgsl).
+// and, where the layer has a bias, in one row more the sum of the gradient itself. compute::gpu adds the parts up
+// (join_gradients.wgsl).
 //
-// Shapes: source [N, H, W, C] and gradient [N, H', W', O] in vec4; partial [parts][taps*C + 1 to a multiple of 4][O to a multiple
-// of 64]. A workgroup of 128 threads does 128 rows and 64 columns, 8 by 8 a thread.
-// Twin: compute::reference::network; launched by compute::gpu. Every tensor is bound read_write: see linf_ascend.wgsl.
+// Shapes: source [N, H, W, C] and gradient [N, H', W', O] in vec4; partial [parts][rows][O to a multiple of 64], where rows is taps*C
+// or, with a bias, 4 more. A workgroup of 16*COLUMNS threads does 128 rows and 8*COLUMNS columns, 8 by 8 a thread. With ROUND
+// factor() rounds to float16, as weight_gradient_half.wgsl does, and the sums are float32's.
+// Twin: compute::reference::network; launched by compute::gpu. COLUMNS (8 or 16), ROUND and factor() stand before this text. Every tensor
+// is bound read_write: see linf_ascend.wgsl.
 
 struct Parameters {
     examples: u32,
@@ -21,6 +24,10 @@ struct Parameters {
     stride: u32,
     padding: u32,
     parts: u32,
+    rows: u32,
+    // Where the gradient is rounded to float16: a power of two that keeps it above the smallest, and one over it.
+    scale: f32,
+    unscale: f32,
 }
 
 @group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
@@ -28,15 +35,16 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> parameters: Parameters;
 
-const THREADS: u32 = 128u;
+const THREADS: u32 = 16u * COLUMNS;
 const TILE_ROWS: u32 = 128u;
-const TILE_COLUMNS: u32 = 64u;
-// Positions that are loaded together.
+const TILE_COLUMNS: u32 = 8u * COLUMNS;
+// Positions that are loaded together, and how many of them a thread loads its terms at: four or two.
 const DEPTH: u32 = 16u;
+const LOADS: u32 = DEPTH * 32u / THREADS;
 
 // [position][row] and [position][column].
 var<workgroup> rows: array<vec4<f32>, 512>;
-var<workgroup> columns: array<vec4<f32>, 256>;
+var<workgroup> columns: array<vec4<f32>, 4u * TILE_COLUMNS>;
 
 // A place of the results.
 struct Place {
@@ -78,7 +86,7 @@ fn under(place: Place, end: u32, term: u32, terms: u32, offset: vec2<i32>, chann
     return value;
 }
 
-@compute @workgroup_size(128)
+@compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
@@ -92,16 +100,15 @@ fn main(
     let begin = group.z * share;
     let end = min(begin + share, positions);
     let padded_columns = (parameters.target_channels + 63u) / 64u * 16u;
-    let rows_in_memory = (terms + 1u + 3u) / 4u * 4u;
 
-    // The four terms that this thread loads, at four positions.
+    // The four terms that this thread loads, at some positions.
     let term = group.x * TILE_ROWS + 4u * (lane % 32u);
     let tap = min(term / channels, taps - 1u);
     let channel = term - tap * channels;
     let offset = vec2<i32>(i32(tap / parameters.kernel_width), i32(tap % parameters.kernel_width))
         - vec2<i32>(i32(parameters.padding));
-    let thread_row = lane / 8u;
-    let thread_column = lane % 8u;
+    let thread_row = lane / COLUMNS;
+    let thread_column = lane % COLUMNS;
 
     var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
     var a4 = vec4<f32>(); var a5 = vec4<f32>(); var a6 = vec4<f32>(); var a7 = vec4<f32>();
@@ -111,8 +118,8 @@ fn main(
     // What the next turn of the loop needs is on its way from memory while this turn's products are summed.
     var held0 = vec4<f32>(); var held1 = vec4<f32>(); var held2 = vec4<f32>(); var held3 = vec4<f32>();
     var taken0 = vec4<f32>(); var taken1 = vec4<f32>();
-    let own = (lane / 32u) * TILE_ROWS + lane % 32u;
-    let start = begin + lane / 32u * 4u;
+    let own = (lane / 32u) * LOADS * TILE_ROWS / 4u + lane % 32u;
+    let start = begin + lane / 32u * LOADS;
     var place = Place(
         start,
         start / per_image,
@@ -130,22 +137,30 @@ fn main(
     for (var turn = 0u; turn <= turns; turn = turn + 1u) {
         if (turn > 0u) {
             workgroupBarrier();
-            rows[own] = held0;
-            rows[own + TILE_ROWS / 4u] = held1;
-            rows[own + TILE_ROWS / 2u] = held2;
-            rows[own + TILE_ROWS / 4u * 3u] = held3;
-            columns[lane] = taken0;
-            columns[lane + THREADS] = taken1;
+            rows[own] = factor(held0);
+            rows[own + TILE_ROWS / 4u] = factor(held1);
+            if (LOADS > 2u) {
+                rows[own + TILE_ROWS / 2u] = factor(held2);
+                rows[own + TILE_ROWS / 4u * 3u] = factor(held3);
+            }
+            if (ROUND) {
+                taken0 = taken0 * parameters.scale;
+                taken1 = taken1 * parameters.scale;
+            }
+            columns[lane] = factor(taken0);
+            columns[lane + THREADS] = factor(taken1);
             workgroupBarrier();
         }
         if (turn < turns) {
             let first = begin + turn * DEPTH;
             let second = next(place);
-            let third = next(second);
             held0 = under(place, end, term, terms, offset, channel);
             held1 = under(second, end, term, terms, offset, channel);
-            held2 = under(third, end, term, terms, offset, channel);
-            held3 = under(next(third), end, term, terms, offset, channel);
+            if (LOADS > 2u) {
+                let third = next(second);
+                held2 = under(third, end, term, terms, offset, channel);
+                held3 = under(next(third), end, term, terms, offset, channel);
+            }
             place.position = place.position + DEPTH;
             place.x = place.x + over.x;
             if (place.x >= parameters.target_width) {
@@ -158,8 +173,8 @@ fn main(
                 place.y = place.y - parameters.target_height;
                 place.image = place.image + 1u;
             }
-            let column = group.y * TILE_COLUMNS + 4u * (lane % 16u);
-            let position = first + lane / 16u;
+            let column = group.y * TILE_COLUMNS + 4u * (lane % (2u * COLUMNS));
+            let position = first + lane / (2u * COLUMNS);
             taken0 = vec4<f32>();
             taken1 = vec4<f32>();
             if (column < parameters.target_channels) {
@@ -190,8 +205,12 @@ fn main(
     for (var number = 0u; number < 16u; number = number + 1u) {
         let row = group.x * TILE_ROWS + 4u * thread_row + (number / 2u) % 4u + (number / 8u) * TILE_ROWS / 2u;
         let column = group.y * TILE_COLUMNS / 4u + thread_column + (number % 2u) * TILE_COLUMNS / 8u;
-        if (row < rows_in_memory && column < padded_columns) {
-            partial[(group.z * rows_in_memory + row) * padded_columns + column] = sums[number];
+        if (row < parameters.rows && column < padded_columns) {
+            var sum = sums[number];
+            if (ROUND) {
+                sum = sum * parameters.unscale;
+            }
+            partial[(group.z * parameters.rows + row) * padded_columns + column] = sum;
         }
     }
 }

@@ -114,38 +114,61 @@ fn every_shader_is_valid() {
     let mut shaders = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        // Constants that the program writes before a text.
-        let constants = if path.ends_with("convolve.wgsl") {
-            "const ROWS: u32 = 16u;\nconst COLUMNS: u32 = 8u;\nconst TEAMS: u32 = 1u;\nconst GRADIENT: bool = true;\n"
-        } else {
-            ""
+        let file = path.file_stem().unwrap().to_string_lossy().to_string();
+        // What the program writes before a text, another file's text with it.
+        let tiles = "const ROWS: u32 = 16u;\nconst COLUMNS: u32 = 8u;\nconst TEAMS: u32 = 1u;\n";
+        let same = "const ROUND: bool = true;\nfn factor(value: vec4<f32>) -> vec4<f32> { return value; }\n";
+        let matrices = "enable f16;\nenable wgpu_cooperative_matrix;\nalias Left = coop_mat16x16<f16, A>;\n\
+            alias Right = coop_mat16x16<f16, B>;\nalias Sum = coop_mat16x16<f32, C>;\nconst SIZE: u32 = 16u;\n\
+            const LANES: u32 = 32u;\nconst DEPTH: u32 = 32u;\nconst DOWN: u32 = 2u;\nconst ACROSS: u32 = 4u;\nconst HIGH: u32 = 4u;\n";
+        let constants = match file.as_str() {
+            "convolve" => &format!("{tiles}{same}"),
+            "weight_gradient" => &format!("const COLUMNS: u32 = 8u;\n{same}"),
+            "convolve_half" | "weight_gradient_half" => matrices,
+            _ => "",
         };
-        let source = format!("{constants}{}", std::fs::read_to_string(&path).unwrap());
+        let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
+        let shared = if file.starts_with("convol") {
+            let of_all = format!("const GRADIENT: bool = true;\n{}", read("convolution.wgsl"));
+            // The file that others begin with is no shader by itself.
+            if file == "convolution" {
+                continue;
+            }
+            of_all
+        } else {
+            String::new()
+        };
+        let source = format!("{constants}{shared}{}", read(&format!("{file}.wgsl")));
         let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| {
             panic!(
                 "{}",
                 error.emit_to_string_with_path(&source, path.display().to_string().as_str())
             )
         });
-        let mut validator =
-            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+        use naga::valid::{Capabilities, ValidationFlags, Validator};
+        let needed = if file.ends_with("_half") {
+            Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP
+        } else {
+            Capabilities::empty()
+        };
+        let mut validator = Validator::new(ValidationFlags::all(), needed);
+        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
         validator
             .validate(&module)
             .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
-        let name = path.file_stem().unwrap().to_string_lossy().to_string();
         let twins = [
-            format!("Twin: compute::reference::{name}"),
+            format!("Twin: compute::reference::{file}"),
             "Twin: compute::reference::network".into(),
             "Twin: compute::logits".into(),
             "Twin: report::".into(),
         ];
         assert!(
             twins.iter().any(|twin| source.contains(twin)),
-            "{name} does not name its twin"
+            "{file} does not name its twin"
         );
         shaders += 1;
     }
-    assert_eq!(shaders, 21);
+    assert_eq!(shaders, 23);
 }
 
 /// The form for this device: the kernel on a GPU, the fused loop on the processor. Never silently the composed twin.

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     compute::{self, Device, self_check::Verdict},
     control::Control,
-    engine::{Adjustment, Event, Examples, Observer, TrainingData, device_check, session},
+    engine::{self, Adjustment, Event, Examples, Observer, TrainingData, device_check, session},
     nn::Model,
     recipe::Recipe,
     runs::{self, Run},
@@ -241,6 +241,7 @@ fn work(task: Task, device: &str, control: &Control, watcher: &mut Watcher) -> R
     watcher.tell(Message::Preparing("loading the data".to_string()));
     let (recipe, mut run, data) = match task {
         Task::New { recipe, runs_dir } => {
+            engine::products(&recipe, &opened.device)?;
             let data = TrainingData::load(&recipe)?;
             // Two that train side by side may ask for the same name.
             static NAMING: Mutex<()> = Mutex::new(());

@@ -24,13 +24,22 @@ pub struct DevicesArguments {
     /// Compare it on this network, with the images and the minibatch that it usually has.
     #[arg(long, value_name = "NAME", requires = "check")]
     network: Option<Architecture>,
+    /// Compare its steps in mixed precision too.
+    #[arg(long, requires = "network")]
+    mixed_precision: bool,
 }
 
 pub(super) fn run(arguments: DevicesArguments) -> Result<()> {
     if let Some(choice) = &arguments.check {
         let device = compute::open(choice)?;
         let verdict = match arguments.network {
-            Some(network) => device_check::check_network(&Subject::usual(network), &device)?,
+            Some(network) => {
+                let subject = Subject {
+                    mixed_precision: arguments.mixed_precision,
+                    ..Subject::usual(network)
+                };
+                device_check::check_network(&subject, &device)?
+            }
             None => device_check::check(&device)?,
         };
         if arguments.json {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     compute::Device,
     control::Control,
-    engine::{Event, Group, Observer, TrainingData, session},
+    engine::{self, Event, Group, Observer, TrainingData, session},
     memory::{self, Size},
     nn::Model,
     recipe::Recipe,
@@ -181,6 +181,8 @@ fn one(
         },
     };
     let (device, identity) = open_device(&group::device_of(&arguments.device, member), arguments.json)?;
+    // Before a run is begun that could not go on.
+    engine::products(&recipe, &device)?;
     let data = TrainingData::load(&recipe)?;
     options.check_subset(&data.train)?;
     detail(|| {

@@ -7,7 +7,7 @@ use std::{
 
 use burn_wgpu::WgpuSetup;
 
-use super::{Device, DeviceClass, DeviceError, DeviceInfo, guarded, hardware};
+use super::{Device, DeviceClass, DeviceError, DeviceInfo, gpu::MatrixUnits, guarded, hardware};
 
 /// Graphics interfaces in the order in which the same card is preferred.
 const INTERFACES: [(wgpu::Backend, &str); 4] = [
@@ -264,10 +264,11 @@ fn choose(choice: &str, listed: &[(&DeviceInfo, bool)]) -> Option<Chosen> {
     }
 }
 
-/// A device that is open, and wgpu's own handle of it.
+/// A device that is open, wgpu's own handle of it, and its matrix units.
 struct Opened {
     device: Device,
     gpu: wgpu::Device,
+    units: Option<MatrixUnits>,
 }
 
 static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
@@ -282,6 +283,14 @@ pub(super) fn gpu_of(tensors: &burn::tensor::Device) -> Option<wgpu::Device> {
         .iter()
         .find(|opened| opened.device.tensors == *tensors)
         .map(|opened| opened.gpu.clone())
+}
+
+/// The matrix units of a GPU that [`open()`] opened, where kernels of ours can use them.
+pub(super) fn matrix_units(tensors: &burn::tensor::Device) -> Option<MatrixUnits> {
+    opened()
+        .iter()
+        .find(|opened| opened.device.tensors == *tensors)
+        .and_then(|opened| opened.units)
 }
 
 /// Whether kernels of ours run on this device: it is the processor, or a GPU that [`open()`] opened.
@@ -321,6 +330,7 @@ fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
     opened.push(Opened {
         device: device.clone(),
         gpu,
+        units: units_of(&listed.adapter),
     });
     Ok(device)
 }
@@ -360,6 +370,26 @@ fn share_one_stream() {
     CubeClRuntimeConfig::try_set(config);
 }
 
+/// The matrix units of an adapter: square matrices of float16 that are summed in float32, eight values of one to a thread of a subgroup
+/// whose size does not vary. Others exist; kernels for them would be untried.
+fn units_of(adapter: &wgpu::Adapter) -> Option<MatrixUnits> {
+    use wgpu::{CooperativeScalarType as Kind, Features};
+    let needed = Features::SHADER_F16 | Features::SUBGROUP | Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let told = adapter.get_info();
+    let lanes = told.subgroup_min_size;
+    if !super::gpu::IS_BUILT || !adapter.features().contains(needed) || told.subgroup_max_size != lanes {
+        return None;
+    }
+    let offered = adapter.cooperative_matrix_properties();
+    [16, 8].into_iter().find_map(|size| {
+        let has = offered.iter().any(|offer| {
+            [offer.m_size, offer.n_size, offer.k_size] == [size; 3]
+                && (offer.ab_type, offer.cr_type) == (Kind::F16, Kind::F32)
+        });
+        (has && size * size == 8 * lanes).then_some(MatrixUnits { size, lanes })
+    })
+}
+
 /// A device with every feature and limit that the adapter has: burn looks at the adapter to decide what it may use.
 fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), String> {
     // burn's SPIR-V compiler needs Vulkan features that only its own set-up asks for.
@@ -371,9 +401,18 @@ fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), Strin
         }
     }
     let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
+    let mut features = adapter.features().difference(unwanted);
+    let mut experiments = wgpu::ExperimentalFeatures::disabled();
+    if units_of(adapter).is_some() {
+        features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: matrices are read and written in workgroup memory alone, at places that the kernels' constants bound; the check of a device
+        // compares what they give.
+        experiments = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("martlet"),
-        required_features: adapter.features().difference(unwanted),
+        required_features: features,
+        experimental_features: experiments,
         required_limits: adapter.limits(),
         // Allocations are pooled above wgpu, so larger blocks below it would only be held twice.
         memory_hints: wgpu::MemoryHints::MemoryUsage,

@@ -26,7 +26,8 @@ use burn::{
 };
 
 use super::{
-    adapters, gpu,
+    adapters,
+    gpu::{self, Products},
     graph::Graph,
     pooled::tensor,
     processor::{Cache, Pass, Tape},
@@ -124,6 +125,8 @@ pub struct Run {
     pub factors: Arc<Vec<Vec<f32>>>,
     /// The way to the processes whose images count for the statistics too. Then the network is carried out in composed operations.
     pub exchange: Option<Exchange>,
+    /// How the factors of convolutions are multiplied, on a GPU.
+    pub products: Products,
 }
 
 impl Run {
@@ -256,6 +259,7 @@ impl Record for Cube {
             halves: run.parts,
             factors: &run.factors,
             records,
+            products: run.products,
         };
         pass.run(images, parameters, statistics)
     }

@@ -38,7 +38,7 @@ mod vector;
 
 pub use adapters::{devices, gpus, open};
 pub use execute::{Convolution, Network, Run, execute};
-pub use gpu::launch::counting as counting_launches;
+pub use gpu::{MatrixUnits, Products, launch::counting as counting_launches};
 pub use hardware::system;
 pub use logits::{Loss, divergence, halves, loss, mean_backward, sum_backward};
 pub use together::{Exchange, Said};
@@ -211,6 +211,14 @@ impl Device {
             // hundreds of MiB there.
             libc::malloc_trim(0);
         }
+    }
+
+    /// How the device multiplies factors that are rounded to float16: on its matrix units, where kernels of ours can use them. `None` on the
+    /// processor and on another machine's device, which do not.
+    pub fn half_products(&self) -> Option<Products> {
+        let is_ours = gpu::IS_BUILT && adapters::gpu_of(&self.tensors).is_some();
+        let units = adapters::matrix_units(&self.tensors);
+        is_ours.then(|| units.map_or(Products::Rounded, Products::OnMatrixUnits))
     }
 
     /// Loses a GPU as a driver's reset does, for tests of what happens then.

@@ -48,6 +48,32 @@ impl Layer {
         self.kernel[0] * self.kernel[1]
     }
 
+    /// One by itself, its weights first among the parameters and its bias behind them.
+    #[cfg(test)]
+    pub fn alone(
+        input: ImageShape,
+        outputs: usize,
+        side: usize,
+        [stride, padding]: [usize; 2],
+        has_bias: bool,
+    ) -> Self {
+        let after = |length: usize| (length + 2 * padding - side) / stride + 1;
+        Self {
+            input,
+            output: ImageShape {
+                channels: outputs,
+                height: after(input.height),
+                width: after(input.width),
+            },
+            kernel: [side; 2],
+            stride,
+            padding,
+            weight: 0,
+            bias: has_bias.then_some(outputs * input.channels * side * side),
+            norm: None,
+        }
+    }
+
     /// Its weights' places among the parameters.
     pub fn weights(&self) -> Range<usize> {
         self.weight..self.weight + self.output.channels * self.input.channels * self.taps()

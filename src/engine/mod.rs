@@ -20,7 +20,7 @@ mod trainer;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    compute::{Device, DeviceError},
+    compute::{Device, DeviceError, Products},
     control::Control,
     data::{self, DataError, Dataset, Split},
     defences::{DefenceError, DefenceSpec},
@@ -114,6 +114,14 @@ pub enum TrainError {
         examples: usize,
         /// Examples of a whole minibatch.
         batch_size: usize,
+    },
+    /// The device has no products of float16.
+    #[error(
+        "mixed_precision needs a GPU of this machine whose kernels are Martlet's own, got {device}: leave it out (--set mixed_precision=false), or take another --device"
+    )]
+    MixedPrecision {
+        /// The device.
+        device: String,
     },
     /// Several processes cannot share this training.
     #[error(
@@ -225,6 +233,20 @@ impl TrainingData {
             splits,
         })
     }
+}
+
+/// How a step of training multiplies its convolutions' factors.
+///
+/// # Errors
+/// [`TrainError::MixedPrecision`] where the recipe wants float16 and the device has no such products.
+pub fn products(recipe: &Recipe, device: &Device) -> Result<Products, TrainError> {
+    if !recipe.mixed_precision {
+        return Ok(Products::Single);
+    }
+    let device_name = || device.info().name.clone();
+    device
+        .half_products()
+        .ok_or_else(|| TrainError::MixedPrecision { device: device_name() })
 }
 
 /// Trains the network of `recipe`, or goes on where the run's last checkpoint stands.

@@ -8,7 +8,7 @@ use super::{Sgd, TrainError, TrainingData};
 use crate::{
     attacks::{Aim, Ascent, Attack as _, Objective},
     compute::{
-        Device,
+        Device, Products,
         self_check::{keep, kept},
     },
     defences::{Defence, DefenceError, DefenceSpec, StepContext},
@@ -84,12 +84,14 @@ impl Pace {
         let train = &data.train;
         let rng = &mut Rng::new(recipe.seed);
         let mut model = Model::new(recipe.network, train.shape(), train.classes(), rng, device)?;
+        let products = super::products(recipe, device)?;
         let batch = {
             let positions: Vec<usize> = (0..recipe.batch_size.min(train.len())).collect();
             train.batch(&positions, device)
         };
         let mut sgd = Sgd::default();
         let mut step = |defence: &mut dyn Defence, model: &mut Model| -> Result<(), TrainError> {
+            model.multiply(products);
             let (attacked, mode) = (model.clone(), recipe.attack.mode);
             let attacked = move |images: Images| attacked.forward(images, mode);
             let mut context = StepContext {
@@ -106,6 +108,7 @@ impl Pace {
                 // So small a rate that the network stays where it began.
                 sgd.step(model, gradient, &recipe.optimiser, 1e-9);
             }
+            model.multiply(Products::Single);
             Ok(device.sync()?)
         };
         let natural = mean(|| step(&mut *DefenceSpec::Natural.build(), &mut model))?;

@@ -10,7 +10,7 @@ use super::{
     train_together,
 };
 use crate::{
-    compute::{Device, self_check::Verdict},
+    compute::{Device, Products, self_check::Verdict},
     control::Control,
     memory,
     nn::Model,
@@ -155,7 +155,19 @@ pub fn run_together(
     let subject = Subject::of_training(recipe, &data.train, group);
     let mut identity = identity;
     if !group.is_alone() {
-        identity["processes"] = json!({ "count": group.size(), "batch_norm": "statistics of each process's share" });
+        let of = if recipe.sync_batch_norm {
+            "statistics of the whole minibatch"
+        } else {
+            "statistics of each process's share"
+        };
+        identity["processes"] = json!({ "count": group.size(), "batch_norm": of });
+    }
+    match super::products(recipe, device)? {
+        Products::Single => {}
+        Products::Rounded => identity["mixed_precision"] = json!("rounded to float16"),
+        Products::OnMatrixUnits(units) => {
+            identity["mixed_precision"] = json!(format!("matrix units, {0} by {0}", units.size));
+        }
     }
     if let Some(verdict) = device_check::ensure_network(&subject, device)? {
         identity["network_check"] = json!(verdict);

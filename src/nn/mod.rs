@@ -22,7 +22,7 @@ use burn::tensor::{DType, Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    compute::{self, Device, DeviceError, Exchange, Network, Run},
+    compute::{self, Device, DeviceError, Exchange, Network, Products, Run},
     random::Rng,
     shapes::{ImageShape, Images, Logits},
 };
@@ -103,6 +103,8 @@ struct Running {
     dropout: Dropout,
     /// The way to the processes that a BatchNorm's statistics are taken with.
     exchange: Option<Exchange>,
+    /// How the factors of its convolutions are multiplied.
+    products: Products,
 }
 
 /// What dropout draws from: seeded anew for each training step, so that a resumed run draws the same.
@@ -198,6 +200,7 @@ impl Model {
             batches: vec![0; graph.norms().len()],
             dropout: Dropout::new(0),
             exchange: None,
+            products: Products::Single,
         };
         Ok(Self {
             architecture,
@@ -262,6 +265,7 @@ impl Model {
             network: self.network.clone(),
             batch_statistics: moves,
             exchange: running.exchange.clone().filter(|_| moves),
+            products: running.products,
             parts,
             factors: Arc::new(if trains {
                 self.factors(images.dims()[0], parts, &mut running.dropout)
@@ -514,6 +518,11 @@ impl Model {
     /// From now on BatchNorms take a training pass's statistics of the images of all processes that this leads to; of its own without.
     pub fn normalise_with(&self, exchange: Option<Exchange>) {
         self.running().exchange = exchange;
+    }
+
+    /// From now on the factors of its convolutions are multiplied so, on a GPU.
+    pub fn multiply(&self, products: Products) {
+        self.running().products = products;
     }
 
     /// Takes dropout out, for comparisons that must be exact.

@@ -61,6 +61,10 @@ pub struct Recipe {
     /// Several processes take BatchNorm's statistics of the whole minibatch, not each of its own share; slower, and the same in one process.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sync_batch_norm: bool,
+    /// The factors of all convolutions but the first are rounded to float16 in training steps, and summed in float32, on a GPU's matrix units
+    /// where it has such; what is measured is measured in float32. Refused on the processor.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mixed_precision: bool,
     /// When robust overfitting ends the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStop>,
@@ -389,6 +393,12 @@ impl Recipe {
             self.epochs.to_string(),
         )?;
         field(
+            !(self.mixed_precision && self.sync_batch_norm),
+            "mixed_precision",
+            "false with sync_batch_norm, whose statistics need the passes in float32",
+            "true".to_string(),
+        )?;
+        field(
             (1..=1_000_000).contains(&self.batch_size),
             "batch_size",
             "1 to 1,000,000",
@@ -627,6 +637,9 @@ impl Recipe {
         }
         if let Some(WeightAverage { decay }) = &self.average {
             text += &format!(" + EMA ({decay})");
+        }
+        if self.mixed_precision {
+            text += " in mixed precision";
         }
         if self.label_smoothing > 0.0 {
             text += &format!(" + label smoothing {}", self.label_smoothing);

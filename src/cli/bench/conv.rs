@@ -9,7 +9,7 @@ use std::{
 use burn::tensor::{Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::{Output, load, median};
+use super::{Output, load, median, products};
 use crate::{
     cli::{DeviceOption, terminal},
     compute::{
@@ -35,6 +35,9 @@ pub struct ConvArguments {
     /// Passes, of whose times the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Round factors to float16, on the device's matrix units where it has some.
+    #[arg(long)]
+    mixed_precision: bool,
     /// Write the results here as JSON too.
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -68,6 +71,7 @@ pub fn run(arguments: &ConvArguments) -> anyhow::Result<()> {
     let examples = arguments.batch.max(1);
     let rng = &mut Rng::new(1);
     let model = Model::new(architecture, shape, 10, rng, &device)?;
+    model.multiply(products(arguments.mixed_precision, &device)?);
     let pixels: Vec<f32> = (0..examples * shape.len()).map(|_| rng.uniform(0.0, 1.0)).collect();
     let pixels = TensorData::new(pixels, [examples, channels, side, side]);
     let images = Tensor::<4>::from_data(pixels, device.tensors());

@@ -6,6 +6,7 @@ mod peer;
 mod steps;
 
 use super::{DeviceOption, UiBench, Window, WrongUse, open_device, output::Output, terminal};
+use crate::compute::{Device, Products};
 
 /// Arguments of `martlet bench`.
 #[derive(clap::Args)]
@@ -83,6 +84,15 @@ pub fn run(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<
 fn load() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
+}
+
+/// How a bench multiplies.
+fn products(mixed_precision: bool, device: &Device) -> anyhow::Result<Products> {
+    if !mixed_precision {
+        return Ok(Products::Single);
+    }
+    let wrong = || WrongUse("--mixed-precision needs a GPU of this machine: --device gpu:0, say".to_string());
+    Ok(device.half_products().ok_or_else(wrong)?)
 }
 
 /// The middle of some times.

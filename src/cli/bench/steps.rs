@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration, time::Instant};
 use burn::tensor::{Int, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::{Output, load, median, peer::Peer};
+use super::{Output, load, median, peer::Peer, products};
 use crate::{
     attacks::{Keep, Pgd, maximise, value_and_gradient},
     cli::{DeviceOption, WrongUse, terminal},
@@ -47,6 +47,9 @@ pub struct StepsArguments {
     /// Leave PyTorch out.
     #[arg(long)]
     alone: bool,
+    /// Round factors to float16, on the device's matrix units where it has some.
+    #[arg(long)]
+    mixed_precision: bool,
     /// Write the results here as JSON too.
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -73,10 +76,11 @@ pub fn run(arguments: StepsArguments) -> anyhow::Result<()> {
         let architecture: Architecture = name.parse()?;
         let examples = arguments.batch.unwrap_or(usual_batch(architecture)).max(1);
         let mut bench = Bench::new(architecture, examples, device.clone(), !arguments.alone)?;
+        bench.model.multiply(products(arguments.mixed_precision, &device)?);
         rows.extend(bench.run(arguments.rounds.max(1), &arguments.forms)?);
     }
     let after = load();
-    let result = json!({ "device": info, "load": [before, after], "rounds": arguments.rounds, "rows": rows });
+    let result = json!({ "device": info, "load": [before, after], "rounds": arguments.rounds, "mixed_precision": arguments.mixed_precision, "rows": rows });
     output.write(&serde_json::to_string_pretty(&result)?)
 }
 

@@ -24,16 +24,19 @@ use cubecl::{
 pub struct Shader {
     /// Its file's name.
     pub name: &'static str,
-    /// Its text.
+    /// Its text, behind that which it has in common with others.
     pub text: &'static str,
 }
 
-/// Names a shader by its file.
+/// Names a shader by its file, and the file that stands before it.
 macro_rules! shader {
-    ($name:ident, $file:literal) => {
+    ($name:ident, $file:literal $(, $before:literal)?) => {
         static $name: $crate::compute::gpu::launch::Shader = $crate::compute::gpu::launch::Shader {
             name: $file,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
+            text: concat!(
+                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $before, ".wgsl")),)?
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
+            ),
         };
     };
 }

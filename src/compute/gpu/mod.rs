@@ -1,9 +1,14 @@
 //! A network's passes on a GPU: the stages of a [`Program`] as kernels of `shaders/` in burn's own stream.
 
+mod convolution;
 pub(super) mod kernels;
 pub(super) mod launch;
+mod packing;
 mod pass;
+#[cfg(test)]
+mod tests;
 
+pub use convolution::{MatrixUnits, Products};
 pub use pass::{Cache, Pass, Tape};
 
 use super::stages::Program;

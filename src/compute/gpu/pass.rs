@@ -16,7 +16,9 @@ use cubecl::{
 
 use super::{
     Program,
-    kernels::{self, Epilogue, Map, Normed, Packed, Packing, Pointwise, bytes, stored, values},
+    convolution::{self, Making, Products},
+    kernels::{self, Epilogue, Map, Normed, Pointwise, bytes, stored, values},
+    packing::{Packed, Packing},
 };
 use crate::compute::{
     graph::{Graph, Value},
@@ -138,6 +140,8 @@ pub struct Pass<'a> {
     pub factors: &'a [Vec<f32>],
     /// Whether gradients of the images, or of the parameters, will be asked for.
     pub records: [bool; 2],
+    /// How the factors of convolutions are multiplied.
+    pub products: Products,
 }
 
 /// What the way back needs.
@@ -149,6 +153,7 @@ pub struct Tape {
     count: usize,
     halves: usize,
     batch_statistics: bool,
+    products: Products,
     layers: Arc<Layers>,
     /// Activations, by value.
     values: Vec<Option<Handle>>,
@@ -177,6 +182,11 @@ impl Pass<'_> {
             statistics = Cube::float_add_scalar(statistics, 0.0_f32.into());
         }
         let recorded = self.records.contains(&true);
+        let making = Making {
+            client: &client,
+            products: self.products,
+            gradient_scale: 1.0,
+        };
         let mut values: Vec<Option<Handle>> = program.shapes.iter().map(|_| None).collect();
         let mut maps: Vec<Option<Map>> = program.stages.iter().map(|_| None).collect();
         let factors: Vec<Option<Handle>> = program
@@ -200,11 +210,11 @@ impl Pass<'_> {
             profile::part(number, Direction::Forward, || match &stage.operation {
                 Operation::Stem(layer) => {
                     let packed = layers.packed(&client, number);
-                    kernels::stem(&client, layer, packed, (&source, count), &target, &epilogue);
+                    convolution::stem(&client, layer, packed, (&source, count), &target, &epilogue);
                 }
                 Operation::Convolution(layer) => {
                     let packed = layers.packed(&client, number);
-                    kernels::forward(&client, layer, packed, (&source, count), &target, &epilogue);
+                    making.forward(layer, packed, (&source, count), &target, &epilogue);
                 }
                 Operation::Norm(norm) => {
                     let normed = Normed {
@@ -263,6 +273,7 @@ impl Pass<'_> {
             count,
             halves: self.halves,
             batch_statistics: self.batch_statistics,
+            products: self.products,
             layers,
             values,
             maps,
@@ -304,6 +315,21 @@ struct Back<'a> {
     /// Whether a ReLU made the value.
     relus: Vec<bool>,
     parameters: Option<Handle>,
+    /// What float16 makes of the gradients.
+    gradient_scale: f32,
+}
+
+/// What gradients are multiplied with before they are rounded to float16. Each example's begins with values of about 1, of which its loss's
+/// mean over the minibatch leaves a share: then the examples come in as another factor.
+fn gradient_scale(examples: usize, is_mean: bool) -> f32 {
+    /// Far from float16's largest value, 65,504, beyond which it is infinite, and from its smallest normal one, 2⁻¹⁴.
+    const SCALE: f32 = 256.0;
+    SCALE
+        * if is_mean {
+            examples.next_power_of_two() as f32
+        } else {
+            1.0
+        }
 }
 
 impl Tape {
@@ -334,6 +360,8 @@ impl Tape {
             sums: program.shapes.iter().map(|_| None).collect(),
             relus,
             parameters: parameters.then(|| client.empty(length * size_of::<f32>())),
+            // An attack climbs the sum of the losses, a step of training descends their mean.
+            gradient_scale: gradient_scale(self.count, parameters),
             client,
         };
         let shape = self.images.meta.shape().clone();
@@ -365,6 +393,14 @@ fn filled_up(logits: CubeTensor, program: &Program) -> Handle {
 }
 
 impl Back<'_> {
+    fn making(&self) -> Making<'_> {
+        Making {
+            client: &self.client,
+            products: self.tape.products,
+            gradient_scale: self.gradient_scale,
+        }
+    }
+
     /// Adds a contribution to a value's gradient: `make` writes it through an epilogue that adds what is there already and,
     /// for the last one, takes the ReLU's part.
     fn contribute(&mut self, value: Value, make: impl FnOnce(&Self, &Handle, &Epilogue)) {
@@ -418,23 +454,25 @@ impl Back<'_> {
             Operation::Stem(layer) => {
                 if let Some(parameters) = &self.parameters {
                     profile::part(number, Direction::Weights, || {
-                        kernels::weight_gradient(&self.client, layer, (input, gradient, count), parameters, true);
+                        convolution::stem_weight_gradient(&self.client, layer, (input, gradient, count), parameters);
                     });
                 }
                 if let Some(images) = images {
                     let packed = tape.layers.packed(&self.client, number);
-                    kernels::stem_gradient(&self.client, layer, packed, (gradient, count), images);
+                    convolution::stem_gradient(&self.client, layer, packed, (gradient, count), images);
                 }
             }
             Operation::Convolution(layer) => {
                 if let Some(parameters) = &self.parameters {
                     profile::part(number, Direction::Weights, || {
-                        kernels::weight_gradient(&self.client, layer, (input, gradient, count), parameters, false);
+                        self.making()
+                            .weight_gradient(layer, (input, gradient, count), parameters);
                     });
                 }
                 self.contribute(value, |back, target, epilogue| {
                     let packed = tape.layers.packed(&back.client, number);
-                    kernels::image_gradient(&back.client, layer, packed, (gradient, count), target, epilogue);
+                    back.making()
+                        .image_gradient(layer, packed, (gradient, count), target, epilogue);
                 });
             }
             Operation::Norm(norm) => {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::client::register;
 use crate::compute::{
     execute::{Call, Execute, Network, Record, Run},
+    gpu::Products,
     graph::Graph,
 };
 
@@ -226,6 +227,7 @@ fn asked<B: BackendIr, const N: usize>(
         parts: order.parts,
         factors: Arc::new(factors),
         exchange: None,
+        products: Products::Single,
     };
     if !run.network.has_program() {
         break_off("a network that does not begin with a convolution");

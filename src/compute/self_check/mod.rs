@@ -69,6 +69,12 @@ impl Comparison {
         Self { allowed, ..self }
     }
 
+    /// Allows so much: where factors are rounded to float16, what reads them jumps by its last place, a thousandth.
+    #[must_use]
+    pub fn allowing(self, allowed: f64) -> Self {
+        Self { allowed, ..self }
+    }
+
     fn new(name: &str, is_whole: bool, off: f64, scale: f64) -> Self {
         let relative = off / scale.max(f64::from(f32::MIN_POSITIVE));
         Self {

@@ -17,7 +17,7 @@ use super::{
     sgd, stream,
 };
 use crate::{
-    compute::{self, Device},
+    compute::{self, Device, Products},
     control::Control,
     defences::{Defence, DefenceSpec, Loss, StepContext},
     nn::Model,
@@ -79,6 +79,8 @@ pub(super) struct Trainer<'a> {
     /// Whether one of them was asked to stop.
     is_stopped: bool,
     model: Model,
+    /// How factors are multiplied in a step.
+    products: Products,
     /// The moving average of the weights, where the recipe asks for one: what is evaluated, kept and handed back.
     average: Option<Model>,
     sgd: Sgd,
@@ -107,6 +109,7 @@ impl<'a> Trainer<'a> {
         observer: &'a mut dyn Observer,
         group: &'a dyn Group,
     ) -> Result<Self, TrainError> {
+        let products = super::products(recipe, device)?;
         let mut model = Model::new(
             recipe.network,
             data.train.shape(),
@@ -159,6 +162,7 @@ impl<'a> Trainer<'a> {
             group,
             is_stopped: false,
             model,
+            products,
             average,
             sgd,
             defences,
@@ -333,11 +337,14 @@ impl<'a> Trainer<'a> {
             let found = defence.gradients(model, batch, &mut context);
             (found, context.attacking)
         };
+        // In steps alone: what is measured between them is measured in float32.
+        model.multiply(self.products);
         let (found, attacking) = if recipe.sync_batch_norm && !self.group.is_alone() {
             shares::normalising_together(model, share.weight, self.group, work)
         } else {
             work()
         };
+        model.multiply(Products::Single);
         let (loss, mut gradient) = found?;
         self.attacking_seconds += attacking.as_secs_f64();
         if !self.group.is_alone() {

@@ -1,0 +1,407 @@
+//! Convolutions and linear layers, forth and back.
+
+use cubecl::{client::Client, server::Handle};
+
+use super::{
+    kernels::{Epilogue, stored, values},
+    launch::{Launch, Shader, in_rows, shader},
+    packing::{Packed, is_whole},
+};
+use crate::{compute::stages::Layer, shapes::ImageShape};
+
+shader!(CONVOLVE, "convolve", "convolution");
+shader!(CONVOLVE_HALF, "convolve_half", "convolution");
+shader!(STEM, "stem");
+shader!(STEM_GRADIENT, "stem_gradient");
+shader!(WEIGHT_GRADIENT, "weight_gradient");
+shader!(WEIGHT_GRADIENT_HALF, "weight_gradient_half");
+shader!(STEM_WEIGHT_GRADIENT, "stem_weight_gradient");
+shader!(JOIN_GRADIENTS, "join_gradients");
+
+/// The matrix units of a device, as kernels use them: products of square float16 matrices, summed in float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatrixUnits {
+    /// Rows and columns of a matrix: 8 or 16.
+    pub size: u32,
+    /// Threads of a subgroup, which have a matrix together.
+    pub lanes: u32,
+}
+
+/// How the factors of convolutions are multiplied; the sums are float32's. The first convolution and linear layers are always
+/// [`Products::Single`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Products {
+    /// As they are, in float32.
+    #[default]
+    Single,
+    /// Rounded to float16.
+    Rounded,
+    /// The same on matrix units.
+    OnMatrixUnits(MatrixUnits),
+}
+
+impl Products {
+    fn of(self, layer: &Layer) -> Self {
+        if is_whole(layer) { Self::Single } else { self }
+    }
+
+    /// What makes a factor of a value, as texts that multiply in float32 have it before them. Where nothing is rounded, nothing may stand there
+    /// that a device could lack.
+    fn factor(self) -> &'static str {
+        if self == Self::Single {
+            "const ROUND: bool = false;\nfn factor(value: vec4<f32>) -> vec4<f32> { return value; }\n"
+        } else {
+            // Not quantizeToF16(), which may make zeros of the smallest.
+            "const ROUND: bool = true;\nfn factor(value: vec4<f32>) -> vec4<f32> {\n    \
+             return vec4<f32>(unpack2x16float(pack2x16float(value.xy)), unpack2x16float(pack2x16float(value.zw)));\n}\n"
+        }
+    }
+}
+
+/// A tile on matrix units: subgroups down and across, and rows of matrices of each; of columns it has two.
+#[derive(Debug, Clone, Copy)]
+struct Tile([u32; 3]);
+
+/// The tiles from the largest to the smallest.
+const TILES: [Tile; 3] = [Tile([2, 4, 4]), Tile([4, 2, 2]), Tile([2, 2, 2])];
+
+impl Tile {
+    /// Rows and columns.
+    fn size(self, units: MatrixUnits) -> [usize; 2] {
+        let [down, across, high] = self.0;
+        [down * high, across * 2].map(|matrices| (matrices * units.size) as usize)
+    }
+
+    /// What stands before a text that multiplies such tiles.
+    fn constants(self, units: MatrixUnits, depth: u32) -> String {
+        let ([down, across, high], MatrixUnits { size, lanes }) = (self.0, units);
+        let kind = format!("coop_mat{size}x{size}");
+        format!(
+            "enable f16;\nenable wgpu_cooperative_matrix;\n\
+             alias Left = {kind}<f16, A>;\nalias Right = {kind}<f16, B>;\nalias Sum = {kind}<f32, C>;\n\
+             const SIZE: u32 = {size}u;\nconst LANES: u32 = {lanes}u;\nconst DEPTH: u32 = {depth}u;\n\
+             const DOWN: u32 = {down}u;\nconst ACROSS: u32 = {across}u;\nconst HIGH: u32 = {high}u;\n"
+        )
+    }
+}
+
+/// A layer as convolve.wgsl sees it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    input: [usize; 3],
+    output: [usize; 3],
+    kernel: [usize; 2],
+    stride: usize,
+    padding: usize,
+}
+
+impl Seen {
+    fn of(layer: &Layer) -> Self {
+        let dims = |shape: ImageShape| [shape.height, shape.width, stored(shape.channels)];
+        let output = dims(layer.output);
+        if is_whole(layer) {
+            return Self {
+                input: [1, 1, values(layer.input)],
+                output,
+                kernel: [1, 1],
+                stride: 1,
+                padding: 0,
+            };
+        }
+        Self {
+            input: dims(layer.input),
+            output,
+            kernel: layer.kernel,
+            stride: layer.stride,
+            padding: layer.padding,
+        }
+    }
+
+    /// Words of the uniform, from one side to the other.
+    fn words(&self, examples: usize, from: [usize; 3], to: [usize; 3], last: u32) -> [u32; 12] {
+        let [down, across] = self.kernel;
+        let words = [
+            examples,
+            from[0],
+            from[1],
+            from[2],
+            to[0],
+            to[1],
+            to[2],
+            down,
+            across,
+            self.stride,
+            self.padding,
+        ];
+        let mut all = [last; 12];
+        all.iter_mut().zip(words).for_each(|(word, value)| *word = value as u32);
+        all
+    }
+}
+
+/// The tile of convolve.wgsl for so many rows and columns, as rows and columns of threads and the teams that share it: large tiles use what they
+/// load more often, small ones and two teams keep a wide device busy where there are few positions.
+fn tile(rows: usize, columns: usize) -> [usize; 3] {
+    /// Workgroups that keep the widest of today's devices busy.
+    const BUSY: usize = 264;
+    let groups = |[down, across]: [usize; 2]| rows.div_ceil(8 * down) * columns.div_ceil(8 * across);
+    let tiles = [[16, 16], [16, 8], [8, 8]];
+    tiles
+        .into_iter()
+        .find(|tile| columns >= 8 * tile[1] && groups(*tile) >= BUSY)
+        .map_or([8, 8, 2], |[down, across]| [down, across, 1])
+}
+
+/// The same on matrix units, and the terms that are loaded together.
+fn tile_of_matrices(units: MatrixUnits, rows: usize, [terms, columns]: [usize; 2]) -> (Tile, u32) {
+    /// Workgroups that keep the widest of today's devices busy.
+    const BUSY: usize = 250;
+    let is_busy = |tile: &Tile| {
+        let [down, across] = tile.size(units);
+        columns >= across && rows.div_ceil(down) * columns.div_ceil(across) >= BUSY
+    };
+    let tile = TILES.into_iter().find(is_busy).unwrap_or(TILES[2]);
+    let is_deep = terms.next_multiple_of(16).is_multiple_of(2 * units.size as usize);
+    (tile, if is_deep { 2 * units.size } else { units.size })
+}
+
+/// What a convolution is made with.
+#[derive(Clone, Copy)]
+pub struct Making<'a> {
+    /// Where it is launched.
+    pub client: &'a Client,
+    /// How its factors are multiplied.
+    pub products: Products,
+    /// What a gradient is multiplied with before it is rounded to float16, whose smallest normal value is 2⁻¹⁴: a power of two.
+    pub gradient_scale: f32,
+}
+
+impl Making<'_> {
+    /// The scale of one direction and its inverse, as words.
+    fn scales(&self, gradient: bool) -> [u32; 2] {
+        let scale = if gradient { self.gradient_scale } else { 1.0 };
+        [scale, 1.0 / scale].map(f32::to_bits)
+    }
+
+    fn convolve(
+        &self,
+        (layer, examples): (&Layer, usize),
+        (source, weights, bias): (&Handle, &Handle, &Handle),
+        target: &Handle,
+        epilogue: &Epilogue,
+        gradient: bool,
+    ) {
+        let seen = Seen::of(layer);
+        let (from, to) = if gradient {
+            (seen.output, seen.input)
+        } else {
+            (seen.input, seen.output)
+        };
+        let stride = if gradient { seen.stride } else { 1 };
+        let classes = stride * stride;
+        let positions = examples * to[0].div_ceil(stride) * to[1].div_ceil(stride);
+        let (shader, constants, [down, across]): (&'static Shader, _, _) = match self.products.of(layer) {
+            Products::OnMatrixUnits(units) => {
+                let (tile, depth) = tile_of_matrices(units, positions * classes, [from[2], to[2]]);
+                (&CONVOLVE_HALF, tile.constants(units, depth), tile.size(units))
+            }
+            products => {
+                let [down, across, teams] = tile(positions * classes, to[2]);
+                let constants = format!(
+                    "const ROWS: u32 = {down}u;\nconst COLUMNS: u32 = {across}u;\nconst TEAMS: u32 = {teams}u;\n{}",
+                    products.factor()
+                );
+                (&CONVOLVE, constants, [8 * down, 8 * across])
+            }
+        };
+        let mut words = seen.words(examples, from, to, epilogue.flags()).to_vec();
+        words.extend(self.scales(gradient));
+        let launch = Launch {
+            shader,
+            constants: format!("{constants}const GRADIENT: bool = {gradient};\n"),
+            groups: [
+                positions.div_ceil(down) as u32,
+                to[2].div_ceil(across) as u32,
+                classes as u32,
+            ],
+            words: &words,
+        };
+        let other = epilogue.add.unwrap_or(bias);
+        let kept = epilogue.keep.unwrap_or(bias);
+        launch.over(self.client, &[source, weights, bias, other, kept, target]);
+    }
+
+    /// A convolution of activations.
+    pub fn forward(
+        &self,
+        layer: &Layer,
+        packed: &Packed,
+        (source, examples): (&Handle, usize),
+        target: &Handle,
+        epilogue: &Epilogue,
+    ) {
+        let operands = (source, &packed.forward, &packed.bias);
+        self.convolve((layer, examples), operands, target, epilogue, false);
+    }
+
+    /// The gradient of what a convolution read.
+    pub fn image_gradient(
+        &self,
+        layer: &Layer,
+        packed: &Packed,
+        (gradient, examples): (&Handle, usize),
+        target: &Handle,
+        epilogue: &Epilogue,
+    ) {
+        let operands = (gradient, &packed.backward, &packed.bias);
+        self.convolve((layer, examples), operands, target, epilogue, true);
+    }
+
+    /// The gradients of a layer's weights and bias, written where they lie among the parameters'.
+    pub fn weight_gradient(
+        &self,
+        layer: &Layer,
+        (source, gradient, examples): (&Handle, &Handle, usize),
+        target: &Handle,
+    ) {
+        /// Values of tiles that keep a wide device busy.
+        const BUSY: usize = 1056 * 128 * 64;
+        let seen = Seen::of(layer);
+        let terms = layer.taps() * stored(layer.input.channels);
+        let rows = if layer.bias().is_some() { terms + 4 } else { terms };
+        let columns = seen.output[2].next_multiple_of(64);
+        let positions = examples * seen.output[0] * seen.output[1];
+        let is_wide = seen.output[2] >= 128;
+        let (shader, constants, [down, across]): (&'static Shader, _, _) = match self.products.of(layer) {
+            Products::OnMatrixUnits(units) => {
+                let tile = TILES[usize::from(!is_wide)];
+                let constants = tile.constants(units, 2 * units.size);
+                (&WEIGHT_GRADIENT_HALF, constants, tile.size(units))
+            }
+            products => {
+                let across = if is_wide { 16 } else { 8 };
+                let constants = format!("const COLUMNS: u32 = {across}u;\n{}", products.factor());
+                (&WEIGHT_GRADIENT, constants, [128, 8 * across])
+            }
+        };
+        let tiles = [rows.div_ceil(down), seen.output[2].div_ceil(across)];
+        // Parts of no fewer positions than make the reading of a tile worth it.
+        let parts = BUSY
+            .div_ceil(tiles[0] * tiles[1] * down * across)
+            .clamp(1, positions.div_ceil(128).max(1));
+        let partial = self.client.empty(parts * rows * columns * size_of::<f32>());
+        let mut words = seen.words(examples, seen.input, seen.output, parts as u32).to_vec();
+        words.push(rows as u32);
+        words.extend(self.scales(true));
+        let launch = Launch {
+            shader,
+            constants,
+            groups: [tiles[0] as u32, tiles[1] as u32, parts as u32],
+            words: &words,
+        };
+        launch.over(self.client, &[source, gradient, &partial]);
+        join(self.client, layer, &partial, [parts, rows], target);
+    }
+}
+
+/// The first convolution, of images.
+pub fn stem(
+    client: &Client,
+    layer: &Layer,
+    packed: &Packed,
+    (images, examples): (&Handle, usize),
+    target: &Handle,
+    epilogue: &Epilogue,
+) {
+    let words = stem_words(layer, examples, epilogue.flags());
+    let positions = examples * layer.output.height * layer.output.width;
+    let [x, z, _] = in_rows(positions.div_ceil(64));
+    let launch = Launch {
+        shader: &STEM,
+        constants: String::new(),
+        groups: [x, stored(layer.output.channels).div_ceil(16) as u32, z],
+        words: &words,
+    };
+    launch.over(client, &[images, &packed.forward, &packed.bias, target]);
+}
+
+fn stem_words(layer: &Layer, examples: usize, last: u32) -> [u32; 12] {
+    let seen = Seen {
+        input: [layer.input.height, layer.input.width, layer.input.channels],
+        output: [layer.output.height, layer.output.width, stored(layer.output.channels)],
+        kernel: layer.kernel,
+        stride: layer.stride,
+        padding: layer.padding,
+    };
+    seen.words(examples, seen.input, seen.output, last)
+}
+
+/// The gradient of the images, `[N, C, H, W]`.
+pub fn stem_gradient(
+    client: &Client,
+    layer: &Layer,
+    packed: &Packed,
+    (gradient, examples): (&Handle, usize),
+    target: &Handle,
+) {
+    let words = stem_words(layer, examples, 0);
+    let launch = Launch {
+        shader: &STEM_GRADIENT,
+        constants: String::new(),
+        groups: in_rows((examples * layer.input.height * layer.input.width).div_ceil(64)),
+        words: &words,
+    };
+    launch.over(client, &[gradient, &packed.backward, target]);
+}
+
+/// The gradients of the first convolution's weights and bias.
+pub fn stem_weight_gradient(
+    client: &Client,
+    layer: &Layer,
+    (source, gradient, examples): (&Handle, &Handle, usize),
+    target: &Handle,
+) {
+    /// Workgroups that keep a wide device busy.
+    const BUSY: usize = 1056;
+    let rows = layer.taps() * stored(layer.input.channels) + 4;
+    let columns = layer.output.channels.next_multiple_of(64);
+    let positions = examples * layer.output.height * layer.output.width;
+    let tiles = [rows.div_ceil(8), columns / 64];
+    let parts = BUSY
+        .div_ceil(tiles[0] * tiles[1])
+        .clamp(1, positions.div_ceil(128).max(1));
+    let partial = client.empty(parts * rows * columns * size_of::<f32>());
+    let launch = Launch {
+        shader: &STEM_WEIGHT_GRADIENT,
+        constants: String::new(),
+        groups: [tiles[0] as u32, tiles[1] as u32, parts as u32],
+        words: &stem_words(layer, examples, parts as u32),
+    };
+    launch.over(client, &[source, gradient, &partial]);
+    join(client, layer, &partial, [parts, rows], target);
+}
+
+/// Adds the parts of a layer's gradients up.
+fn join(client: &Client, layer: &Layer, partial: &Handle, [parts, rows]: [usize; 2], target: &Handle) {
+    const BIAS: usize = 2;
+    let bias = layer.bias();
+    let inputs = stored(layer.input.channels);
+    let words = [
+        layer.input.channels,
+        layer.output.channels,
+        layer.taps(),
+        inputs,
+        parts,
+        rows,
+        layer.weights().start,
+        bias.as_ref().map_or(0, |bias| bias.start),
+        if bias.is_some() { BIAS } else { 0 },
+    ];
+    let launch = Launch {
+        shader: &JOIN_GRADIENTS,
+        constants: String::new(),
+        groups: in_rows(((layer.taps() * inputs + 1) * layer.output.channels).div_ceil(256)),
+        words: &words.map(|word| word as u32),
+    };
+    launch.over(client, &[partial, target]);
+}
