@@ -6,9 +6,9 @@
 // (join_gradients.wgsl).
 //
 // Shapes: source [N, H, W, C] and gradient [N, H', W', O] in vec4; partial [parts][rows][O to a multiple of 64], where rows is taps*C
-// or, with a bias, 4 more. A workgroup of 16*COLUMNS threads does 128 rows and 8*COLUMNS columns, 8 by 8 a thread. With ROUND
+// or, with a bias, 4 more. A workgroup of 128 threads does 128 rows and 64 columns, 8 by 8 a thread. With ROUND
 // factor() rounds to float16, as weight_gradient_half.wgsl does, and the sums are float32's.
-// Twin: compute::reference::network; launched by compute::gpu. COLUMNS (8 or 16), ROUND and factor() stand before this text. Every tensor
+// Twin: compute::reference::network; launched by compute::gpu. ROUND and factor() stand before this text. Every tensor
 // is bound read_write: see linf_ascend.wgsl.
 
 struct Parameters {
@@ -35,16 +35,15 @@ struct Parameters {
 @group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> parameters: Parameters;
 
-const THREADS: u32 = 16u * COLUMNS;
+const THREADS: u32 = 128u;
 const TILE_ROWS: u32 = 128u;
-const TILE_COLUMNS: u32 = 8u * COLUMNS;
-// Positions that are loaded together, and how many of them a thread loads its terms at: four or two.
+const TILE_COLUMNS: u32 = 64u;
+// Positions that are loaded together.
 const DEPTH: u32 = 16u;
-const LOADS: u32 = DEPTH * 32u / THREADS;
 
 // [position][row] and [position][column].
 var<workgroup> rows: array<vec4<f32>, 512>;
-var<workgroup> columns: array<vec4<f32>, 4u * TILE_COLUMNS>;
+var<workgroup> columns: array<vec4<f32>, 256>;
 
 // A place of the results.
 struct Place {
@@ -101,14 +100,14 @@ fn main(
     let end = min(begin + share, positions);
     let padded_columns = (parameters.target_channels + 63u) / 64u * 16u;
 
-    // The four terms that this thread loads, at some positions.
+    // The four terms that this thread loads, at four positions.
     let term = group.x * TILE_ROWS + 4u * (lane % 32u);
     let tap = min(term / channels, taps - 1u);
     let channel = term - tap * channels;
     let offset = vec2<i32>(i32(tap / parameters.kernel_width), i32(tap % parameters.kernel_width))
         - vec2<i32>(i32(parameters.padding));
-    let thread_row = lane / COLUMNS;
-    let thread_column = lane % COLUMNS;
+    let thread_row = lane / 8u;
+    let thread_column = lane % 8u;
 
     var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
     var a4 = vec4<f32>(); var a5 = vec4<f32>(); var a6 = vec4<f32>(); var a7 = vec4<f32>();
@@ -118,8 +117,8 @@ fn main(
     // What the next turn of the loop needs is on its way from memory while this turn's products are summed.
     var held0 = vec4<f32>(); var held1 = vec4<f32>(); var held2 = vec4<f32>(); var held3 = vec4<f32>();
     var taken0 = vec4<f32>(); var taken1 = vec4<f32>();
-    let own = (lane / 32u) * LOADS * TILE_ROWS / 4u + lane % 32u;
-    let start = begin + lane / 32u * LOADS;
+    let own = (lane / 32u) * TILE_ROWS + lane % 32u;
+    let start = begin + lane / 32u * 4u;
     var place = Place(
         start,
         start / per_image,
@@ -139,10 +138,8 @@ fn main(
             workgroupBarrier();
             rows[own] = factor(held0);
             rows[own + TILE_ROWS / 4u] = factor(held1);
-            if (LOADS > 2u) {
-                rows[own + TILE_ROWS / 2u] = factor(held2);
-                rows[own + TILE_ROWS / 4u * 3u] = factor(held3);
-            }
+            rows[own + TILE_ROWS / 2u] = factor(held2);
+            rows[own + TILE_ROWS / 4u * 3u] = factor(held3);
             if (ROUND) {
                 taken0 = taken0 * parameters.scale;
                 taken1 = taken1 * parameters.scale;
@@ -156,11 +153,9 @@ fn main(
             let second = next(place);
             held0 = under(place, end, term, terms, offset, channel);
             held1 = under(second, end, term, terms, offset, channel);
-            if (LOADS > 2u) {
-                let third = next(second);
-                held2 = under(third, end, term, terms, offset, channel);
-                held3 = under(next(third), end, term, terms, offset, channel);
-            }
+            let third = next(second);
+            held2 = under(third, end, term, terms, offset, channel);
+            held3 = under(next(third), end, term, terms, offset, channel);
             place.position = place.position + DEPTH;
             place.x = place.x + over.x;
             if (place.x >= parameters.target_width) {
@@ -173,8 +168,8 @@ fn main(
                 place.y = place.y - parameters.target_height;
                 place.image = place.image + 1u;
             }
-            let column = group.y * TILE_COLUMNS + 4u * (lane % (2u * COLUMNS));
-            let position = first + lane / (2u * COLUMNS);
+            let column = group.y * TILE_COLUMNS + 4u * (lane % 16u);
+            let position = first + lane / 16u;
             taken0 = vec4<f32>();
             taken1 = vec4<f32>();
             if (column < parameters.target_channels) {

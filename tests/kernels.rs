@@ -123,7 +123,7 @@ fn every_shader_is_valid() {
             const LANES: u32 = 32u;\nconst DEPTH: u32 = 32u;\nconst DOWN: u32 = 2u;\nconst ACROSS: u32 = 4u;\nconst HIGH: u32 = 4u;\n";
         let constants = match file.as_str() {
             "convolve" => &format!("{tiles}{same}"),
-            "weight_gradient" => &format!("const COLUMNS: u32 = 8u;\n{same}"),
+            "weight_gradient" => same,
             "convolve_half" | "weight_gradient_half" => matrices,
             _ => "",
         };

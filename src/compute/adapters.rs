@@ -377,7 +377,8 @@ fn units_of(adapter: &wgpu::Adapter) -> Option<MatrixUnits> {
     let needed = Features::SHADER_F16 | Features::SUBGROUP | Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     let told = adapter.get_info();
     let lanes = told.subgroup_min_size;
-    if !super::gpu::IS_BUILT || !adapter.features().contains(needed) || told.subgroup_max_size != lanes {
+    let has_room = adapter.limits().max_compute_workgroup_storage_size >= 32_768;
+    if !super::gpu::IS_BUILT || !has_room || !adapter.features().contains(needed) || told.subgroup_max_size != lanes {
         return None;
     }
     let offered = adapter.cooperative_matrix_properties();

@@ -142,27 +142,36 @@ impl Seen {
 /// The tile of convolve.wgsl for so many rows and columns, as rows and columns of threads and the teams that share it: large tiles use what they
 /// load more often, small ones and two teams keep a wide device busy where there are few positions.
 fn tile(rows: usize, columns: usize) -> [usize; 3] {
-    /// Workgroups that keep the widest of today's devices busy.
-    const BUSY: usize = 264;
     let groups = |[down, across]: [usize; 2]| rows.div_ceil(8 * down) * columns.div_ceil(8 * across);
-    let tiles = [[16, 16], [16, 8], [8, 8]];
-    tiles
+    // With so many workgroups the widest of today's devices is busy.
+    let tiles = [([16, 16], 250), ([16, 8], 264), ([8, 8], 264)];
+    let busy = tiles
         .into_iter()
-        .find(|tile| columns >= 8 * tile[1] && groups(*tile) >= BUSY)
-        .map_or([8, 8, 2], |[down, across]| [down, across, 1])
+        .find(|(tile, enough)| columns >= 8 * tile[1] && groups(*tile) >= *enough);
+    busy.map_or([8, 8, 2], |([down, across], _)| [down, across, 1])
 }
 
 /// The same on matrix units, and the terms that are loaded together.
 fn tile_of_matrices(units: MatrixUnits, rows: usize, [terms, columns]: [usize; 2]) -> (Tile, u32) {
-    /// Workgroups that keep the widest of today's devices busy.
-    const BUSY: usize = 250;
-    let is_busy = |tile: &Tile| {
+    let [big, medium, small] = TILES;
+    let groups = |tile: Tile| {
         let [down, across] = tile.size(units);
-        columns >= across && rows.div_ceil(down) * columns.div_ceil(across) >= BUSY
+        if columns < across {
+            0
+        } else {
+            rows.div_ceil(down) * columns.div_ceil(across)
+        }
     };
-    let tile = TILES.into_iter().find(is_busy).unwrap_or(TILES[2]);
-    let is_deep = terms.next_multiple_of(16).is_multiple_of(2 * units.size as usize);
-    (tile, if is_deep { 2 * units.size } else { units.size })
+    // Few workgroups wait less often where they load more at once.
+    let (tile, is_deep) = if groups(big) >= 120 {
+        (big, groups(big) < 250)
+    } else if groups(medium) >= 250 {
+        (medium, false)
+    } else {
+        (small, true)
+    };
+    let is_even = terms.next_multiple_of(16).is_multiple_of(2 * units.size as usize);
+    (tile, if is_deep && is_even { 2 * units.size } else { units.size })
 }
 
 /// What a convolution is made with.
@@ -275,14 +284,10 @@ impl Making<'_> {
         let (shader, constants, [down, across]): (&'static Shader, _, _) = match self.products.of(layer) {
             Products::OnMatrixUnits(units) => {
                 let tile = TILES[usize::from(!is_wide)];
-                let constants = tile.constants(units, 2 * units.size);
-                (&WEIGHT_GRADIENT_HALF, constants, tile.size(units))
+                let depth = if is_wide { units.size } else { 2 * units.size };
+                (&WEIGHT_GRADIENT_HALF, tile.constants(units, depth), tile.size(units))
             }
-            products => {
-                let across = if is_wide { 16 } else { 8 };
-                let constants = format!("const COLUMNS: u32 = {across}u;\n{}", products.factor());
-                (&WEIGHT_GRADIENT, constants, [128, 8 * across])
-            }
+            products => (&WEIGHT_GRADIENT, products.factor().to_string(), [128, 64]),
         };
         let tiles = [rows.div_ceil(down), seen.output[2].div_ceil(across)];
         // Parts of no fewer positions than make the reading of a tile worth it.
@@ -366,7 +371,7 @@ pub fn stem_weight_gradient(
     let rows = layer.taps() * stored(layer.input.channels) + 4;
     let columns = layer.output.channels.next_multiple_of(64);
     let positions = examples * layer.output.height * layer.output.width;
-    let tiles = [rows.div_ceil(8), columns / 64];
+    let tiles = [rows.div_ceil(40), columns / 64];
     let parts = BUSY
         .div_ceil(tiles[0] * tiles[1])
         .clamp(1, positions.div_ceil(128).max(1));

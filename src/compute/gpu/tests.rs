@@ -243,7 +243,10 @@ fn convolutions_multiply_what_they_say_they_multiply() {
         }
     }
     if tried == 0 {
-        assert!(std::env::var_os("MARTLET_MATRIX_UNITS").is_none(), "no device has matrix units");
+        assert!(
+            std::env::var_os("MARTLET_MATRIX_UNITS").is_none(),
+            "no device has matrix units"
+        );
         eprintln!("SKIPPED: products on matrix units, which no device here has; `.ci/matrix-units` brings one");
     }
 }
