@@ -153,6 +153,10 @@ fn around_ui(ui: &mut Ui, recipe: &mut Recipe) {
             .range(0.0..=0.9)
             .speed(0.005),
     );
+    let hint = "Training steps round the factors of convolutions to float16, on the matrix units of a GPU that has them; what is measured is measured in float32. The processor refuses it";
+    row(ui, "Mixed precision", hint, |ui| {
+        ui.checkbox(&mut recipe.mixed_precision, "")
+    });
     let first = WeightPerturbation {
         gamma: 0.005,
         from_epoch: 0,
