@@ -681,6 +681,30 @@ fn names_and_numbers_survive_json() {
         few.settings(&threat(Norm::Linf, "0.3")),
         "100 steps of Adam at 0.01, 8 samples, δ = 0.01, 2 starts"
     );
+    // With few classes there is no DLR, and what takes its place is named.
+    let among = |name: &str, classes: usize| spec(name).settings_among(&threat(Norm::Linf, "0.3"), classes);
+    for (name, classes, said) in [
+        ("apgd-dlr", 2, "the margin, 100 steps"),
+        ("apgd-dlr", 3, "DLR, 100 steps"),
+        ("apgd-dlr-t", 2, "the other class's lead, 100 steps"),
+        (
+            "apgd-dlr-t",
+            3,
+            "each class's lead, towards 2 other classes, 100 steps each",
+        ),
+        ("apgd-dlr-t", 10, "DLR towards at most 9 other classes, 100 steps each"),
+        ("fab-t", 2, "towards the other class, 100 steps each"),
+        ("fab-t", 4, "towards 3 other classes, 100 steps each"),
+        ("fab-t", 10, "towards at most 9 other classes, 100 steps each"),
+        (
+            "transfer-apgd-dlr-t",
+            2,
+            "on the surrogate: the other class's lead, 100 steps",
+        ),
+    ] {
+        let found = among(name, classes);
+        assert!(found.starts_with(said), "{name} among {classes}: {found}");
+    }
     for wrong in [
         "apgd",
         "apgd-ce-0",

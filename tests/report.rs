@@ -309,7 +309,7 @@ fn evaluation(left: &[(&str, usize)]) -> Evaluation {
         .iter()
         .map(|(name, correct)| {
             let spec: AttackSpec = name.parse().unwrap();
-            AttackResult::new(name, &spec, &threat, standing(*correct, n), 1.0)
+            AttackResult::new(name, &spec, &threat, 10, standing(*correct, n), 1.0)
         })
         .collect();
     let worst = left.iter().map(|(_, correct)| *correct).min().unwrap();

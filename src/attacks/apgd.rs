@@ -354,15 +354,28 @@ impl Attack for Apgd {
         })
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, threat: &ThreatModel) -> String {
+        self.settings_among(threat, usize::MAX)
+    }
+
+    fn settings_among(&self, _threat: &ThreatModel, classes: usize) -> String {
         let steps = steps_text(self.steps);
+        let targeted = if classes < 4 { "the class's lead" } else { "DLR" };
         let what = match self.objective {
             ApgdObjective::CrossEntropy => format!("cross-entropy, {steps}"),
+            ApgdObjective::Dlr if classes < 3 => format!("the margin, {steps}"),
             ApgdObjective::Dlr => format!("DLR, {steps}"),
+            ApgdObjective::TargetedDlr { .. } if classes == 2 => format!("the other class's lead, {steps}"),
+            ApgdObjective::TargetedDlr { targets } if classes < 4 => {
+                format!(
+                    "each class's lead, towards {} other classes, {steps} each",
+                    targets.min(classes - 1)
+                )
+            }
             ApgdObjective::TargetedDlr { targets } => {
                 format!("DLR towards at most {targets} other classes, {steps} each")
             }
-            ApgdObjective::Towards { class } => format!("DLR towards class {class}, {steps}"),
+            ApgdObjective::Towards { class } => format!("{targeted} towards class {class}, {steps}"),
         };
         format!("{what}, ρ = {}", self.rho)
     }

@@ -65,10 +65,14 @@ impl Attack for InTurn {
     }
 
     fn settings(&self, threat: &ThreatModel) -> String {
+        self.settings_among(threat, usize::MAX)
+    }
+
+    fn settings_among(&self, threat: &ThreatModel, classes: usize) -> String {
         let each = self
             .attacks
             .iter()
-            .map(|attack| format!("{} ({})", attack.name, attack.settings(threat)));
+            .map(|attack| format!("{} ({})", attack.name, attack.settings_among(threat, classes)));
         format!("in turn: {}", each.collect::<Vec<_>>().join("; "))
     }
 

@@ -233,10 +233,18 @@ impl Attack for Fab {
         })
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, threat: &ThreatModel) -> String {
+        self.settings_among(threat, usize::MAX)
+    }
+
+    fn settings_among(&self, _threat: &ThreatModel, classes: usize) -> String {
+        let towards = match classes {
+            2 => "towards the other class".to_string(),
+            3.. if classes <= self.targets => format!("towards {} other classes", classes - 1),
+            _ => format!("towards at most {} other classes", self.targets),
+        };
         format!(
-            "towards at most {} other classes, {} each, α ≤ {}, η = {}, β = {}",
-            self.targets,
+            "{towards}, {} each, α ≤ {}, η = {}, β = {}",
             steps_text(self.steps),
             self.alpha_max,
             self.eta,

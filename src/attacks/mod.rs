@@ -86,6 +86,11 @@ pub trait Attack {
     /// Its numbers under `threat`, as a person reads them; empty where it has none.
     fn settings(&self, threat: &ThreatModel) -> String;
 
+    /// The same against a model of so many classes, where what it does depends on them.
+    fn settings_among(&self, threat: &ThreatModel, _classes: usize) -> String {
+        self.settings(threat)
+    }
+
     /// The work that it does on one example that withstands it, in forward passes.
     fn passes(&self) -> usize;
 }
@@ -380,7 +385,11 @@ impl Attack for AttackSpec {
     }
 
     fn settings(&self, threat: &ThreatModel) -> String {
-        let settings = self.method.attack().settings(threat);
+        self.settings_among(threat, usize::MAX)
+    }
+
+    fn settings_among(&self, threat: &ThreatModel, classes: usize) -> String {
+        let settings = self.method.attack().settings_among(threat, classes);
         if self.restarts > 1 {
             format!("{settings}, {} starts", self.restarts)
         } else {

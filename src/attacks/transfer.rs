@@ -50,7 +50,11 @@ impl Attack for Transfer {
     }
 
     fn settings(&self, threat: &ThreatModel) -> String {
-        format!("on the surrogate: {}", self.attack.settings(threat))
+        self.settings_among(threat, usize::MAX)
+    }
+
+    fn settings_among(&self, threat: &ThreatModel, classes: usize) -> String {
+        format!("on the surrogate: {}", self.attack.settings_among(threat, classes))
     }
 
     fn passes(&self) -> usize {

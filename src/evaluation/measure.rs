@@ -93,6 +93,8 @@ pub(super) struct Measurement<'a> {
     work_done: usize,
     work_left: usize,
     warnings: Vec<Warning>,
+    /// Classes that the model has answered with.
+    classes: Cell<usize>,
 }
 
 /// The model's logits for a minibatch, on the host.
@@ -153,6 +155,7 @@ impl<'a> Measurement<'a> {
             work_done: 0,
             work_left: 0,
             warnings: Vec::new(),
+            classes: Cell::new(usize::MAX),
         })
     }
 
@@ -423,6 +426,7 @@ impl<'a> Measurement<'a> {
     ) -> Result<Answers, EvaluateError> {
         let logits = (self.subject.logits)(images.clone()).inner();
         let [examples, classes] = logits.dims();
+        self.classes.set(classes);
         let pixels: Tensor<2> = images.clone().flatten(1, 3);
         let columns = vec![
             logits,
@@ -507,7 +511,7 @@ impl<'a> Measurement<'a> {
     fn finish(&mut self, name: &str, spec: &AttackSpec, outcomes: &[Outcome], seconds: f64) -> AttackResult {
         let correct = outcomes.iter().filter(|outcome| outcome.robust).count();
         let standing = Standing::of(correct, outcomes.len());
-        let result = AttackResult::new(name, spec, self.threat, standing, seconds);
+        let result = AttackResult::new(name, spec, self.threat, self.classes.get(), standing, seconds);
         self.tell(EvaluationEvent::AttackFinished(result.clone()));
         result
     }

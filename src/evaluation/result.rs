@@ -162,13 +162,20 @@ pub struct AttackResult {
 }
 
 impl AttackResult {
-    /// The figure of `spec` under `threat`, in a suite that calls it `name`.
-    pub fn new(name: &str, spec: &AttackSpec, threat: &ThreatModel, standing: Standing, seconds: f64) -> Self {
+    /// The figure of `spec` under `threat`, in a suite that calls it `name`, of a model of so many classes.
+    pub fn new(
+        name: &str,
+        spec: &AttackSpec,
+        threat: &ThreatModel,
+        classes: usize,
+        standing: Standing,
+        seconds: f64,
+    ) -> Self {
         Self {
             name: name.to_string(),
             method: spec.under(threat).method,
             restarts: spec.restarts,
-            settings: spec.settings(threat),
+            settings: spec.settings_among(threat, classes),
             standing,
             seconds,
         }
