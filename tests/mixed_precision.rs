@@ -123,6 +123,21 @@ fn the_processor_refuses_it_in_words_and_leaves_nothing_behind() {
         "{said}"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+    for asked in [
+        "devices --check cpu --network small-cnn --mixed-precision",
+        "bench steps --device cpu --network small-cnn --alone --mixed-precision",
+        "bench conv --device cpu --network small-cnn --mixed-precision",
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_martlet"));
+        let output = command.args(asked.split(' ')).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{asked}: {said}");
+        assert!(
+            said.contains("--mixed-precision needs a GPU of this machine"),
+            "{asked}: {said}"
+        );
+    }
 }
 
 #[test]

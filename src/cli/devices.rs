@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use super::terminal::{say, table};
+use super::{
+    half_products,
+    terminal::{say, table},
+};
 use crate::{
     compute,
     engine::device_check::{self, Subject},
@@ -34,6 +37,9 @@ pub(super) fn run(arguments: DevicesArguments) -> Result<()> {
         let device = compute::open(choice)?;
         let verdict = match arguments.network {
             Some(network) => {
+                if arguments.mixed_precision {
+                    half_products(&device)?;
+                }
                 let subject = Subject {
                     mixed_precision: arguments.mixed_precision,
                     ..Subject::usual(network)

@@ -271,6 +271,16 @@ fn check_writable(option: &str, path: &std::path::Path) -> anyhow::Result<()> {
     })
 }
 
+/// How the device multiplies factors that are rounded to float16, which `--mixed-precision` asks for.
+fn half_products(device: &crate::compute::Device) -> Result<crate::compute::Products, WrongUse> {
+    let wrong = || {
+        let name = &device.info().name;
+        let what = "--mixed-precision needs a GPU of this machine whose kernels are Martlet's own";
+        WrongUse(format!("{what}, got {name}: name one, such as gpu:0"))
+    };
+    device.half_products().ok_or_else(wrong)
+}
+
 /// Opens a device, says which one, and makes sure that it computes as the CPU does.
 pub fn open_device(choice: &str, quiet: bool) -> anyhow::Result<(crate::compute::Device, serde_json::Value)> {
     use crate::{compute, engine::device_check};

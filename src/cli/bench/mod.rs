@@ -5,7 +5,7 @@ mod kernels;
 mod peer;
 mod steps;
 
-use super::{DeviceOption, UiBench, Window, WrongUse, open_device, output::Output, terminal};
+use super::{DeviceOption, UiBench, Window, WrongUse, half_products, open_device, output::Output, terminal};
 use crate::compute::{Device, Products};
 
 /// Arguments of `martlet bench`.
@@ -91,8 +91,7 @@ fn products(mixed_precision: bool, device: &Device) -> anyhow::Result<Products> 
     if !mixed_precision {
         return Ok(Products::Single);
     }
-    let wrong = || WrongUse("--mixed-precision needs a GPU of this machine: --device gpu:0, say".to_string());
-    Ok(device.half_products().ok_or_else(wrong)?)
+    Ok(half_products(device)?)
 }
 
 /// The middle of some times.

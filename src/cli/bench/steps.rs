@@ -80,7 +80,10 @@ pub fn run(arguments: StepsArguments) -> anyhow::Result<()> {
         rows.extend(bench.run(arguments.rounds.max(1), &arguments.forms)?);
     }
     let after = load();
-    let result = json!({ "device": info, "load": [before, after], "rounds": arguments.rounds, "mixed_precision": arguments.mixed_precision, "rows": rows });
+    let result = json!({
+        "device": info, "load": [before, after], "rounds": arguments.rounds,
+        "mixed_precision": arguments.mixed_precision, "rows": rows,
+    });
     output.write(&serde_json::to_string_pretty(&result)?)
 }
 

@@ -320,16 +320,12 @@ struct Back<'a> {
 }
 
 /// What gradients are multiplied with before they are rounded to float16. Each example's begins with values of about 1, of which its loss's
-/// mean over the minibatch leaves a share: then the examples come in as another factor.
+/// mean over the minibatch leaves a share: then the minibatch comes in as another factor.
 fn gradient_scale(examples: usize, is_mean: bool) -> f32 {
     /// Far from float16's largest value, 65,504, beyond which it is infinite, and from its smallest normal one, 2⁻¹⁴.
     const SCALE: f32 = 256.0;
-    SCALE
-        * if is_mean {
-            examples.next_power_of_two() as f32
-        } else {
-            1.0
-        }
+    let share = if is_mean { examples.next_power_of_two() } else { 1 };
+    SCALE * share as f32
 }
 
 impl Tape {
@@ -361,7 +357,7 @@ impl Tape {
             relus,
             parameters: parameters.then(|| client.empty(length * size_of::<f32>())),
             // An attack climbs the sum of the losses, a step of training descends their mean.
-            gradient_scale: gradient_scale(self.count, parameters),
+            gradient_scale: gradient_scale(self.count / self.halves, parameters),
             client,
         };
         let shape = self.images.meta.shape().clone();
