@@ -53,7 +53,7 @@ impl Attack for Momentum {
         Ok(current)
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
+    fn settings(&self, threat: &ThreatModel, _classes: usize) -> String {
         format!(
             "{} steps of {}/{}, μ = {}",
             self.steps, threat.epsilon, self.steps, self.decay
@@ -89,7 +89,7 @@ fn attack() -> Result<(usize, usize, f32), Failure> {
         epsilon: "0.1".parse()?,
     };
     let attack = Momentum { steps: 10, decay: 1.0 };
-    println!("{} under {threat}", attack.settings(&threat));
+    println!("{} under {threat}", attack.settings(&threat, 10));
     let adversarial = attack.perturb(&function, &batch, &threat, &mut Rng::new(0).each(batch.len()))?;
     let distance = martlet::compute::read(threat.distance(&batch.images, &adversarial))?;
     Ok((

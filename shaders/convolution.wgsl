@@ -7,11 +7,12 @@
 // are a whole number of strides apart meet the same taps, so each of the stride*stride classes is a product of its own
 // (workgroup_id.z).
 //
-// Then, in this order: + bias[o], + other (flag ADD), max(0, .) (flag RELU), 0 where kept <= 0 (flag KEEP).
+// Then + bias[o], and what epilogue.wgsl does.
 //
 // Activations lie [N, H, W, C] in vec4 (C is a multiple of 4 in memory), weights [tap][C to a multiple of 16][O to a multiple of
 // 64] (compute::gpu::packed).
-// Twin: compute::reference::network; launched by compute::gpu. GRADIENT stands before this text.
+// Twin: compute::reference::network; launched by compute::gpu. GRADIENT and
+// epilogue.wgsl stand before this text.
 //
 // Every tensor is bound read_write: see linf_ascend.wgsl.
 
@@ -32,10 +33,6 @@ struct Parameters {
     scale: f32,
     unscale: f32,
 }
-
-const ADD: u32 = 1u;
-const RELU: u32 = 2u;
-const KEEP: u32 = 4u;
 
 @group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> weights: array<vec4<f32>>;
@@ -108,16 +105,6 @@ fn store(sum: vec4<f32>, row: u32, channel: u32, class_: Class) {
     if (!GRADIENT) {
         value = value + bias[channel / 4u];
     }
-    if ((parameters.flags & ADD) != 0u) {
-        value = value + other[index];
-    }
-    if ((parameters.flags & RELU) != 0u) {
-        // max() may drop a NaN; this keeps it.
-        value = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
-    }
-    if ((parameters.flags & KEEP) != 0u) {
-        value = select(vec4<f32>(0.0), value, kept[index] > vec4<f32>(0.0));
-    }
-    result[index] = value;
+    finish(value, index);
 }
 

@@ -5,9 +5,8 @@
 //     CENTRED  + map[half][2][c] * (centred - map[half][3][c])
 //     SCALE    value * centred: a dropout's factors
 //     SPREAD   the value is that of the channel's only place, times `share`: the gradient of a mean
-//     ADD      + other
-//     RELU     max(0, .)
-//     KEEP     0 where kept <= 0
+//
+// and then what epilogue.wgsl does, which stands before this text.
 //
 // Shapes: [N, positions, C] in vec4; map [half][4][C]; the images are halves with maps of their own.
 // Twin: compute::reference::network; launched by compute::gpu. Every tensor is bound read_write: see linf_ascend.wgsl.
@@ -27,9 +26,6 @@ const CENTRED: u32 = 16u;
 const SCALE: u32 = 32u;
 const SPREAD: u32 = 64u;
 const STRETCH: u32 = 128u;
-const ADD: u32 = 1u;
-const RELU: u32 = 2u;
-const KEEP: u32 = 4u;
 
 @group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> map: array<vec4<f32>>;
@@ -71,14 +67,5 @@ fn main(
     if ((parameters.flags & SCALE) != 0u) {
         value = value * centred[index];
     }
-    if ((parameters.flags & ADD) != 0u) {
-        value = value + other[index];
-    }
-    if ((parameters.flags & RELU) != 0u) {
-        value = select(value, vec4<f32>(0.0), value < vec4<f32>(0.0));
-    }
-    if ((parameters.flags & KEEP) != 0u) {
-        value = select(vec4<f32>(0.0), value, kept[index] > vec4<f32>(0.0));
-    }
-    result[index] = value;
+    finish(value, index);
 }

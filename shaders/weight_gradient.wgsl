@@ -1,39 +1,9 @@
-// The gradient of a convolution's weights as a product of matrices, summed over positions:
+// The gradient of a convolution's weights as a product of matrices, summed over positions. What it computes, and how it lies in memory,
+// stands in weights.wgsl.
 //
-//     partial[z, t*C + c, o] = sum over the positions of part z of  source[position under tap t, c] * gradient[position, o]
-//
-// and, where the layer has a bias, in one row more the sum of the gradient itself. compute::gpu adds the parts up
-// (join_gradients.wgsl).
-//
-// Shapes: source [N, H, W, C] and gradient [N, H', W', O] in vec4; partial [parts][rows][O to a multiple of 64], where rows is taps*C
-// or, with a bias, 4 more. A workgroup of 128 threads does 128 rows and 64 columns, 8 by 8 a thread. With ROUND
-// factor() rounds to float16, as weight_gradient_half.wgsl does, and the sums are float32's.
-// Twin: compute::reference::network; launched by compute::gpu. ROUND and factor() stand before this text. Every tensor
-// is bound read_write: see linf_ascend.wgsl.
-
-struct Parameters {
-    examples: u32,
-    source_height: u32,
-    source_width: u32,
-    source_channels: u32,
-    target_height: u32,
-    target_width: u32,
-    target_channels: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride: u32,
-    padding: u32,
-    parts: u32,
-    rows: u32,
-    // Where the gradient is rounded to float16: a power of two that keeps it above the smallest, and one over it.
-    scale: f32,
-    unscale: f32,
-}
-
-@group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> gradient: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> parameters: Parameters;
+// A workgroup of 128 threads does 128 rows and 64 columns, 8 by 8 a thread. With ROUND factor() rounds to float16, as
+// weight_gradient_half.wgsl does, and the sums are float32's.
+// Twin: compute::reference::network; launched by compute::gpu. ROUND, factor() and weights.wgsl stand before this text.
 
 const THREADS: u32 = 128u;
 const TILE_ROWS: u32 = 128u;

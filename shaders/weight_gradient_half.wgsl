@@ -1,33 +1,10 @@
 // The gradient of a convolution's weights on a device's matrix units: factors in float16, sums in float32. What it computes, and how
-// it lies in memory, stands in weight_gradient.wgsl, which with ROUND gives the same but for the order of the sums.
+// it lies in memory, stands in weights.wgsl; weight_gradient.wgsl with ROUND gives the same but for the order of the sums.
 //
 // A workgroup of DOWN*ACROSS subgroups of LANES threads does DOWN*HIGH*SIZE rows and ACROSS*2*SIZE columns; a subgroup has HIGH (2 or
 // 4) by 2 matrices of SIZE by SIZE. DEPTH positions are loaded together.
 // Twin: compute::reference::network; launched by compute::gpu. The extensions f16 and wgpu_cooperative_matrix, these constants and the
-// matrices' types Left, Right and Sum stand before this text. Every tensor is bound read_write: see linf_ascend.wgsl.
-
-struct Parameters {
-    examples: u32,
-    source_height: u32,
-    source_width: u32,
-    source_channels: u32,
-    target_height: u32,
-    target_width: u32,
-    target_channels: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride: u32,
-    padding: u32,
-    parts: u32,
-    rows: u32,
-    scale: f32,
-    unscale: f32,
-}
-
-@group(0) @binding(0) var<storage, read_write> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> gradient: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> parameters: Parameters;
+// matrices' types Left, Right and Sum, and weights.wgsl stand before this text.
 
 const GROUPS: u32 = DOWN * ACROSS;
 const THREADS: u32 = GROUPS * LANES;

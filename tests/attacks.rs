@@ -670,7 +670,7 @@ fn names_and_numbers_survive_json() {
     let chosen = spec(name);
     assert_eq!(chosen.name, name);
     assert_eq!(
-        chosen.settings(&threat(Norm::Linf, "0.3")),
+        chosen.settings(&threat(Norm::Linf, "0.3"), 10),
         "50 steps of Adam at 0.005, 256 samples, δ = 2/255"
     );
     assert_eq!(chosen.passes(), 50 * (2 * 256 + 1) + 1);
@@ -678,11 +678,11 @@ fn names_and_numbers_survive_json() {
     let few = &suite.attacks[1];
     assert_eq!(few.restarts, 2);
     assert_eq!(
-        few.settings(&threat(Norm::Linf, "0.3")),
+        few.settings(&threat(Norm::Linf, "0.3"), 10),
         "100 steps of Adam at 0.01, 8 samples, δ = 0.01, 2 starts"
     );
     // With few classes there is no DLR, and what takes its place is named.
-    let among = |name: &str, classes: usize| spec(name).settings_among(&threat(Norm::Linf, "0.3"), classes);
+    let among = |name: &str, classes: usize| spec(name).settings(&threat(Norm::Linf, "0.3"), classes);
     for (name, classes, said) in [
         ("apgd-dlr", 2, "the margin, 100 steps"),
         ("apgd-dlr", 3, "DLR, 100 steps"),

@@ -115,30 +115,26 @@ fn every_shader_is_valid() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let file = path.file_stem().unwrap().to_string_lossy().to_string();
-        // What the program writes before a text, another file's text with it.
+        // Constants that the program writes before a text, and the files that it puts between.
+        let gradient = "const GRADIENT: bool = true;\n";
         let tiles = "const ROWS: u32 = 16u;\nconst COLUMNS: u32 = 8u;\nconst TEAMS: u32 = 1u;\n";
         let same = "const ROUND: bool = true;\nfn factor(value: vec4<f32>) -> vec4<f32> { return value; }\n";
         let matrices = "enable f16;\nenable wgpu_cooperative_matrix;\nalias Left = coop_mat16x16<f16, A>;\n\
             alias Right = coop_mat16x16<f16, B>;\nalias Sum = coop_mat16x16<f32, C>;\nconst SIZE: u32 = 16u;\n\
             const LANES: u32 = 32u;\nconst DEPTH: u32 = 32u;\nconst DOWN: u32 = 2u;\nconst ACROSS: u32 = 4u;\nconst HIGH: u32 = 4u;\n";
-        let constants = match file.as_str() {
-            "convolve" => &format!("{tiles}{same}"),
-            "weight_gradient" => same,
-            "convolve_half" | "weight_gradient_half" => matrices,
-            _ => "",
+        let (constants, between): (&[&str], &[&str]) = match file.as_str() {
+            "convolve" => (&[tiles, same, gradient], &["epilogue", "convolution"]),
+            "convolve_half" => (&[matrices, gradient], &["epilogue", "convolution"]),
+            "weight_gradient" => (&[same], &["weights"]),
+            "weight_gradient_half" => (&[matrices], &["weights"]),
+            "pointwise" => (&[], &["epilogue"]),
+            // No shaders by themselves.
+            "epilogue" | "convolution" | "weights" => continue,
+            _ => (&[], &[]),
         };
-        let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
-        let shared = if file.starts_with("convol") {
-            let of_all = format!("const GRADIENT: bool = true;\n{}", read("convolution.wgsl"));
-            // The file that others begin with is no shader by itself.
-            if file == "convolution" {
-                continue;
-            }
-            of_all
-        } else {
-            String::new()
-        };
-        let source = format!("{constants}{shared}{}", read(&format!("{file}.wgsl")));
+        let read = |name: &str| std::fs::read_to_string(path.with_file_name(format!("{name}.wgsl"))).unwrap();
+        let between: String = between.iter().map(|name| read(name)).collect();
+        let source = format!("{}{between}{}", constants.concat(), read(&file));
         let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| {
             panic!(
                 "{}",

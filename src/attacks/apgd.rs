@@ -96,15 +96,20 @@ pub(super) fn named(name: &str) -> Option<Method> {
     })
 }
 
+/// Classes that [`losses::dlr`] needs: its denominator takes the third.
+const OF_DLR: usize = 3;
+/// Classes that [`losses::dlr_targeted`] needs: its denominator takes the fourth.
+const OF_TARGETED_DLR: usize = 4;
+
 impl ApgdObjective {
     /// The objective of each example.
     fn value(self, logits: Logits, labels: &Labels, targets: Option<&Labels>) -> PerExample {
         let classes = logits.dims()[1];
         match (self, targets) {
             (Self::CrossEntropy, _) => losses::cross_entropy(logits, labels.clone()),
-            (_, Some(targets)) if classes < 4 => losses::lead(logits, targets.clone(), labels.clone()),
+            (_, Some(targets)) if classes < OF_TARGETED_DLR => losses::lead(logits, targets.clone(), labels.clone()),
             (_, Some(targets)) => losses::dlr_targeted(logits, labels.clone(), targets.clone()),
-            _ if classes < 3 => losses::margin(logits, labels.clone()),
+            _ if classes < OF_DLR => losses::margin(logits, labels.clone()),
             _ => losses::dlr(logits, labels.clone()),
         }
     }
@@ -354,19 +359,14 @@ impl Attack for Apgd {
         })
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
-        self.settings_among(threat, usize::MAX)
-    }
-
-    fn settings_among(&self, _threat: &ThreatModel, classes: usize) -> String {
+    fn settings(&self, _threat: &ThreatModel, classes: usize) -> String {
         let steps = steps_text(self.steps);
-        let targeted = if classes < 4 { "the class's lead" } else { "DLR" };
         let what = match self.objective {
             ApgdObjective::CrossEntropy => format!("cross-entropy, {steps}"),
-            ApgdObjective::Dlr if classes < 3 => format!("the margin, {steps}"),
+            ApgdObjective::Dlr if classes < OF_DLR => format!("the margin, {steps}"),
             ApgdObjective::Dlr => format!("DLR, {steps}"),
             ApgdObjective::TargetedDlr { .. } if classes == 2 => format!("the other class's lead, {steps}"),
-            ApgdObjective::TargetedDlr { targets } if classes < 4 => {
+            ApgdObjective::TargetedDlr { targets } if classes < OF_TARGETED_DLR => {
                 format!(
                     "each class's lead, towards {} other classes, {steps} each",
                     targets.min(classes - 1)
@@ -375,7 +375,10 @@ impl Attack for Apgd {
             ApgdObjective::TargetedDlr { targets } => {
                 format!("DLR towards at most {targets} other classes, {steps} each")
             }
-            ApgdObjective::Towards { class } => format!("{targeted} towards class {class}, {steps}"),
+            ApgdObjective::Towards { class } if classes < OF_TARGETED_DLR => {
+                format!("the class's lead towards class {class}, {steps}")
+            }
+            ApgdObjective::Towards { class } => format!("DLR towards class {class}, {steps}"),
         };
         format!("{what}, ρ = {}", self.rho)
     }

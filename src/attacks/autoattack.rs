@@ -64,15 +64,11 @@ impl Attack for InTurn {
         })
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
-        self.settings_among(threat, usize::MAX)
-    }
-
-    fn settings_among(&self, threat: &ThreatModel, classes: usize) -> String {
+    fn settings(&self, threat: &ThreatModel, classes: usize) -> String {
         let each = self
             .attacks
             .iter()
-            .map(|attack| format!("{} ({})", attack.name, attack.settings_among(threat, classes)));
+            .map(|attack| format!("{} ({})", attack.name, attack.settings(threat, classes)));
         format!("in turn: {}", each.collect::<Vec<_>>().join("; "))
     }
 

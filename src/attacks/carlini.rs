@@ -184,7 +184,7 @@ impl Attack for CarliniL2 {
         Ok(choose(&inside, nearest.images, natural.clone()))
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, _threat: &ThreatModel, _classes: usize) -> String {
         format!(
             "{} searches for c from {}, {} of Adam each at {}, κ = {}",
             self.searches,

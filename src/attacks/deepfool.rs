@@ -144,7 +144,7 @@ impl Attack for DeepFool {
         Ok(choose(&inside, found, batch.images.clone()))
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, _threat: &ThreatModel, _classes: usize) -> String {
         format!(
             "at most {} towards at most {} other classes, η = {}",
             steps_text(self.steps),

@@ -233,11 +233,7 @@ impl Attack for Fab {
         })
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
-        self.settings_among(threat, usize::MAX)
-    }
-
-    fn settings_among(&self, _threat: &ThreatModel, classes: usize) -> String {
+    fn settings(&self, _threat: &ThreatModel, classes: usize) -> String {
         let towards = match classes {
             2 => "towards the other class".to_string(),
             3.. if classes <= self.targets => format!("towards {} other classes", classes - 1),

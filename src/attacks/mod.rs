@@ -83,13 +83,8 @@ pub trait Attack {
         rngs: &mut [Rng],
     ) -> Result<Images, AttackError>;
 
-    /// Its numbers under `threat`, as a person reads them; empty where it has none.
-    fn settings(&self, threat: &ThreatModel) -> String;
-
-    /// The same against a model of so many classes, where what it does depends on them.
-    fn settings_among(&self, threat: &ThreatModel, _classes: usize) -> String {
-        self.settings(threat)
-    }
+    /// Its numbers under `threat` and against a model of so many classes, as a person reads them; empty where it has none.
+    fn settings(&self, threat: &ThreatModel, classes: usize) -> String;
 
     /// The work that it does on one example that withstands it, in forward passes.
     fn passes(&self) -> usize;
@@ -384,12 +379,8 @@ impl Attack for AttackSpec {
         self.method.attack().perturb(logits, batch, threat, rngs)
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
-        self.settings_among(threat, usize::MAX)
-    }
-
-    fn settings_among(&self, threat: &ThreatModel, classes: usize) -> String {
-        let settings = self.method.attack().settings_among(threat, classes);
+    fn settings(&self, threat: &ThreatModel, classes: usize) -> String {
+        let settings = self.method.attack().settings(threat, classes);
         if self.restarts > 1 {
             format!("{settings}, {} starts", self.restarts)
         } else {

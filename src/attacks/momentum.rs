@@ -63,7 +63,7 @@ impl Attack for Momentum {
         Ok(current)
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
+    fn settings(&self, threat: &ThreatModel, _classes: usize) -> String {
         let step = threat.epsilon.divided_by(self.steps.max(1) as u32);
         format!("{} of {step}, μ = {}", steps_text(self.steps), self.decay)
     }

@@ -28,7 +28,7 @@ impl Attack for Natural {
         Ok(batch.images.clone())
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, _threat: &ThreatModel, _classes: usize) -> String {
         String::new()
     }
 

@@ -136,7 +136,7 @@ impl Attack for Ascent {
         maximise(&climb, &batch.images, threat, &pgd, rngs)
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
+    fn settings(&self, threat: &ThreatModel, _classes: usize) -> String {
         let kappa = self.kappa().map(|kappa| format!(", κ = {kappa}")).unwrap_or_default();
         format!("{} of {}{kappa}", steps_text(self.steps), self.step_size(threat))
     }

@@ -175,7 +175,7 @@ impl Attack for Spsa {
         Ok(departures.finish(&fooled, &climb.current)?.images)
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, _threat: &ThreatModel, _classes: usize) -> String {
         format!(
             "{} of Adam at {}, {} samples, δ = {}",
             steps_text(self.steps),

@@ -340,7 +340,7 @@ impl Attack for Square {
         Ok(self.attempt(logits, batch, threat, rngs.to_vec())?.images)
     }
 
-    fn settings(&self, _threat: &ThreatModel) -> String {
+    fn settings(&self, _threat: &ThreatModel, _classes: usize) -> String {
         let stretched = if self.rescale_schedule {
             ", schedule stretched to fit"
         } else {

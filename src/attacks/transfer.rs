@@ -49,12 +49,8 @@ impl Attack for Transfer {
         self.attack.perturb(logits, batch, threat, rngs)
     }
 
-    fn settings(&self, threat: &ThreatModel) -> String {
-        self.settings_among(threat, usize::MAX)
-    }
-
-    fn settings_among(&self, threat: &ThreatModel, classes: usize) -> String {
-        format!("on the surrogate: {}", self.attack.settings_among(threat, classes))
+    fn settings(&self, threat: &ThreatModel, classes: usize) -> String {
+        format!("on the surrogate: {}", self.attack.settings(threat, classes))
     }
 
     fn passes(&self) -> usize {

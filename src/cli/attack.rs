@@ -175,7 +175,7 @@ pub(super) fn run(mut arguments: AttackArguments) -> Result<()> {
         let fooled = right.clone().filter(|i| after[*i] != labels[*i]).count();
         note(format!(
             "{}, {threat}: {fooled} of {} correctly classified images fooled; pictures and adversarial.npz in {}",
-            match attack.settings(threat) {
+            match attack.settings(threat, loaded.model.classes()) {
                 settings if settings.is_empty() => attack.name.clone(),
                 settings => format!("{} with {settings}", attack.name),
             },

@@ -299,7 +299,7 @@ fn show(contestants: &[Contestant], test: &Dataset, device: &Device, verdict: &[
     let mut caption = String::new();
     for contestant in contestants.iter().filter(|_| !examples.is_empty()) {
         let threat = &contestant.recipe.threat;
-        caption = gallery::caption(&attack, threat);
+        caption = gallery::caption(&attack, threat, contestant.model.classes());
         let rng = &mut Rng::new(contestant.recipe.seed);
         let attempts = gallery::attempts(
             contestant.name,

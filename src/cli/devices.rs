@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    half_products,
+    products,
     terminal::{say, table},
 };
 use crate::{
@@ -37,9 +37,7 @@ pub(super) fn run(arguments: DevicesArguments) -> Result<()> {
         let device = compute::open(choice)?;
         let verdict = match arguments.network {
             Some(network) => {
-                if arguments.mixed_precision {
-                    half_products(&device)?;
-                }
+                products(arguments.mixed_precision, &device)?;
                 let subject = Subject {
                     mixed_precision: arguments.mixed_precision,
                     ..Subject::usual(network)

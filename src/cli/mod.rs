@@ -271,14 +271,13 @@ fn check_writable(option: &str, path: &std::path::Path) -> anyhow::Result<()> {
     })
 }
 
-/// How the device multiplies factors that are rounded to float16, which `--mixed-precision` asks for.
-fn half_products(device: &crate::compute::Device) -> Result<crate::compute::Products, WrongUse> {
-    let wrong = || {
+/// How the device multiplies, with `--mixed-precision` or without.
+fn products(mixed_precision: bool, device: &crate::compute::Device) -> Result<crate::compute::Products, WrongUse> {
+    device.products(mixed_precision).ok_or_else(|| {
         let name = &device.info().name;
         let what = "--mixed-precision needs a GPU of this machine whose kernels are Martlet's own";
         WrongUse(format!("{what}, got {name}: name one, such as gpu:0"))
-    };
-    device.half_products().ok_or_else(wrong)
+    })
 }
 
 /// Opens a device, says which one, and makes sure that it computes as the CPU does.

@@ -317,7 +317,7 @@ fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
     if let Some(device) = find(&opened) {
         return Ok(device);
     }
-    let (tensors, gpu) =
+    let (tensors, gpu, units) =
         guarded(|| set_up(listed).map_err(DeviceError::Failed)).map_err(|error| DeviceError::CannotOpen {
             selector: listed.info.selector.clone(),
             name: listed.info.name.clone(),
@@ -330,19 +330,20 @@ fn open_adapter(listed: &Listed) -> Result<Device, DeviceError> {
     opened.push(Opened {
         device: device.clone(),
         gpu,
-        units: units_of(&listed.adapter),
+        units,
     });
     Ok(device)
 }
 
 /// Makes the wgpu device ourselves and hands it to burn, so that the very adapter that was listed is the one that
-/// computes, and the hand-written kernels share its queue.
-fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, wgpu::Device), String> {
+/// computes, and the hand-written kernels share its queue. With it the matrix units that they may use.
+fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, wgpu::Device, Option<MatrixUnits>), String> {
     let instance = graphics()
         .map(|graphics| graphics.instance.clone())
         .ok_or("no graphics driver answers")?;
     let adapter = listed.adapter.clone();
-    let (device, queue) = request(&adapter)?;
+    let units = units_of(&adapter);
+    let (device, queue) = request(&adapter, units.is_some())?;
     let backend = adapter.get_info().backend;
     let setup = WgpuSetup {
         instance,
@@ -356,7 +357,7 @@ fn set_up(listed: &Listed) -> Result<(burn::tensor::Device, wgpu::Device), Strin
         .setup(setup)
         .init()
         .map_err(|error| error.to_string())?;
-    Ok((tensors, device))
+    Ok((tensors, device, units))
 }
 
 /// Lets all threads share one stream of work, unless something chose otherwise before. By default each thread has its own,
@@ -391,8 +392,9 @@ fn units_of(adapter: &wgpu::Adapter) -> Option<MatrixUnits> {
     })
 }
 
-/// A device with every feature and limit that the adapter has: burn looks at the adapter to decide what it may use.
-fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), String> {
+/// A device with every feature and limit that the adapter has, its matrix units where they are used: burn looks at the adapter to decide what
+/// it may use.
+fn request(adapter: &wgpu::Adapter, with_units: bool) -> Result<(wgpu::Device, wgpu::Queue), String> {
     // burn's SPIR-V compiler needs Vulkan features that only its own set-up asks for.
     #[cfg(feature = "spirv")]
     if adapter.get_info().backend == wgpu::Backend::Vulkan {
@@ -404,7 +406,7 @@ fn request(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), Strin
     let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let mut features = adapter.features().difference(unwanted);
     let mut experiments = wgpu::ExperimentalFeatures::disabled();
-    if units_of(adapter).is_some() {
+    if with_units {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         // SAFETY: matrices are read and written in workgroup memory alone, at places that the kernels' constants bound; the check of a device
         // compares what they give.
@@ -527,7 +529,7 @@ mod tests {
             return;
         };
         // A device of its own, so that losing it harms no other test.
-        let (tensors, gpu) = set_up(listed).unwrap();
+        let (tensors, gpu, _) = set_up(listed).unwrap();
         let device = Device {
             tensors,
             info: Arc::new(listed.info.clone()),

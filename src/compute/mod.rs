@@ -213,6 +213,15 @@ impl Device {
         }
     }
 
+    /// How steps of training multiply on the device: as they are, or in mixed precision ([`Device::half_products`]).
+    pub fn products(&self, mixed_precision: bool) -> Option<Products> {
+        if mixed_precision {
+            self.half_products()
+        } else {
+            Some(Products::Single)
+        }
+    }
+
     /// How the device multiplies factors that are rounded to float16: on its matrix units, where kernels of ours can use them. `None` on the
     /// processor and on another machine's device, which do not.
     pub fn half_products(&self) -> Option<Products> {

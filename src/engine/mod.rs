@@ -240,13 +240,11 @@ impl TrainingData {
 /// # Errors
 /// [`TrainError::MixedPrecision`] where the recipe wants float16 and the device has no such products.
 pub fn products(recipe: &Recipe, device: &Device) -> Result<Products, TrainError> {
-    if !recipe.mixed_precision {
-        return Ok(Products::Single);
-    }
-    let device_name = || device.info().name.clone();
     device
-        .half_products()
-        .ok_or_else(|| TrainError::MixedPrecision { device: device_name() })
+        .products(recipe.mixed_precision)
+        .ok_or_else(|| TrainError::MixedPrecision {
+            device: device.info().name.clone(),
+        })
 }
 
 /// Trains the network of `recipe`, or goes on where the run's last checkpoint stands.

@@ -93,8 +93,6 @@ pub(super) struct Measurement<'a> {
     work_done: usize,
     work_left: usize,
     warnings: Vec<Warning>,
-    /// Classes that the model has answered with.
-    classes: Cell<usize>,
 }
 
 /// The model's logits for a minibatch, on the host.
@@ -155,7 +153,6 @@ impl<'a> Measurement<'a> {
             work_done: 0,
             work_left: 0,
             warnings: Vec::new(),
-            classes: Cell::new(usize::MAX),
         })
     }
 
@@ -181,7 +178,7 @@ impl<'a> Measurement<'a> {
 
         let (outcomes, survey) = self.natural(&natural)?;
         let seconds = self.began.elapsed().as_secs_f64();
-        let mut results = vec![self.finish(&natural.name, &natural, &outcomes, seconds)];
+        let mut results = vec![self.finish(&natural.name, &natural, &survey, &outcomes, seconds)];
         let mut fates = vec![outcomes];
         // Only examples that are right are attacked, so there is less to do than was thought.
         let correct = results[0].standing.correct;
@@ -189,7 +186,7 @@ impl<'a> Measurement<'a> {
 
         for row in &rows {
             let (outcomes, seconds) = self.row(row, &fates, &results, ledger.as_deref_mut())?;
-            results.push(self.finish(&row.name, row.spec, &outcomes, seconds));
+            results.push(self.finish(&row.name, row.spec, &survey, &outcomes, seconds));
             fates.push(outcomes);
         }
         let examples: Vec<ExampleResult> = (0..n)
@@ -299,11 +296,15 @@ impl<'a> Measurement<'a> {
     fn natural(&mut self, spec: &AttackSpec) -> Result<(Vec<Outcome>, Survey), EvaluateError> {
         let everything: Vec<usize> = (0..self.dataset.len()).collect();
         let mut outcomes = Vec::with_capacity(everything.len());
-        let mut survey = Survey { probability_like: true };
+        let mut survey = Survey {
+            probability_like: true,
+            classes: 0,
+        };
         for chunk in everything.chunks(self.suite.batch_size.max(1)) {
             self.wait(&spec.name)?;
             let batch = self.dataset.batch(chunk, self.device);
             let answers = self.answers(&batch.images, &batch.images, chunk, &spec.name)?;
+            survey.classes = answers.classes;
             survey.probability_like &= answers.rows().all(is_probability_like);
             outcomes.extend(answers.predictions().zip(chunk).map(|(prediction, position)| Outcome {
                 prediction,
@@ -426,7 +427,6 @@ impl<'a> Measurement<'a> {
     ) -> Result<Answers, EvaluateError> {
         let logits = (self.subject.logits)(images.clone()).inner();
         let [examples, classes] = logits.dims();
-        self.classes.set(classes);
         let pixels: Tensor<2> = images.clone().flatten(1, 3);
         let columns = vec![
             logits,
@@ -508,10 +508,17 @@ impl<'a> Measurement<'a> {
         self.warnings.push(warning);
     }
 
-    fn finish(&mut self, name: &str, spec: &AttackSpec, outcomes: &[Outcome], seconds: f64) -> AttackResult {
+    fn finish(
+        &mut self,
+        name: &str,
+        spec: &AttackSpec,
+        survey: &Survey,
+        outcomes: &[Outcome],
+        seconds: f64,
+    ) -> AttackResult {
         let correct = outcomes.iter().filter(|outcome| outcome.robust).count();
         let standing = Standing::of(correct, outcomes.len());
-        let result = AttackResult::new(name, spec, self.threat, self.classes.get(), standing, seconds);
+        let result = AttackResult::new(name, spec, self.threat, survey.classes, standing, seconds);
         self.tell(EvaluationEvent::AttackFinished(result.clone()));
         result
     }
@@ -555,6 +562,8 @@ fn transfers(results: &[AttackResult], examples: &[ExampleResult]) -> Vec<Transf
 pub(super) struct Survey {
     /// Whether every row of outputs could be probabilities.
     pub(super) probability_like: bool,
+    /// Classes that the model answers with.
+    classes: usize,
 }
 
 fn is_probability_like(row: &[f32]) -> bool {

@@ -175,7 +175,7 @@ impl AttackResult {
             name: name.to_string(),
             method: spec.under(threat).method,
             restarts: spec.restarts,
-            settings: spec.settings_among(threat, classes),
+            settings: spec.settings(threat, classes),
             standing,
             seconds,
         }

@@ -129,13 +129,13 @@ pub fn gain(threat: &ThreatModel) -> Option<f32> {
     (threat.norm == Norm::Linf && epsilon > 0.0).then(|| 1.0 / epsilon)
 }
 
-/// What stands over pictures of `attack`: its numbers, and how to read the perturbation.
-pub fn caption(attack: &AttackSpec, threat: &ThreatModel) -> String {
+/// What stands over pictures of `attack` on a model of so many classes: its numbers, and how to read the perturbation.
+pub fn caption(attack: &AttackSpec, threat: &ThreatModel, classes: usize) -> String {
     let gain = match gain(threat) {
         Some(gain) => format!("enlarged {gain:.1} times"),
         None => "enlarged until its largest change fills the range".to_string(),
     };
-    let (name, settings) = (&attack.name, attack.settings(threat));
+    let (name, settings) = (&attack.name, attack.settings(threat, classes));
     format!(
         "{name}: {settings}, {threat}. The perturbation is {gain}; in images without colour, orange is brighter, blue is darker, light grey is unchanged. In brackets: how sure the network is."
     )

@@ -5,8 +5,7 @@ mod kernels;
 mod peer;
 mod steps;
 
-use super::{DeviceOption, UiBench, Window, WrongUse, half_products, open_device, output::Output, terminal};
-use crate::compute::{Device, Products};
+use super::{DeviceOption, UiBench, Window, WrongUse, open_device, output::Output, products, terminal};
 
 /// Arguments of `martlet bench`.
 #[derive(clap::Args)]
@@ -84,14 +83,6 @@ pub fn run(arguments: BenchArguments, window: Option<Window>) -> anyhow::Result<
 fn load() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
-}
-
-/// How a bench multiplies.
-fn products(mixed_precision: bool, device: &Device) -> anyhow::Result<Products> {
-    if !mixed_precision {
-        return Ok(Products::Single);
-    }
-    Ok(half_products(device)?)
 }
 
 /// The middle of some times.

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{compute::stages::Layer, shapes::ImageShape};
 
-shader!(CONVOLVE, "convolve", "convolution");
-shader!(CONVOLVE_HALF, "convolve_half", "convolution");
+shader!(CONVOLVE, "convolve", "epilogue", "convolution");
+shader!(CONVOLVE_HALF, "convolve_half", "epilogue", "convolution");
 shader!(STEM, "stem");
 shader!(STEM_GRADIENT, "stem_gradient");
-shader!(WEIGHT_GRADIENT, "weight_gradient");
-shader!(WEIGHT_GRADIENT_HALF, "weight_gradient_half");
+shader!(WEIGHT_GRADIENT, "weight_gradient", "weights");
+shader!(WEIGHT_GRADIENT_HALF, "weight_gradient_half", "weights");
 shader!(STEM_WEIGHT_GRADIENT, "stem_weight_gradient");
 shader!(JOIN_GRADIENTS, "join_gradients");
 
@@ -29,10 +29,9 @@ pub struct MatrixUnits {
 
 /// How the factors of convolutions are multiplied; the sums are float32's. The first convolution and linear layers are always
 /// [`Products::Single`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {
     /// As they are, in float32.
-    #[default]
     Single,
     /// Rounded to float16.
     Rounded,
@@ -175,7 +174,6 @@ fn tile_of_matrices(units: MatrixUnits, rows: usize, [terms, columns]: [usize; 2
 }
 
 /// What a convolution is made with.
-#[derive(Clone, Copy)]
 pub struct Making<'a> {
     /// Where it is launched.
     pub client: &'a Client,

@@ -12,7 +12,7 @@ use crate::{
 
 shader!(NORM_SUMS, "norm_sums");
 shader!(NORM_MAP, "norm_map");
-shader!(POINTWISE, "pointwise");
+shader!(POINTWISE, "pointwise", "epilogue");
 shader!(POOL, "pool");
 
 /// Channels as they lie in memory.

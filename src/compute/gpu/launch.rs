@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -28,13 +27,13 @@ pub struct Shader {
     pub text: &'static str,
 }
 
-/// Names a shader by its file, and the file that stands before it.
+/// Names a shader by its file, and the files that stand before it.
 macro_rules! shader {
-    ($name:ident, $file:literal $(, $before:literal)?) => {
+    ($name:ident, $file:literal $(, $before:literal)*) => {
         static $name: $crate::compute::gpu::launch::Shader = $crate::compute::gpu::launch::Shader {
             name: $file,
             text: concat!(
-                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $before, ".wgsl")),)?
+                $(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $before, ".wgsl")),)*
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
             ),
         };
@@ -54,9 +53,8 @@ impl KernelMetadata for Written {
     }
 
     fn id(&self) -> KernelId {
-        let mut hasher = DefaultHasher::new();
-        self.shader.text.hash(&mut hasher);
-        let mut id = KernelId::new::<Self>().info((self.shader.name, self.constants.clone(), hasher.finish()));
+        // A name has one text, and this is asked for at every launch.
+        let mut id = KernelId::new::<Self>().info((self.shader.name, self.constants.clone()));
         id.mode = ExecutionMode::Unchecked;
         id
     }
