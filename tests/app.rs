@@ -620,6 +620,32 @@ fn deleting_asks_first() {
 }
 
 #[test]
+fn a_run_that_cannot_be_deleted_keeps_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let text = settings.recipe.to_toml();
+    let new = |name: &str| martlet::runs::Run::create(folder.path(), name, &text, serde_json::json!({})).unwrap();
+    let mut held = new("held");
+    held.lock().unwrap();
+    drop(new("free"));
+    let mut window = window(settings, egui::Theme::Light);
+    window.step();
+    let both = ["held", "free"].map(|name| folder.path().join(name));
+    app(&mut window).apply(Command::Delete(both.to_vec()));
+    window.run_steps(3);
+    window.get_by_label("Delete the runs").click();
+    until(&mut window, "the run that nobody holds is deleted", |_| {
+        !both[1].exists()
+    });
+    window.run_steps(3);
+    assert!(both[0].exists());
+    assert!(
+        window.query_by_label_contains("this very process").is_some(),
+        "nobody is told why"
+    );
+}
+
+#[test]
 fn runs_are_renamed_compared_and_deleted_together() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(folder.path());

@@ -7,7 +7,10 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -133,9 +136,12 @@ pub(super) fn lock(folder: &Path) -> Result<File, RunError> {
         .truncate(false)
         .open(&path)
         .map_err(RunError::io("open the run's lock", &path))?;
-    // Some tries, because `is_locked` holds a lock for a moment too.
+    // Some tries, because another process's `is_locked` holds a lock for a moment too.
     for _ in 0..20 {
-        match file.try_lock() {
+        let looking = nobody_looks();
+        let taken = file.try_lock();
+        drop(looking);
+        match taken {
             Ok(()) => {
                 let _ = fs::write(folder.join(HOLDER_FILE), process::id().to_string());
                 return Ok(file);
@@ -182,8 +188,16 @@ pub fn claim(runs_dir: &Path, name: &str) -> Result<Option<Claim>, RunError> {
     }
 }
 
+/// Held while this process looks at a run's lock, which takes it for a moment: however long that moment is on a busy machine, nobody here finds
+/// the run taken by it.
+fn nobody_looks() -> MutexGuard<'static, ()> {
+    static LOOKING: Mutex<()> = Mutex::new(());
+    LOOKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether somebody writes the run at this moment.
 pub(super) fn is_locked(folder: &Path) -> bool {
+    let _looking = nobody_looks();
     let file = File::open(folder.join(LOCK_FILE));
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

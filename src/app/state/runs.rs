@@ -367,8 +367,11 @@ impl State {
             |error| Answer::Said(Err(error)),
             move |_, teller| {
                 for folder in folders {
-                    runs::delete(&folder)?;
-                    teller.tell(Answer::Deleted(folder));
+                    // One that cannot go keeps no other.
+                    teller.tell(match runs::delete(&folder) {
+                        Ok(()) => Answer::Deleted(folder),
+                        Err(error) => Answer::Said(Err(error.to_string())),
+                    });
                 }
                 Ok(())
             },
