@@ -7,6 +7,15 @@
 // b*scale + beta - mean*scale. A linear layer (flag WHOLE) reads a whole image as the channels of one place: forward
 // [tap*C + c][O], backward [O][tap*C + c], C being the image's channels in memory.
 //
+// A layer of Winograd's convolution (flag TRANSFORMED) has 16 factors in place of its nine taps g (winograd.wgsl),
+//
+//     G g Gt,  G = 1    0    0
+//                  1/2  1/2  1/2
+//                  1/2 -1/2  1/2
+//                  0    0    1
+//
+// backward of g turned round, since the gradient is a convolution with that.
+//
 // One launch packs every layer: the table says of each where its numbers are, from which workgroup on it is packed, and where in `packed`
 // its three parts begin.
 //
@@ -41,6 +50,7 @@ struct Parameters {
 const WHOLE: u32 = 1u;
 const BIAS: u32 = 2u;
 const NORM: u32 = 4u;
+const TRANSFORMED: u32 = 8u;
 
 @group(0) @binding(0) var<storage, read_write> values: array<f32>;
 @group(0) @binding(1) var<storage, read_write> statistics: array<f32>;
@@ -59,11 +69,39 @@ fn up_to(value: u32, multiple: u32) -> u32 {
     return (value + multiple - 1u) / multiple * multiple;
 }
 
-fn weight_at(layer: Layer, output: u32, input: u32, tap: u32) -> f32 {
+// A row of G.
+fn spread(row: u32) -> vec3<f32> {
+    if (row == 0u) {
+        return vec3<f32>(1.0, 0.0, 0.0);
+    }
+    if (row == 3u) {
+        return vec3<f32>(0.0, 0.0, 1.0);
+    }
+    return vec3<f32>(0.5, select(0.5, -0.5, row == 2u), 0.5);
+}
+
+// What is packed of a tap, or of a place among the 16.
+fn weight_at(layer: Layer, output: u32, input: u32, tap: u32, turned: bool) -> f32 {
     if (output >= layer.outputs || input >= layer.inputs || tap >= layer.taps) {
         return 0.0;
     }
-    return values[layer.weight + (output * layer.inputs + input) * layer.taps + tap] * scale_of(layer, output);
+    let channel = output * layer.inputs + input;
+    if ((layer.flags & TRANSFORMED) == 0u) {
+        return values[layer.weight + channel * layer.taps + tap] * scale_of(layer, output);
+    }
+    var down = spread(tap / 4u);
+    var across = spread(tap % 4u);
+    if (turned) {
+        down = down.zyx;
+        across = across.zyx;
+    }
+    let first = layer.weight + channel * 9u;
+    var sum = 0.0;
+    for (var y = 0u; y < 3u; y = y + 1u) {
+        let at = first + 3u * y;
+        sum = sum + down[y] * dot(across, vec3<f32>(values[at], values[at + 1u], values[at + 2u]));
+    }
+    return sum * scale_of(layer, output);
 }
 
 @compute @workgroup_size(256)
@@ -96,7 +134,7 @@ fn main(
             tap = row / layer.stored_inputs;
             input = row % layer.stored_inputs;
         }
-        packed[layer.forward + index] = weight_at(layer, output, input, tap);
+        packed[layer.forward + index] = weight_at(layer, output, input, tap, false);
         if (row == 0u) {
             var shift = 0.0;
             if (output < layer.outputs) {
@@ -125,6 +163,6 @@ fn main(
             tap = column / layer.stored_inputs;
             input = column % layer.stored_inputs;
         }
-        packed[layer.backward + index] = weight_at(layer, output, input, tap);
+        packed[layer.backward + index] = weight_at(layer, output, input, tap, true);
     }
 }

@@ -1,6 +1,8 @@
 // The gradient of a convolution's weights as a product of matrices, summed over positions. What it computes, and how it lies in memory,
 // stands in weights.wgsl.
 //
+// Beyond the parts of one product lie those of the next, of as many positions behind, where there are more (workgroup_id.z).
+//
 // A workgroup of 128 threads does 128 rows and 64 columns, 8 by 8 a thread. With ROUND factor() rounds to float16, as
 // weight_gradient_half.wgsl does, and the sums are float32's.
 // Twin: compute::reference::network; launched by compute::gpu. ROUND, factor() and weights.wgsl stand before this text.
@@ -66,8 +68,9 @@ fn main(
     let per_image = parameters.target_height * parameters.target_width;
     let positions = parameters.examples * per_image;
     let share = (positions + parameters.parts - 1u) / parameters.parts;
-    let begin = group.z * share;
-    let end = min(begin + share, positions);
+    let product = group.z / parameters.parts;
+    let begin = product * positions + group.z % parameters.parts * share;
+    let end = min(begin + share, (product + 1u) * positions);
     let padded_columns = (parameters.target_channels + 63u) / 64u * 16u;
 
     // The four terms that this thread loads, at four positions.

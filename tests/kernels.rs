@@ -128,6 +128,7 @@ fn every_shader_is_valid() {
             "weight_gradient" => (&[same], &["weights"]),
             "weight_gradient_half" => (&[matrices], &["weights"]),
             "pointwise" => (&[], &["epilogue"]),
+            "winograd" => (&["const BIAS: bool = true;\n"], &["epilogue"]),
             // No shaders by themselves.
             "epilogue" | "convolution" | "weights" => continue,
             _ => (&[], &[]),
@@ -164,7 +165,7 @@ fn every_shader_is_valid() {
         );
         shaders += 1;
     }
-    assert_eq!(shaders, 23);
+    assert_eq!(shaders, 27);
 }
 
 /// The form for this device: the kernel on a GPU, the fused loop on the processor. Never silently the composed twin.

@@ -6,6 +6,7 @@ use super::{
     kernels::{Epilogue, stored, values},
     launch::{Launch, Shader, in_rows, shader},
     packing::{Packed, is_whole},
+    winograd::{self, has_transformed_gradient},
 };
 use crate::{compute::stages::Layer, shapes::ImageShape};
 
@@ -173,6 +174,9 @@ fn tile_of_matrices(units: MatrixUnits, rows: usize, [terms, columns]: [usize; 2
     (tile, if is_deep && is_even { 2 * units.size } else { units.size })
 }
 
+/// Rows and columns of a tile of weight_gradient.wgsl.
+const WEIGHT_TILE: [usize; 2] = [128, 64];
+
 /// What a convolution is made with.
 pub struct Making<'a> {
     /// Where it is launched.
@@ -238,6 +242,39 @@ impl Making<'_> {
         launch.over(self.client, &[source, weights, bias, other, kept, target]);
     }
 
+    /// Products of matrices that are apart from each other, summed over their rows: `count` of `[positions, inputs]` turned, each times its own
+    /// `[positions, outputs]`, in parts. Where there are more rows than inputs, one more has the sums of the outputs.
+    pub(super) fn multiply_back(
+        &self,
+        count: usize,
+        parts: usize,
+        [positions, inputs, outputs, rows]: [usize; 4],
+        [left, right, target]: [&Handle; 3],
+    ) {
+        let seen = Seen {
+            input: [1, positions, inputs],
+            output: [1, positions, outputs],
+            kernel: [1, 1],
+            stride: 1,
+            padding: 0,
+        };
+        let mut words = seen.words(1, seen.input, seen.output, parts as u32).to_vec();
+        words.push(rows as u32);
+        words.extend(self.scales(false));
+        let [down, across] = WEIGHT_TILE;
+        let launch = Launch {
+            shader: &WEIGHT_GRADIENT,
+            constants: Products::Single.factor().to_string(),
+            groups: [
+                rows.div_ceil(down) as u32,
+                outputs.div_ceil(across) as u32,
+                (count * parts) as u32,
+            ],
+            words: &words,
+        };
+        launch.over(self.client, &[left, right, target]);
+    }
+
     /// A convolution of activations.
     pub fn forward(
         &self,
@@ -248,7 +285,11 @@ impl Making<'_> {
         epilogue: &Epilogue,
     ) {
         let operands = (source, &packed.forward, &packed.bias);
-        self.convolve((layer, examples), operands, target, epilogue, false);
+        if packed.is_transformed {
+            winograd::convolve(self.client, (layer, examples), operands, target, epilogue, false);
+        } else {
+            self.convolve((layer, examples), operands, target, epilogue, false);
+        }
     }
 
     /// The gradient of what a convolution read.
@@ -261,7 +302,11 @@ impl Making<'_> {
         epilogue: &Epilogue,
     ) {
         let operands = (gradient, &packed.backward, &packed.bias);
-        self.convolve((layer, examples), operands, target, epilogue, true);
+        if packed.is_transformed {
+            winograd::convolve(self.client, (layer, examples), operands, target, epilogue, true);
+        } else {
+            self.convolve((layer, examples), operands, target, epilogue, true);
+        }
     }
 
     /// The gradients of a layer's weights and bias, written where they lie among the parameters'.
@@ -271,8 +316,9 @@ impl Making<'_> {
         (source, gradient, examples): (&Handle, &Handle, usize),
         target: &Handle,
     ) {
-        /// Values of tiles that keep a wide device busy.
-        const BUSY: usize = 1056 * 128 * 64;
+        if has_transformed_gradient(layer, self.products) {
+            return winograd::weight_gradient(self, layer, (source, gradient, examples), target);
+        }
         let seen = Seen::of(layer);
         let terms = layer.taps() * stored(layer.input.channels);
         let rows = if layer.bias().is_some() { terms + 4 } else { terms };
@@ -285,13 +331,10 @@ impl Making<'_> {
                 let depth = if is_wide { units.size } else { 2 * units.size };
                 (&WEIGHT_GRADIENT_HALF, tile.constants(units, depth), tile.size(units))
             }
-            products => (&WEIGHT_GRADIENT, products.factor().to_string(), [128, 64]),
+            products => (&WEIGHT_GRADIENT, products.factor().to_string(), WEIGHT_TILE),
         };
         let tiles = [rows.div_ceil(down), seen.output[2].div_ceil(across)];
-        // Parts of no fewer positions than make the reading of a tile worth it.
-        let parts = BUSY
-            .div_ceil(tiles[0] * tiles[1] * down * across)
-            .clamp(1, positions.div_ceil(128).max(1));
+        let parts = parts(tiles[0] * tiles[1] * down * across, positions);
         let partial = self.client.empty(parts * rows * columns * size_of::<f32>());
         let mut words = seen.words(examples, seen.input, seen.output, parts as u32).to_vec();
         words.push(rows as u32);
@@ -305,6 +348,23 @@ impl Making<'_> {
         launch.over(self.client, &[source, gradient, &partial]);
         join(self.client, layer, &partial, [parts, rows], target);
     }
+}
+
+/// The parts into which the sums of a weight gradient over so many positions are divided, for so many values of tiles.
+fn parts(values: usize, positions: usize) -> usize {
+    /// Values of tiles that keep a wide device busy.
+    const BUSY: usize = 1056 * 128 * 64;
+    // Parts of no fewer positions than make the reading of a tile worth it.
+    BUSY.div_ceil(values).clamp(1, positions.div_ceil(128).max(1))
+}
+
+/// The same of some products of rows and columns, in the tiles of weight_gradient.wgsl.
+pub(super) fn weight_parts([rows, columns]: [usize; 2], [products, positions]: [usize; 2]) -> usize {
+    let [down, across] = WEIGHT_TILE;
+    parts(
+        products * rows.next_multiple_of(down) * columns.next_multiple_of(across),
+        positions,
+    )
 }
 
 /// The first convolution, of images.

@@ -7,6 +7,7 @@ mod packing;
 mod pass;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 pub use convolution::{MatrixUnits, Products};
 pub use pass::{Cache, Pass, Tape};

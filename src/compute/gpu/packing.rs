@@ -5,8 +5,10 @@ use std::ops::Range;
 use cubecl::{bytes::Bytes, client::Client, server::Handle};
 
 use super::{
+    convolution::Products,
     kernels::stored,
     launch::{Launch, in_rows, shader},
+    winograd::{self, is_transformed},
 };
 use crate::compute::{
     graph::{BATCH_NORM_EPSILON, Norm},
@@ -26,6 +28,8 @@ pub struct Packed {
     pub(super) forward: Handle,
     pub(super) backward: Handle,
     pub(super) bias: Handle,
+    /// Whether they are factors of Winograd's products.
+    pub(super) is_transformed: bool,
 }
 
 /// How layers are packed: which of them share a launch and a buffer, and where their parts lie. The same for every state of the parameters.
@@ -49,17 +53,23 @@ struct Parts {
     forward: Range<usize>,
     backward: Range<usize>,
     bias: Range<usize>,
+    is_transformed: bool,
 }
 
 impl Packing {
-    /// Places all layers of a network; with each the stage that it belongs to, and the BatchNorm that is folded in.
-    pub fn new<'a>(client: &Client, layers: impl IntoIterator<Item = (usize, &'a Layer, Option<&'a Norm>)>) -> Self {
+    /// Places all layers of a network that are multiplied so; with each the stage that it belongs to, and the BatchNorm that is folded in.
+    pub fn new<'a>(
+        client: &Client,
+        products: Products,
+        layers: impl IntoIterator<Item = (usize, &'a Layer, Option<&'a Norm>)>,
+    ) -> Self {
         /// Values of a buffer: a binding holds 128 MiB everywhere.
         const MOST: usize = 1 << 24;
         let mut bundles = Vec::new();
         let (mut words, mut parts, mut groups, mut end) = (Vec::new(), Vec::new(), 0, 0);
         for (stage, layer, norm) in layers {
-            let (own, [forward, backward, bias]) = row(layer, norm);
+            let is_transformed = is_transformed(client, layer, products);
+            let (own, [forward, backward, bias]) = row(layer, norm, is_transformed);
             let size = forward + backward + bias;
             if !parts.is_empty() && end + size > MOST {
                 bundles.push(Bundle::new(client, &words, std::mem::take(&mut parts), groups, end));
@@ -77,6 +87,7 @@ impl Packing {
                 forward: place(forward),
                 backward: place(backward),
                 bias: place(bias),
+                is_transformed,
             };
             words.extend(own);
             words.extend(
@@ -132,6 +143,7 @@ impl Bundle {
                 forward: part(&parts.forward),
                 backward: part(&parts.backward),
                 bias: part(&parts.bias),
+                is_transformed: parts.is_transformed,
             };
             (parts.stage, packed)
         });
@@ -140,13 +152,18 @@ impl Bundle {
 }
 
 /// The first words of a layer's row in the shader's table, and the values of its three parts.
-fn row(layer: &Layer, norm: Option<&Norm>) -> ([u32; 12], [usize; 3]) {
+fn row(layer: &Layer, norm: Option<&Norm>, is_transformed: bool) -> ([u32; 12], [usize; 3]) {
     const WHOLE: u32 = 1;
     const BIAS: u32 = 2;
     const NORM: u32 = 4;
+    const TRANSFORMED: u32 = 8;
     let whole = is_whole(layer);
     let (taps, inputs, outputs) = (
-        layer.taps(),
+        if is_transformed {
+            winograd::PRODUCTS
+        } else {
+            layer.taps()
+        },
         stored(layer.input.channels),
         stored(layer.output.channels),
     );
@@ -163,7 +180,10 @@ fn row(layer: &Layer, norm: Option<&Norm>) -> ([u32; 12], [usize; 3]) {
         ]
     };
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-    let flags = flag(whole, WHOLE) | flag(layer.bias().is_some(), BIAS) | flag(norm.is_some(), NORM);
+    let flags = flag(whole, WHOLE)
+        | flag(layer.bias().is_some(), BIAS)
+        | flag(norm.is_some(), NORM)
+        | flag(is_transformed, TRANSFORMED);
     let place = |place: Option<usize>| place.unwrap_or(0) as u32;
     let words = [
         layer.input.channels as u32,

@@ -33,6 +33,7 @@ struct Layers {
     /// Those that are folded in, where they are.
     statistics: Handle,
     folded: bool,
+    products: Products,
     packing: Arc<Packing>,
     /// By stage; none where there is nothing to pack.
     packed: OnceLock<Vec<Option<Packed>>>,
@@ -43,8 +44,8 @@ struct Layers {
 #[derive(Debug, Default)]
 pub struct Cache {
     kept: Mutex<Vec<Arc<Layers>>>,
-    /// How layers are packed: as they are, and with their BatchNorms folded in.
-    packing: [OnceLock<Arc<Packing>>; 2],
+    /// How layers are packed: as they are, and with their BatchNorms folded in; multiplied in float32, and otherwise.
+    packing: [[OnceLock<Arc<Packing>>; 2]; 2],
 }
 
 /// States that are kept: the one that is attacked and the one that is trained.
@@ -57,8 +58,14 @@ fn same(one: &Handle, other: &Handle) -> bool {
 }
 
 impl Cache {
-    fn packing(&self, client: &Client, graph: &Graph, program: &Program, folded: bool) -> Arc<Packing> {
-        let made = self.packing[usize::from(folded)].get_or_init(|| {
+    fn packing(
+        &self,
+        client: &Client,
+        graph: &Graph,
+        program: &Program,
+        (folded, products): (bool, Products),
+    ) -> Arc<Packing> {
+        let made = self.packing[usize::from(folded)][usize::from(products == Products::Single)].get_or_init(|| {
             let stages = program.stages.iter().enumerate();
             let layers = stages.filter_map(|(stage, made)| match &made.operation {
                 Operation::Stem(layer) | Operation::Convolution(layer) => {
@@ -66,7 +73,7 @@ impl Cache {
                 }
                 _ => None,
             });
-            Arc::new(Packing::new(client, layers))
+            Arc::new(Packing::new(client, products, layers))
         });
         made.clone()
     }
@@ -77,12 +84,13 @@ impl Cache {
         graph: &Graph,
         program: &Program,
         [parameters, statistics]: [&Handle; 2],
-        folded: bool,
+        (folded, products): (bool, Products),
     ) -> Arc<Layers> {
         // Entries are replaced whole, so that a panic elsewhere cannot leave one half-written.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter().position(|layers| {
             layers.folded == folded
+                && layers.products == products
                 && same(&layers.parameters, parameters)
                 && (!folded || same(&layers.statistics, statistics))
         });
@@ -92,8 +100,9 @@ impl Cache {
                 parameters: parameters.clone(),
                 statistics: statistics.clone(),
                 folded,
+                products,
                 packed: OnceLock::new(),
-                packing: self.packing(client, graph, program, folded),
+                packing: self.packing(client, graph, program, (folded, products)),
                 maps: program.stages.iter().map(|_| OnceLock::new()).collect(),
             }),
         };
@@ -153,7 +162,6 @@ pub struct Tape {
     count: usize,
     halves: usize,
     batch_statistics: bool,
-    products: Products,
     layers: Arc<Layers>,
     /// Activations, by value.
     values: Vec<Option<Handle>>,
@@ -176,7 +184,9 @@ impl Pass<'_> {
         let count = images.meta.shape()[0];
         let folded = self.folded;
         let states = [&parameters.handle, &statistics.handle];
-        let layers = self.cache.get(&client, self.graph, program, states, folded);
+        let layers = self
+            .cache
+            .get(&client, self.graph, program, states, (folded, self.products));
         if self.batch_statistics {
             // They move in place, so that nobody else may hold them.
             statistics = Cube::float_add_scalar(statistics, 0.0_f32.into());
@@ -273,7 +283,6 @@ impl Pass<'_> {
             count,
             halves: self.halves,
             batch_statistics: self.batch_statistics,
-            products: self.products,
             layers,
             values,
             maps,
@@ -392,7 +401,7 @@ impl Back<'_> {
     fn making(&self) -> Making<'_> {
         Making {
             client: &self.client,
-            products: self.tape.products,
+            products: self.tape.layers.products,
             gradient_scale: self.gradient_scale,
         }
     }

@@ -160,7 +160,7 @@ impl Case {
         let [source, gradient] = [(&self.source, layer.input), (&self.gradient, layer.output)]
             .map(|(values, shape)| upload(client, &laid(values, shape)));
         let parameters = upload(client, &self.parameters);
-        let packed = Packing::new(client, [(0, layer, None)]).pack(client, &parameters, &parameters);
+        let packed = Packing::new(client, products, [(0, layer, None)]).pack(client, &parameters, &parameters);
         let packed = &packed[0].1;
         let [results, images] = [layer.output, layer.input].map(|shape| client.empty(bytes(shape, examples)));
         let of_parameters = client.empty(size_of_val(self.parameters.as_slice()));
@@ -212,6 +212,11 @@ fn convolutions_multiply_what_they_say_they_multiply() {
         (Layer::alone(image(20, 5, 6), 36, 3, [1, 1], true), 2),
         (Layer::alone(image(64, 7, 8), 132, 1, [2, 0], false), 2),
         (Layer::alone(image(32, 4, 4), 160, 2, [1, 0], false), 9),
+        // By Winograd's products, all three or all but the weights' gradient: odd sides, no padding and more than is usual.
+        (Layer::alone(image(128, 9, 7), 132, 3, [1, 1], true), 3),
+        (Layer::alone(image(128, 6, 6), 128, 3, [1, 0], true), 2),
+        (Layer::alone(image(132, 2, 3), 160, 3, [1, 2], false), 5),
+        (Layer::alone(image(32, 5, 4), 36, 3, [1, 1], true), 3),
         // Enough for large tiles.
         (Layer::alone(image(16, 32, 32), 64, 3, [1, 1], true), 17),
         (Layer::alone(image(16, 16, 16), 256, 1, [1, 0], false), 20),
