@@ -349,11 +349,16 @@ fn a_resumed_run_keeps_its_recipe_and_goes_on_with_more_epochs() {
     assert_eq!(other.status.code(), Some(2));
     assert!(said(&other).contains("defence.lambda"), "{}", said(&other));
     let longer = run(folder.path(), "train --resume --name run --device cpu --epochs 3");
-    assert!(
-        longer.status.success() && said(&longer).contains("finished after 3 epochs"),
-        "{}",
-        said(&longer)
-    );
+    for words in [
+        "finished after 3 epochs",
+        "follows the cosine schedule over all epochs, so that it jumps here",
+    ] {
+        assert!(
+            longer.status.success() && said(&longer).contains(words),
+            "{}",
+            said(&longer)
+        );
+    }
     let checked = run(folder.path(), "runs --check");
     assert!(checked.status.success(), "{}", said(&checked));
 
@@ -372,4 +377,88 @@ fn a_resumed_run_keeps_its_recipe_and_goes_on_with_more_epochs() {
             "{arguments}: {told}"
         );
     }
+}
+
+#[test]
+fn what_would_be_measured_or_trained_otherwise_than_meant_is_refused_or_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let short = run(here, &format!("{SMALL} --epochs 2 --epsilon-warm-up 4 --name short"));
+    assert!(short.status.success(), "{}", said(&short));
+    for words in [
+        "training ends at 50 % of ε: its warm-up of 4 epochs is longer",
+        "martlet explain never-reached",
+    ] {
+        assert!(said(&short).contains(words), "{}", said(&short));
+    }
+    let refused = |arguments: &str, words: &str| {
+        let found = run(here, arguments);
+        assert_eq!(found.status.code(), Some(2), "{arguments}: {}", said(&found));
+        assert!(said(&found).contains(words), "{arguments}: {}", said(&found));
+    };
+    // A radius in L∞ says nothing in L2.
+    refused("evaluate short --norm l2 --device cpu", "add --epsilon with one in L2");
+    refused(
+        &format!("{SMALL} --epochs 2 --natural-warm-up 2 --name never"),
+        "or the defence never trains, got 2 of 2",
+    );
+    let wide: Vec<u8> = "epochs = 1".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(here.join("wide.toml"), [b"\xff\xfe".to_vec(), wide].concat()).unwrap();
+    refused("train --recipe wide.toml", "expected a recipe in UTF-8, got UTF-16");
+
+    // One class is found before a run is begun that would keep the name.
+    for number in 0..8 {
+        let place = here.join(format!("pets/train/cat/{number}.png"));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(8, 8, image::Luma([20 * number]))
+            .save(place)
+            .unwrap();
+    }
+    let found = run(
+        here,
+        "train --defence natural --dataset folder:pets --held-out 2 --name pets --device cpu",
+    );
+    assert!(
+        said(&found).contains("expected two classes at least, got 1: cat"),
+        "{}",
+        said(&found)
+    );
+    assert!(!here.join("runs/pets").exists());
+}
+
+#[test]
+fn classes_of_other_data_are_found_by_their_names_before_their_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    // Twelve classes: as names they stand 0, 1, 10, 11, 2, ...
+    for number in 0..48_u8 {
+        let place = here.join(format!("pics/train/{}/{number}.png", number % 12));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(8, 8, image::Luma([5 * number]))
+            .save(place)
+            .unwrap();
+    }
+    let trained = run(
+        here,
+        "train --defence natural --network cnn8 --dataset folder:pics --epochs 1 --batch-size 12 --held-out 12 --epsilon 0.1 \
+         --set evaluation.attacks=[\"natural\"] --device cpu --name folder",
+    );
+    assert!(trained.status.success(), "{}", said(&trained));
+    // Class 2 is the fourth of the run's, and the third of these.
+    for class in 0..3_u8 {
+        let place = here.join(format!("other/test/{class}/a.png"));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(8, 8, image::Luma([class]))
+            .save(place)
+            .unwrap();
+    }
+    let found = run(
+        here,
+        "evaluate folder --dataset folder:other --attacks natural --no-probes --device cpu",
+    );
+    assert!(
+        found.status.success() && said(&found).contains("the classes are found by their names"),
+        "{}",
+        said(&found)
+    );
 }

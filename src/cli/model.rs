@@ -131,6 +131,15 @@ impl ModelOptions {
             (None, Some(recipe)) => recipe.threat.norm,
             _ => Norm::Linf,
         };
+        if let (None, Some(recipe)) = (&self.epsilon, &recipe)
+            && norm != recipe.threat.norm
+        {
+            return Err(wrong(&format!(
+                "--norm: the run's radius is {}, in another norm; add --epsilon with one in {norm}",
+                recipe.threat
+            ))
+            .into());
+        }
         let found = self.weights_of(run.as_ref())?;
         detail(|| format!("weights: {}", found.weights.display()));
         let (model, normalisation) = self.load_model(&found.weights, recipe.as_ref(), &dataset, device)?;
@@ -223,22 +232,24 @@ impl ModelOptions {
         if classes.is_empty() || classes == data.class_names() {
             return Ok((data, is_own));
         }
-        // Arrays number their classes and say no more.
-        let numbered = |names: &[String]| names.iter().enumerate().all(|(place, name)| *name == place.to_string());
+        let unknown = match data.among(&classes) {
+            Ok(moved) => {
+                note("the classes are found by their names");
+                return Ok((moved, is_own));
+            }
+            Err(unknown) => unknown,
+        };
         if data.classes() <= classes.len() && (numbered(&classes) || numbered(data.class_names())) {
             note("the classes have no names in common: class 0 is taken for class 0, and so on");
             return Ok((data.with_class_names(&classes), is_own));
         }
-        let moved = data.among(&classes).map_err(|unknown| {
-            wrong(&format!(
-                "the run {} was trained on the classes {}; got {}, where {unknown} is none of them; rename the classes, or leave those out that the run does not know: {source}",
-                run.name(),
-                classes.join(", "),
-                data.class_names().join(", ")
-            ))
-        })?;
-        note("the classes are found by their names");
-        Ok((moved, is_own))
+        Err(wrong(&format!(
+            "the run {} was trained on the classes {}; got {}, where {unknown} is none of them; rename the classes, or leave those out that the run does not know: {source}",
+            run.name(),
+            classes.join(", "),
+            data.class_names().join(", ")
+        ))
+        .into())
     }
 
     fn weights_of(&self, run: Option<&Run>) -> Result<Found> {
@@ -283,8 +294,16 @@ impl ModelOptions {
             .classes_of(&entries)
             .filter(|classes| *classes > dataset.classes())
         {
+            if !numbered(dataset.class_names()) {
+                return Err(wrong(&format!(
+                    "the weights answer with {classes} classes, the data name {}: {}; which of the {classes} those are cannot be known; name every class in the data, an empty folder for each that has no pictures",
+                    dataset.classes(),
+                    dataset.class_names().join(", ")
+                ))
+                .into());
+            }
             note(format!(
-                "the weights answer with {classes} classes, the data name {}: theirs are taken for the first of them",
+                "the weights answer with {classes} classes, the data number {}: theirs are taken for the first of them",
                 dataset.classes()
             ));
             model = sized(classes)?;
@@ -321,6 +340,11 @@ impl ModelOptions {
             (_, None) => return Err(wrong("only a run knows what it held out: take --split test or train").into()),
         })
     }
+}
+
+/// Whether these are no names: arrays number their classes and say no more.
+fn numbered(names: &[String]) -> bool {
+    names.iter().enumerate().all(|(place, name)| *name == place.to_string())
 }
 
 /// Said where the last checkpoint stands in for the best.

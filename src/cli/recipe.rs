@@ -219,8 +219,23 @@ impl RecipeOptions {
             return Ok(preset(own.unwrap_or(&format!("{family}-standard"))).map_err(wrong)?);
         };
         if Path::new(name).extension().is_some_and(|extension| extension == "toml") {
-            let text = fs::read_to_string(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
-            return Recipe::from_toml(&text).map_err(|error| WrongUse(format!("{name}: {}", wrong(error))).into());
+            let bytes = fs::read(name).with_context(|| format!("the recipe cannot be read: {name}"))?;
+            let text = String::from_utf8(bytes).map_err(|error| {
+                let is_wide = error.as_bytes().starts_with(b"\xff\xfe") || error.as_bytes().starts_with(b"\xfe\xff");
+                let got = if is_wide { "UTF-16" } else { "other bytes" };
+                WrongUse(format!(
+                    "expected a recipe in UTF-8, got {got}; save it again as UTF-8: {name}"
+                ))
+            })?;
+            return Recipe::from_toml(&text).map_err(|error| {
+                let said = wrong(error).to_string();
+                let way_out = if said.contains("escape") {
+                    "; in \"…\" a \\ begins an escape: write '…' or / in paths"
+                } else {
+                    ""
+                };
+                WrongUse(format!("{name}: {said}{way_out}")).into()
+            });
         }
         Ok(preset(name).map_err(wrong)?)
     }

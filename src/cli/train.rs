@@ -333,6 +333,12 @@ fn recipe_of(run: &mut Run, options: &RecipeOptions) -> Result<Recipe> {
                 "{} epochs now; the recipe was begun with {}",
                 asked.epochs, own.epochs
             ));
+            if asked.schedule.spans_all_epochs() {
+                note(format!(
+                    "warning: the learning rate follows the {} schedule over all epochs, so that it jumps here; a run of {} epochs from its beginning would end with other weights",
+                    asked.schedule, asked.epochs
+                ));
+            }
         }
         run.change_recipe(&asked.to_toml())?;
     }

@@ -170,6 +170,13 @@ impl TrainingData {
     pub fn load(recipe: &Recipe) -> Result<Self, TrainError> {
         let spec = &recipe.data;
         let all = spec.load(Split::Train)?;
+        if all.classes() < 2 {
+            return Err(TrainError::NoExamples(format!(
+                "expected two classes at least, got {}: {}",
+                all.classes(),
+                all.class_names().join(", ")
+            )));
+        }
         let wanted = spec.limit_train.unwrap_or(usize::MAX).min(all.len());
         let test = match spec.load(Split::Test) {
             // Training needs none; whoever asks for it later is told what is wrong with it.
@@ -286,7 +293,7 @@ pub fn train_together(
         return Err(TrainError::NotShared { defence });
     }
     let mut trainer = Trainer::open(recipe, data, run, device, control, observer, group)?;
-    trainer.announce();
+    trainer.announce()?;
     while trainer.goes_on() {
         let order = trainer.order();
         while let Some(indices) = trainer.next_minibatch(&order) {

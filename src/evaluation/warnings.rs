@@ -170,6 +170,11 @@ pub enum Warning {
         /// The tensors that look like it.
         tensors: Vec<String>,
     },
+    /// The recipe names what its epochs do not reach.
+    NeverReached {
+        /// Each in a sentence.
+        parts: Vec<String>,
+    },
     /// The loss or another figure of a minibatch is no number: training ends.
     NotANumber {
         /// The epoch, counted from 1.
@@ -234,6 +239,7 @@ impl Warning {
             Self::NoStrongAttackInSuite { .. } => "no-strong-attack-in-suite",
             Self::DataSetNote { .. } => "data-set-note",
             Self::NormalisationLeftOut { .. } => "normalisation-left-out",
+            Self::NeverReached { .. } => "never-reached",
             Self::NotANumber { .. } => "not-a-number",
             Self::StuckRun { .. } => "stuck-run",
             Self::CatastrophicOverfitting { .. } => "catastrophic-overfitting",
@@ -347,6 +353,7 @@ impl Warning {
                 "the weights' file holds {}, as models do that normalise their input; that was left out here",
                 tensors.join(", ")
             ),
+            Self::NeverReached { parts } => parts.join("; "),
             Self::NotANumber { epoch } => format!("a training figure of epoch {epoch} is no finite number"),
             Self::StuckRun {
                 epoch,
@@ -638,6 +645,9 @@ mod tests {
             },
             Warning::NormalisationLeftOut {
                 tensors: vec!["mu".into(), "sigma".into()],
+            },
+            Warning::NeverReached {
+                parts: vec!["the learning rate never falls: its milestones at 75 lie beyond the 3 epochs".into()],
             },
             Warning::NotANumber { epoch: 2 },
             Warning::StuckRun {

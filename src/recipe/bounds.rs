@@ -1,6 +1,6 @@
 //! What every field of a recipe may be: one place for files, flags and the window.
 
-use super::{EarlyStop, Recipe, RecipeError, Unlabelled, WeightAverage};
+use super::{EarlyStop, Recipe, RecipeError, Schedule, Unlabelled, WeightAverage};
 use crate::{
     defences::{DefenceSpec, WeightPerturbation},
     threat::ThreatModel,
@@ -60,6 +60,13 @@ impl Recipe {
             "attack.step_size",
             "a step within the images",
             step.unwrap_or_default(),
+        )?;
+        let source = &self.data.source;
+        field(
+            !source.contains(char::is_control),
+            "data.source",
+            "a path; in \"…\" a \\ begins an escape such as \\t: write '…' or /",
+            format!("{source:?}"),
         )?;
         let pad = self.data.augmentation.pad;
         field(
@@ -186,6 +193,13 @@ impl Recipe {
             "0 to 1,000,000",
             warm.to_string(),
         )?;
+        let warm = self.warm_up.natural_epochs.saturating_add(self.warm_up.standard_epochs);
+        field(
+            warm == 0 || warm < self.epochs,
+            "warm_up",
+            "fewer natural_epochs and standard_epochs than epochs, or the defence never trains",
+            format!("{warm} of {}", self.epochs),
+        )?;
         field(self.evaluation.every > 0, "evaluation.every", "at least 1", "0".into())?;
         field(self.log_every > 0, "log_every", "at least 1", "0".into())?;
         let pause = self.checkpoint_seconds;
@@ -210,6 +224,48 @@ impl Recipe {
         }
         self.schedule.validate()
     }
+
+    /// What the recipe names and its epochs do not reach, each in a sentence: it is allowed, and seldom meant.
+    pub fn never_reached(&self) -> Vec<String> {
+        let mut parts = Vec::new();
+        let epochs = self.epochs;
+        if let Schedule::MultiStep { milestones, gamma } = &self.schedule
+            && *gamma < 1.0
+        {
+            let beyond: Vec<String> = milestones
+                .iter()
+                .filter(|at| **at > epochs)
+                .map(usize::to_string)
+                .collect();
+            if !beyond.is_empty() {
+                let rate = if beyond.len() == milestones.len() {
+                    "never falls"
+                } else {
+                    "does not fall so far"
+                };
+                parts.push(format!(
+                    "the learning rate {rate}: its milestones at {} lie beyond the {epochs} epochs",
+                    beyond.join(", ")
+                ));
+            }
+        }
+        let reached = self.epsilon_factor(epochs as f64);
+        if self.defence.attacks() && reached < 1.0 {
+            parts.push(format!(
+                "training ends at {:.0} % of ε: its warm-up of {} epochs is longer",
+                100.0 * reached,
+                self.warm_up.epsilon_epochs
+            ));
+        }
+        if let Some(WeightPerturbation { from_epoch, .. }) = self.weight_perturbation
+            && from_epoch >= epochs
+        {
+            parts.push(format!(
+                "weights are never perturbed: that begins after epoch {from_epoch} of {epochs}"
+            ));
+        }
+        parts
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +283,7 @@ mod tests {
             ),
             (|r| r.threat.epsilon = "1e39".parse().unwrap(), "threat.epsilon"),
             (|r| r.attack.step_size = "2".parse().unwrap(), "did you mean 2/255?"),
+            (|r| r.data.source = "npz:sub\train.npz".into(), "write '…' or /"),
             (|r| r.data.augmentation.pad = 1_000_000, "data.augmentation.pad"),
             (|r| r.optimiser.learning_rate = 1e300, "optimiser.learning_rate"),
             (|r| r.checkpoint_seconds = 1e300, "checkpoint_seconds"),
@@ -237,11 +294,43 @@ mod tests {
             let said = recipe.validate().unwrap_err().to_string();
             assert!(said.contains(words), "{said}");
         }
+        let mut never = preset("mnist-mart").unwrap();
+        (
+            never.epochs,
+            never.warm_up.natural_epochs,
+            never.warm_up.standard_epochs,
+        ) = (4, 3, 1);
+        let said = never.validate().unwrap_err().to_string();
+        assert!(said.contains("got 4 of 4"), "{said}");
         let mut euclidean = preset("cifar10-mart-paper").unwrap();
         euclidean.threat = ThreatModel {
             norm: crate::threat::Norm::L2,
             epsilon: "3".parse().unwrap(),
         };
         euclidean.validate().unwrap();
+    }
+
+    #[test]
+    fn what_the_epochs_do_not_reach_is_told() {
+        let mut recipe = preset("cifar10-mart-paper").unwrap();
+        assert!(recipe.never_reached().is_empty());
+        recipe.epochs = 80;
+        assert_eq!(
+            recipe.never_reached(),
+            ["the learning rate does not fall so far: its milestones at 90 lie beyond the 80 epochs"]
+        );
+        (recipe.epochs, recipe.warm_up.epsilon_epochs) = (3, 12.0);
+        recipe.weight_perturbation = Some(WeightPerturbation {
+            gamma: 0.01,
+            from_epoch: 3,
+        });
+        assert_eq!(
+            recipe.never_reached(),
+            [
+                "the learning rate never falls: its milestones at 75, 90 lie beyond the 3 epochs",
+                "training ends at 25 % of ε: its warm-up of 12 epochs is longer",
+                "weights are never perturbed: that begins after epoch 3 of 3",
+            ]
+        );
     }
 }

@@ -61,6 +61,11 @@ impl Schedule {
         }
     }
 
+    /// Whether the factor at a moment depends on how many epochs there are in all.
+    pub fn spans_all_epochs(&self) -> bool {
+        matches!(self, Schedule::Cosine | Schedule::Cyclic { .. })
+    }
+
     pub(super) fn validate(&self) -> Result<(), RecipeError> {
         let right = match self {
             Schedule::MultiStep { gamma, .. } => *gamma > 0.0 && *gamma <= 1.0,

@@ -20,6 +20,7 @@ use crate::{
     compute::{self, Device, Products},
     control::Control,
     defences::{Defence, DefenceSpec, Loss, StepContext},
+    evaluation::Warning,
     nn::Model,
     random::Rng,
     recipe::Recipe,
@@ -204,7 +205,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    pub(super) fn announce(&mut self) {
+    pub(super) fn announce(&mut self) -> Result<(), TrainError> {
         let started = Event::Started(Started {
             summary: self.recipe.summary(),
             examples: self.data.train.len(),
@@ -213,6 +214,11 @@ impl<'a> Trainer<'a> {
             steps_done: self.progress.total_steps,
         });
         self.observer.event(&started);
+        let parts = self.recipe.never_reached();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.warn(self.progress.epoch + 1, vec![Warning::NeverReached { parts }])
     }
 
     /// The labelled examples of a minibatch.
