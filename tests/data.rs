@@ -508,10 +508,23 @@ fn a_single_batch_is_a_training_set_and_says_what_to_do_for_a_test() {
             &["test images", "hold out a part"],
         );
     }
-    assert_says(
-        load(&source("cifar10", &folder.path().join("x.zip")), Split::Train),
-        &["folder:PATH"],
-    );
+    for name in ["x.zip", "x.npz"] {
+        assert_says(
+            load(&source("cifar10", &folder.path().join(name)), Split::Train),
+            &["folder:PATH", "npz:PATH"],
+        );
+    }
+    // Whatever it is called, what is no batch is no training set either.
+    for kind in ["cifar10", "cifar100"] {
+        let pixels = folder.path().join("test_X.bin");
+        fs::write(&pixels, [7; 27_648]).unwrap();
+        for split in [Split::Train, Split::Test] {
+            assert_says(load(&source(kind, &pixels), split), &["STL-10", "npz:set.npz"]);
+        }
+        let table = folder.path().join("labels.csv");
+        fs::write(&table, b"name,class\n").unwrap();
+        assert_says(load(&source(kind, &table), Split::Test), &["a table (.csv)"]);
+    }
 }
 
 #[test]
@@ -769,11 +782,18 @@ fn other_formats_and_other_compression_are_read() {
     // What is not read is told as what it is.
     let base = folder();
     fs::create_dir(base.path().join("a")).unwrap();
-    fs::write(base.path().join("a/1.heic"), b"heic").unwrap();
-    let said = load(&source("folder", base.path()), Split::Train)
-        .unwrap_err()
-        .to_string();
-    assert!(said.contains("found no pictures"), "{said}");
+    for ending in ["heic", "ppm"] {
+        let path = base.path().join(format!("a/1.{ending}"));
+        fs::write(&path, b"P6").unwrap();
+        assert_says(
+            load(&source("folder", base.path()), Split::Train),
+            &[
+                &format!("such as a/1.{ending}; convert them to PNG"),
+                &format!(".rglob(\"*.{ending}\")"),
+            ],
+        );
+        fs::remove_file(path).unwrap();
+    }
 
     let methods = [
         zip::CompressionMethod::Bzip2,
@@ -943,6 +963,236 @@ fn folders_are_the_parts_that_people_call_them_and_classes_do_not_vanish() {
     assert_says(train, &["sort the pictures"]);
     let (train, ..) = both(&["a/0.png", "b/0.heic"]);
     assert_says(train, &["b/0.heic", "convert them to PNG"]);
+    for names in [
+        ["train_images/0.png", "test_images/0.png"],
+        ["images/0.png", "masks/0.png"],
+        ["images/0.png", "images/1.png"],
+        ["images/0.png", "boat/0.png"],
+        ["train2017/0.png", "val2017/0.png"],
+    ] {
+        assert_says(
+            both(&names).0,
+            &["pictures straight in", "sort the pictures into a folder for each class"],
+        );
+    }
+    let (train, ..) = both(&["dogs_train/0.png", "dogs_test/0.png", "cats/0.png"]);
+    assert_says(train, &["dogs_test and dogs_train", "train/CLASS and test/CLASS"]);
+    let (train, ..) = both(&["training_set/cats/0.png", "test_set/cats/0.png"]);
+    assert_says(train, &["call the folders of the splits train and test"]);
+    // What is the name of a thing stays a class.
+    let (train, ..) = both(&[
+        "train/0.png",
+        "boat/0.png",
+        "test_tube/0.png",
+        "masks/0.png",
+        "label_0/0.png",
+    ]);
+    assert_eq!(
+        train.unwrap().class_names(),
+        ["boat", "label_0", "masks", "test_tube", "train"]
+    );
+}
+
+#[test]
+fn tables_beside_pictures_are_told_and_keep_nothing_from_being_read() {
+    let png = || picture(4, 4, None, image::ImageFormat::Png);
+    let note = |table: &'static str| {
+        let files = vec![
+            ("images/a/0.png", png()),
+            ("images/b/0.png", png()),
+            (table, b"b,0\n".to_vec()),
+        ];
+        let (_base, paths) = folder_and_zip(&files);
+        let of = |path| load(&source("folder", path), Split::Train).unwrap();
+        let [note, zipped] = [of(&paths[0]), of(&paths[1])].map(|set| set.note().map(String::from));
+        assert_eq!(
+            note.as_ref().map(|note| zipped.unwrap().contains(note)),
+            note.as_ref().map(|_| true)
+        );
+        note
+    };
+    let told = |name: &str| {
+        Some(format!(
+            "{name} is not read: classes and splits are what the folders say"
+        ))
+    };
+    for table in [
+        "meta/test.txt",
+        "train_test_split.txt",
+        "labels.csv",
+        "metadata.parquet",
+    ] {
+        assert_eq!(note(table), told(table));
+    }
+    assert_eq!(
+        ["README.txt", "images/a/notes.txt", ".cache.json"].map(note),
+        [None, None, None]
+    );
+
+    let files = vec![
+        ("train_images/0.png", png()),
+        ("test_images/0.png", png()),
+        ("train.csv", b"name,class\n0.png,cat\n".to_vec()),
+    ];
+    let (_base, paths) = folder_and_zip(&files);
+    let pictures = paths[0].join("train_images").display().to_string();
+    assert_says(
+        load(&source("folder", &paths[0]), Split::Train),
+        &[
+            "by train.csv",
+            "shutil.copy(",
+            &format!("{pictures:?}"),
+            "ask for folder:set",
+        ],
+    );
+}
+
+#[test]
+fn a_file_of_another_form_is_told_as_what_it_is() {
+    let base = folder();
+    let mut tar = vec![0; 1_024];
+    tar[257..262].copy_from_slice(b"ustar");
+    let mut matlab = vec![b' '; 520];
+    matlab[..10].copy_from_slice(b"MATLAB 7.3");
+    matlab[512..].copy_from_slice(b"\x89HDF\r\n\x1a\n");
+    let columns: Vec<String> = (0..784).map(|pixel| format!("pixel{pixel}")).collect();
+    let digits = format!("label,{}\n", columns.join(","));
+    for (name, content, words) in [
+        ("cam.h5", b"\x89HDF\r\n\x1a\n".to_vec(), ["HDF5", "h5py.File("]),
+        ("cells.mat", matlab, ["version 7.3", "transpose(0, 3, 2, 1)"]),
+        (
+            "old.mat",
+            b"MATLAB 5.0 MAT-file\0\x01IM".to_vec(),
+            ["a MATLAB file", "scipy.io.loadmat("],
+        ),
+        (
+            "x.arrow",
+            b"\xff\xff\xff\xff\xb8\x01\0\0\x10\0\0\0".to_vec(),
+            [".arrow", "Dataset.from_file("],
+        ),
+        ("x.parquet", b"PAR1".to_vec(), [".parquet", "load_dataset(\"parquet\""]),
+        ("x.tar", tar.clone(), ["tar", "webdataset"]),
+        ("x.tar.gz", gzip(&tar), ["tar", "unpack it"]),
+        ("x.pkl", b"\x80\x04N.".to_vec(), ["a pickle", "pickle.load(open("]),
+        ("x.pkl.gz", gzip(b"\x80\x04N."), ["a pickle", "pickle.load(gzip.open("]),
+        (
+            "a-images.idx3",
+            idx_images(3),
+            ["IDX", ", offset=16).reshape(-1, 2, 3)"],
+        ),
+        ("a-labels.idx1", idx_labels(&[1]), ["IDX", ", offset=8)"]),
+        (
+            "x.safetensors",
+            b"\x20\0\0\0\0\0\0\0{\"x\":".to_vec(),
+            ["safetensors", "load_file("],
+        ),
+        (
+            "old.pt",
+            b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.".to_vec(),
+            ["PyTorch", "torch.load("],
+        ),
+        (
+            "x.tfrecord",
+            vec![9, 0, 0, 0, 0, 0, 0, 0],
+            ["TensorFlow", "numpy.savez"],
+        ),
+        (
+            "digits.csv",
+            digits.into_bytes(),
+            [
+                "pixels",
+                "skiprows=1); np.savez(\"set.npz\", images=d[:, 1:].reshape(-1, 28, 28)",
+            ],
+        ),
+        (
+            "labels.csv",
+            b"name,class\n0.png,cat\n".to_vec(),
+            ["a table", "csv.reader("],
+        ),
+        (
+            "page.zip",
+            b"<!DOCTYPE html>".to_vec(),
+            ["a web page", "fetch the file itself"],
+        ),
+        (
+            "pointer.zip",
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            ["Git LFS", "git lfs pull"],
+        ),
+        ("notes.txt", b"about this set".to_vec(), ["a text", "name the folder"]),
+        (
+            "0.png",
+            b"\x89PNG\r\n\x1a\n".to_vec(),
+            ["one picture", "for each class"],
+        ),
+        (
+            "x.7z",
+            b"7z\xbc\xaf\x27\x1c".to_vec(),
+            ["another kind than .zip", "unpack it"],
+        ),
+        ("x.bin.gz", gzip(&[1, 2, 3]), ["gzip", "gunzip"]),
+    ] {
+        let path = base.path().join(name);
+        fs::write(&path, content).unwrap();
+        for kind in ["folder", "npz"] {
+            let said = load(&source(kind, &path), Split::Train).unwrap_err().to_string();
+            assert!(
+                words.iter().all(|word| said.contains(word)) && !said.contains("damaged") && said.contains(name),
+                "{said}"
+            );
+        }
+    }
+    // Zips: tensors, arrays where pictures were asked for, pictures where arrays were.
+    let zip = |name: &str, entry: &str| {
+        let path = base.path().join(name);
+        let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+        zip.start_file(entry, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.finish().unwrap();
+        path
+    };
+    for (kind, path, words) in [
+        ("npz", zip("t.pt", "t/data.pkl"), ["PyTorch", "torch.load("]),
+        ("folder", zip("t.pt", "t/data.pkl"), ["PyTorch", "torch.load("]),
+        ("folder", zip("a.npz", "images.npy"), ["arrays", "npz:FILE"]),
+        ("npz", zip("a.zip", "a/0.png"), ["holds no arrays", "folder:PATH"]),
+    ] {
+        assert_says(load(&source(kind, &path), Split::Train), &words);
+    }
+}
+
+#[test]
+fn data_sets_in_another_form_are_found_in_folders() {
+    for (name, content, words) in [
+        ("train-00000.parquet", &b"PAR1"[..], "load_dataset(\"{}\")"),
+        ("plain_text/train-00000.parquet", b"PAR1", "load_dataset(\"{}\")"),
+        ("default/train/0000.parquet", b"PAR1", "load_dataset(\"{}\")"),
+        ("train/data-00000.arrow", b"", "{\"train\": datasets.Dataset.from_file("),
+        ("test/data-00000.arrow", b"", "{\"test\": datasets.Dataset.from_file("),
+        ("sets/cam.h5", b"\x89HDF\r\n\x1a\n", "h5py.File("),
+        ("stl10_binary/test_X.bin", b"\0\0", "reshape(-1, 3, 96, 96)"),
+    ] {
+        let base = folder();
+        let root = base.path().display().to_string();
+        fs::create_dir_all(base.path().join(name).parent().unwrap()).unwrap();
+        fs::write(base.path().join(name), content).unwrap();
+        for kind in ["folder", "npz", "cifar10"] {
+            assert_says(
+                load(&source(kind, base.path()), Split::Train),
+                &["expected a format that is read here", &words.replace("{}", &root)],
+            );
+        }
+        fs::write(base.path().join("dataset_dict.json"), b"{}").unwrap();
+        let said = load(&source("folder", base.path()), Split::Train)
+            .unwrap_err()
+            .to_string();
+        let whole = format!("datasets.load_from_disk({root:?})");
+        assert_eq!(said.contains(&whole), name.ends_with(".arrow"), "{said}");
+        fs::write(base.path().join("images.npy"), b"").unwrap();
+        assert_says(
+            load(&source("npz", base.path()), Split::Train),
+            &["the file holds images"],
+        );
+    }
 }
 
 #[test]
@@ -1027,6 +1277,16 @@ fn npz_round_trips_and_reads_every_layout() {
     );
     assert_eq!(load(&both, Split::Train).unwrap().classes(), 8);
     assert_eq!(load(&both, Split::Test).unwrap().label(0), 7);
+
+    let test = write(
+        "test.npz",
+        &[
+            ("x_test", &[1, 2, 3], NpzValues::U8(&bytes[..6])),
+            ("y_test", &[1], NpzValues::I64(&[0])),
+        ],
+    );
+    assert_eq!(load(&test, Split::Test).unwrap().len(), 1);
+    assert_says(load(&test, Split::Train), &["training images, got test images only"]);
 }
 
 #[test]

@@ -64,6 +64,11 @@ fn svhn_is_read_from_matlab_files() {
         assert_pixels(&set, |image, channel, row, column| pixel([row, column, channel, image]));
     }
     assert!(refusal(load("svhn", "arrays", Split::Train)).contains("train_32x32.mat and test_32x32.mat"));
+    let said = refusal(load("svhn", "svhn-doubles", Split::Test));
+    assert!(
+        said.contains("in the array X: expected bytes") && said.contains("save X as uint8"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -185,6 +190,26 @@ fn tiny_imagenet_is_read_with_its_validation_pictures_as_the_test_split() {
     assert!(refusal(data::load(&source, Split::Test)).contains("line 1"));
     fs::remove_dir_all(folder.path().join("train")).unwrap();
     assert!(refusal(data::load(&source, Split::Train)).contains("tiny-imagenet-200"));
+}
+
+#[test]
+fn svhn_as_matlab_saves_it_today_is_told_with_both_splits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = vec![b' '; 520];
+    file[..10].copy_from_slice(b"MATLAB 7.3");
+    file[512..].copy_from_slice(b"\x89HDF\r\n\x1a\n");
+    for split in ["train", "test"] {
+        fs::write(folder.path().join(format!("{split}_32x32.mat")), &file).unwrap();
+    }
+    let said = refusal(data::load(&format!("svhn:{}", folder.path().display()), Split::Test));
+    for part in [
+        "MATLAB file of version 7.3",
+        "\"train\": h5py.File(",
+        "\"test\": h5py.File(",
+        "npz:set.npz",
+    ] {
+        assert!(said.contains(part) && !said.contains("damaged"), "{said}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipArchive, result::ZipError};
 
 use super::{
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
-    files,
+    files, foreign,
 };
 use crate::memory::Budget;
 
@@ -20,17 +20,10 @@ pub type Archive = ZipArchive<Cursor<Arc<[u8]>>>;
 /// Opens the archive at `path`; `expected` is what to call it in an error.
 pub fn open(path: &Path, expected: &str, budget: &Budget) -> Result<Archive, DataError> {
     let bytes: Arc<[u8]> = files::read(path, budget)?.into();
-    if bytes.starts_with(b"\x93NUMPY") {
-        return Err(DataError::OtherFormat {
-            format: "one array alone (.npy)",
-            way_out: "save images and labels in one file, numpy.savez('set.npz', images=x, labels=y), and ask for npz:set.npz, or name \
-                      the folder that holds x_train.npy, y_train.npy, x_test.npy and y_test.npy; a corruption of CIFAR-10-C is \
-                      cifar10-c:FOLDER/CORRUPTION",
-            path: path.into(),
-        });
-    }
-    ZipArchive::new(Cursor::new(bytes))
-        .map_err(|error| malformed(path, Place::File, expected, error.to_string(), FETCH_AGAIN))
+    ZipArchive::new(Cursor::new(bytes.clone())).map_err(|error| {
+        let damaged = || malformed(path, Place::File, expected, error.to_string(), FETCH_AGAIN);
+        foreign::named(&bytes, path).unwrap_or_else(damaged)
+    })
 }
 
 /// The content of one entry.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     Dataset, Split,
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
-    files,
+    files, foreign,
     pickle::Pickle,
 };
 use crate::{memory::Budget, shapes::ImageShape};
@@ -110,7 +110,7 @@ pub fn load(family: &Family, path: &Path, split: Split, budget: &Budget) -> Resu
         .map_err(|error| over(path, format!("{} in batches of {bytes} bytes", family.name), error))?;
     let (mut images, mut labels) = (Vec::with_capacity(bytes), Vec::new());
     for batch in &wanted {
-        if batch.content.first() == Some(&0x80) && !batch.name.ends_with(".bin") {
+        if batch.is_python() {
             read_python(family, batch, budget, &mut images, &mut labels)?;
         } else {
             read_binary(family, batch, &mut images, &mut labels)?;
@@ -144,6 +144,27 @@ impl Batch {
         }
     }
 
+    /// Whether it is a pickle, as the python layout is.
+    fn is_python(&self) -> bool {
+        self.content.first() == Some(&0x80) && !self.name.ends_with(".bin")
+    }
+
+    /// Refuses what is no whole number of records.
+    fn check_records(&self, family: &Family) -> Result<(), DataError> {
+        let (record, length) = (family.label_bytes + PIXELS, self.content.len());
+        if length > 0 && length.is_multiple_of(record) {
+            return Ok(());
+        }
+        let whole = length / record;
+        let expected = format!(
+            "records of {record} bytes ({} label, {PIXELS} pixels)",
+            family.label_bytes
+        );
+        let got = format!("{length} bytes: {whole} records and {} bytes more", length % record);
+        let damaged = || self.malformed(whole * record, expected, got);
+        Err(foreign::named(&self.content, &self.path).unwrap_or_else(damaged))
+    }
+
     fn malformed(&self, offset: usize, expected: impl Into<String>, got: impl Into<String>) -> DataError {
         malformed(&self.path, self.place(offset), expected, got, FETCH_AGAIN)
     }
@@ -154,7 +175,8 @@ impl Family {
     fn split_of(&self, name: &str) -> Option<Split> {
         let stem = name.strip_suffix(".gz").unwrap_or(name);
         let stem = stem.strip_suffix(".bin").unwrap_or(stem);
-        if stem.contains('.') {
+        // STL-10's files begin with the same words.
+        if stem.contains('.') || stem.ends_with("_X") || stem.ends_with("_y") {
             return None;
         }
         let [train, test] = self.begin;
@@ -174,7 +196,7 @@ impl Family {
                 self.archives.join(" or ")
             ),
             way_out: format!(
-                "name that folder or archive, or fetch it: martlet data get {} (a folder or .zip of pictures is folder:PATH)",
+                "name that folder or archive, or fetch it: martlet data get {} (a folder or .zip of pictures is folder:PATH, arrays are npz:PATH)",
                 self.source
             ),
             path: path.into(),
@@ -188,27 +210,21 @@ fn batches(family: &Family, path: &Path, budget: &Budget) -> Result<Vec<Batch>, 
         return in_folder(family, path, budget);
     }
     let name = files::name(path);
-    if !path.is_file() || name.ends_with(".zip") {
+    if !path.is_file() || name.ends_with(".zip") || name.ends_with(".npz") {
         return Err(family.missing(path));
     }
     if [".tar.gz", ".tgz", ".tar"].iter().any(|ending| name.ends_with(ending)) {
         return in_archive(family, path, budget);
     }
     let batch = read_file(path, budget)?;
-    if batch.content.starts_with(b"\x93NUMPY") {
-        return Err(DataError::OtherFormat {
-            format: "one array alone (.npy)",
-            way_out: "images under a corruption are cifar10-c:FOLDER/CORRUPTION; other arrays go together into one file, \
-                      numpy.savez('set.npz', images=x, labels=y), which is npz:set.npz",
-            path: path.into(),
-        });
+    if family.split_of(&batch.name).is_some() {
+        return Ok(vec![batch]);
     }
-    // Someone who names one file means that file: under a name of their own it is taken as training images.
-    let name = if family.split_of(&batch.name).is_some() {
-        batch.name
-    } else {
-        format!("{}.bin", family.begin[0])
-    };
+    // Someone who names one file means that file: under a name of their own it is taken as training images, if it can be.
+    if !batch.is_python() {
+        batch.check_records(family)?;
+    }
+    let name = format!("{}.bin", family.begin[0]);
     Ok(vec![Batch { name, ..batch }])
 }
 
@@ -249,7 +265,8 @@ fn in_folder(family: &Family, folder: &Path, budget: &Budget) -> Result<Vec<Batc
         .iter()
         .map(|name| folder.join(name))
         .find(|path| path.is_file());
-    in_archive(family, &archive.ok_or_else(|| family.missing(folder))?, budget)
+    let missing = || foreign::lying_in(folder).unwrap_or_else(|| family.missing(folder));
+    in_archive(family, &archive.ok_or_else(missing)?, budget)
 }
 
 fn in_archive(family: &Family, path: &Path, budget: &Budget) -> Result<Vec<Batch>, DataError> {
@@ -300,17 +317,8 @@ fn in_archive(family: &Family, path: &Path, budget: &Budget) -> Result<Vec<Batch
 
 /// Records of one or two label bytes and 3,072 pixel bytes.
 fn read_binary(family: &Family, batch: &Batch, images: &mut Vec<u8>, labels: &mut Vec<u16>) -> Result<(), DataError> {
+    batch.check_records(family)?;
     let record = family.label_bytes + PIXELS;
-    let length = batch.content.len();
-    if length == 0 || !length.is_multiple_of(record) {
-        let whole = length / record;
-        let expected = format!(
-            "records of {record} bytes ({} label, {PIXELS} pixels)",
-            family.label_bytes
-        );
-        let got = format!("{length} bytes: {whole} records and {} bytes more", length % record);
-        return Err(batch.malformed(whole * record, expected, got));
-    }
     for (example, bytes) in batch.content.chunks_exact(record).enumerate() {
         let (head, pixels) = bytes.split_at(family.label_bytes);
         let label = head[family.label_bytes - 1];

@@ -128,9 +128,9 @@ pub enum DataError {
     #[error("expected a format that is read here, got {format}; {way_out}: {}", path.display())]
     OtherFormat {
         /// The format.
-        format: &'static str,
+        format: String,
         /// How to make one of it that is read.
-        way_out: &'static str,
+        way_out: String,
         /// The file.
         path: PathBuf,
     },

@@ -12,7 +12,8 @@ use super::{
     Dataset, Preparation, Split,
     archive::{self, Archive},
     error::{DataError, FETCH_AGAIN, Place, malformed},
-    files,
+    files, foreign,
+    parts::{Part, is_general, is_no_class, part_of, part_within},
     pictures::{Decoding, Picture},
 };
 use crate::{memory::Budget, shapes::ImageShape, wording::counted};
@@ -41,8 +42,11 @@ const CIFAR10: [&str; 10] = [
 /// some of them were saved as.
 pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budget) -> Result<Dataset, DataError> {
     let source = Source::open(path, budget)?;
+    if source.names().is_empty() {
+        return Err(source.nothing(path));
+    }
     let tree = Tree::of(source.names(), path)?;
-    tree.check_classes(source.others(), path)?;
+    tree.check_classes(&source, path)?;
     let wanted: Vec<&Picture> = tree
         .pictures
         .iter()
@@ -102,6 +106,7 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
     };
     notes.extend(tree.notes(&labels, split));
     notes.extend(source.unread());
+    notes.extend(source.beside());
     if is_kind(&["webp"]) {
         notes.push("WebP images: most are lossy".into());
     }
@@ -162,30 +167,64 @@ pub(super) enum Source {
     Folder {
         root: PathBuf,
         names: Vec<String>,
-        others: Vec<String>,
+        left: Left,
     },
     /// `entries` are numbers in the zip's directory, in the order of `names`.
     Zip {
         archive: Archive,
         names: Vec<String>,
         entries: Vec<usize>,
-        others: Vec<String>,
+        left: Left,
     },
 }
 
+/// Names of what is not read.
+#[derive(Clone, Default)]
+pub(super) struct Left {
+    /// Pictures in other formats.
+    pictures: Vec<String>,
+    /// Tables and texts, which may tell classes or a split.
+    tables: Vec<String>,
+}
+
+impl Left {
+    fn put(&mut self, name: String) {
+        let file = name.rsplit('/').next().unwrap_or_default().to_lowercase();
+        if ends_in(&name, &UNREAD) {
+            self.pictures.push(name);
+        } else if ends_in(&name, &TABLES) && !ABOUT.iter().any(|about| file.starts_with(about)) {
+            self.tables.push(name);
+        }
+    }
+}
+
 /// Pictures in formats that are not read.
-const UNREAD: [&str; 5] = ["heic", "heif", "avif", "jp2", "ppm"];
+const UNREAD: [&str; 6] = ["heic", "heif", "avif", "jp2", "ppm", "pgm"];
+
+/// Files that tell of pictures what folders tell here.
+const TABLES: [&str; 6] = ["csv", "tsv", "txt", "json", "jsonl", "parquet"];
+
+/// How names of texts begin that tell of the whole.
+const ABOUT: [&str; 7] = [
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "citation",
+    "changelog",
+    "requirements",
+];
 
 impl Source {
     fn open(path: &Path, budget: &Budget) -> Result<Self, DataError> {
         if path.is_dir() {
-            let (mut names, mut others) = (Vec::new(), Vec::new());
-            walk(path, "", 0, &mut names, &mut others)?;
+            let (mut names, mut left) = (Vec::new(), Left::default());
+            walk(path, "", 0, &mut names, &mut left)?;
             names.sort();
             return Ok(Source::Folder {
                 root: path.into(),
                 names,
-                others,
+                left,
             });
         }
         if !path.exists() {
@@ -201,7 +240,7 @@ impl Source {
             )
         };
         let mut archive = archive::open(path, "a folder, or a whole .zip archive", budget)?;
-        let (mut pictures, mut others) = (Vec::new(), Vec::new());
+        let (mut pictures, mut left) = (Vec::new(), Left::default());
         for entry in 0..archive.len() {
             let file = archive.by_index_raw(entry).map_err(refuse)?;
             let name = file.name().map_err(refuse)?;
@@ -209,8 +248,8 @@ impl Source {
             let name = name.replace('\\', "/");
             if file.is_file() && ends_in(&name, &ENDINGS) {
                 pictures.push((name, entry));
-            } else if file.is_file() && ends_in(&name, &UNREAD) {
-                others.push(name);
+            } else if file.is_file() {
+                left.put(name);
             }
         }
         pictures.sort();
@@ -219,13 +258,74 @@ impl Source {
             archive,
             names,
             entries,
-            others,
+            left,
         })
+    }
+
+    /// Why there is no picture: what lies there instead.
+    fn nothing(&self, path: &Path) -> DataError {
+        if let Some(first) = self.left().pictures.first() {
+            let ending = first.rsplit('.').next().unwrap_or_default();
+            let folder = path.display().to_string();
+            let way_out = match self {
+                Source::Zip { .. } => "convert them to PNG, and pack them again".into(),
+                Source::Folder { .. } => format!(
+                    "convert them to PNG, in Python: import pathlib; from PIL import Image; [Image.open(p).save(p.with_suffix(\".png\")) \
+                     for p in pathlib.Path({folder:?}).rglob(\"*.{ending}\")]; then ask again"
+                ),
+            };
+            return DataError::OtherFormat {
+                format: format!("pictures of a format that is not, such as {first}"),
+                way_out,
+                path: path.into(),
+            };
+        }
+        let other = match self {
+            Source::Folder { root, .. } => foreign::lying_in(root),
+            Source::Zip { archive, .. } => foreign::in_archive(archive, path),
+        };
+        other.unwrap_or_else(|| missing(path, "pictures"))
+    }
+
+    /// How a table, beside them or above, sorts the pictures of a folder among these into classes.
+    fn sorting(&self, folders: &[String]) -> Option<String> {
+        let Source::Folder { root, left, .. } = self else {
+            return None;
+        };
+        let is_train = |folder: &&String| matches!(part_within(folder), Some((Part::Train, _)));
+        let folder = folders.iter().find(is_train).or(folders.first())?;
+        let of_folder = |name: &&String| match name.rsplit_once('/') {
+            Some((place, _)) => place == folder,
+            None => true,
+        };
+        let mut tables = left.tables.iter().filter(|name| name.ends_with(".csv"));
+        let table = tables.find(of_folder)?;
+        let sorting = foreign::sorting(&root.join(table), &root.join(folder), ',');
+        Some(format!("by {table}, {sorting}"))
+    }
+
+    /// A remark on tables and texts beside folders of pictures.
+    fn beside(&self) -> Option<String> {
+        let folder = |name: &str| name.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.into());
+        let folders: BTreeSet<String> = self.names().iter().map(|name| folder(name)).collect();
+        let mut tables = self
+            .left()
+            .tables
+            .iter()
+            .filter(|name| !folders.contains(&folder(name)));
+        let first = tables.next()?;
+        let are = match tables.count() {
+            0 => "is".into(),
+            more => format!("and {more} more are"),
+        };
+        Some(format!(
+            "{first} {are} not read: classes and splits are what the folders say"
+        ))
     }
 
     /// A remark on pictures that were left out since their format is not read.
     fn unread(&self) -> Option<String> {
-        let (Source::Folder { others, .. } | Source::Zip { others, .. }) = self;
+        let others = &self.left().pictures;
         let first = others.first()?;
         let pictures = counted(others.len(), "picture", "pictures");
         Some(format!(
@@ -233,9 +333,9 @@ impl Source {
         ))
     }
 
-    fn others(&self) -> &[String] {
-        let (Source::Folder { others, .. } | Source::Zip { others, .. }) = self;
-        others
+    fn left(&self) -> &Left {
+        let (Source::Folder { left, .. } | Source::Zip { left, .. }) = self;
+        left
     }
 
     pub(super) fn names(&self) -> &[String] {
@@ -260,13 +360,7 @@ fn ends_in(name: &str, endings: &[&str]) -> bool {
 }
 
 /// Collects the names of the pictures below `root`, relative to it.
-fn walk(
-    root: &Path,
-    below: &str,
-    depth: usize,
-    names: &mut Vec<String>,
-    others: &mut Vec<String>,
-) -> Result<(), DataError> {
+fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>, left: &mut Left) -> Result<(), DataError> {
     if depth > DEEPEST {
         return Ok(());
     }
@@ -276,11 +370,11 @@ fn walk(
             _ => format!("{below}/{}", files::name(&path)),
         };
         if path.is_dir() {
-            walk(root, &name, depth + 1, names, others)?;
+            walk(root, &name, depth + 1, names, left)?;
         } else if ends_in(&name, &ENDINGS) {
             names.push(name);
-        } else if ends_in(&name, &UNREAD) {
-            others.push(name);
+        } else {
+            left.put(name);
         }
     }
     Ok(())
@@ -302,23 +396,6 @@ enum Validation {
     IsTest,
     /// There is one: they are left out.
     LeftOut(usize),
-}
-
-/// The part that a folder's name stands for, in any case of letters.
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
-    Train,
-    Validation,
-    Test,
-}
-
-fn part_of(folder: &str) -> Option<Part> {
-    Some(match folder.to_lowercase().as_str() {
-        "train" | "training" => Part::Train,
-        "val" | "valid" | "validation" => Part::Validation,
-        "test" | "testing" => Part::Test,
-        _ => return None,
-    })
 }
 
 impl Tree {
@@ -348,17 +425,11 @@ impl Tree {
     }
 
     /// Refuses classes that are probably one, and those that vanish since none of their pictures is read.
-    fn check_classes(&self, unread: &[String], path: &Path) -> Result<(), DataError> {
+    fn check_classes(&self, source: &Source, path: &Path) -> Result<(), DataError> {
         // An accent may be part of its letter or a mark behind it.
         let plain = |name: &str| name.nfc().collect::<String>().to_lowercase();
-        if !self.has_splits && self.classes.iter().all(|class| part_of(class).is_some()) {
-            return Err(malformed(
-                path,
-                Place::File,
-                "folders of classes, as train/CLASS/PICTURE or CLASS/PICTURE",
-                format!("pictures straight in {}", self.classes.join(" and ")),
-                "sort the pictures into a folder for each class",
-            ));
+        if !self.has_splits {
+            self.check_names(source, path)?;
         }
         for (place, class) in self.classes.iter().enumerate() {
             let like = |other: &&String| plain(other) == plain(class);
@@ -373,6 +444,7 @@ impl Tree {
             }
         }
         let class_of = |name: &String| name.rsplit('/').nth(1).unwrap_or_default().to_string();
+        let unread = &source.left().pictures;
         if let Some(lost) = unread
             .iter()
             .find(|name| !self.classes.contains(&class_of(name)) && !class_of(name).is_empty())
@@ -388,6 +460,34 @@ impl Tree {
         Ok(())
     }
 
+    /// Refuses folders that are parts, or kinds of files, and no classes.
+    fn check_names(&self, source: &Source, path: &Path) -> Result<(), DataError> {
+        let classes = &self.classes;
+        let refuse =
+            |expected: &str, got: String, way_out: String| Err(malformed(path, Place::File, expected, got, way_out));
+        if classes.iter().any(|class| is_no_class(class)) || classes.iter().all(|class| is_general(class)) {
+            let expected = "folders of classes, as train/CLASS/PICTURE or CLASS/PICTURE";
+            let got = format!("pictures straight in {}", classes.join(" and "));
+            let way_out = "sort the pictures into a folder for each class";
+            return match source.sorting(classes) {
+                Some(sorting) => refuse(expected, got, format!("{way_out}; {sorting}")),
+                None => refuse(expected, got, way_out.into()),
+            };
+        }
+        for (place, class) in classes.iter().enumerate() {
+            let Some((part, rest)) = part_within(class) else {
+                continue;
+            };
+            let is_twin = |other: &&String| part_within(other).is_some_and(|(is, of)| is != part && of == rest);
+            if let Some(twin) = classes[place + 1..].iter().find(is_twin) {
+                let got = format!("{class} and {twin}, which are parts of one");
+                let way_out = "move their pictures to train/CLASS and test/CLASS";
+                return refuse("a folder for each class", got, way_out.into());
+            }
+        }
+        Ok(())
+    }
+
     fn of(names: &[String], path: &Path) -> Result<Tree, DataError> {
         let mut parts: Vec<Vec<&str>> = names.iter().map(|name| name.split('/').collect()).collect();
         // A zip often holds one folder that holds everything: look below it.
@@ -398,9 +498,6 @@ impl Tree {
             for parts in &mut parts {
                 parts.remove(0);
             }
-        }
-        if parts.is_empty() {
-            return Err(missing(path, "pictures"));
         }
         let has_splits = parts
             .iter()
@@ -434,7 +531,13 @@ impl Tree {
                         "CLASS/PICTURE"
                     };
                     let place = Place::Entry(names[entry].clone());
-                    let way_out = "move the picture into its class's folder, or out of the tree";
+                    let way_out = match parts[..] {
+                        [part, _, "images", _] if part_of(part).is_some() => {
+                            "unpacked Tiny ImageNet, which lies so, is tiny-imagenet:FOLDER; else move the picture into its class's folder"
+                        }
+                        [part, _, _, ..] if part_of(part).is_none() && part_within(part).is_some() => "call the folders of the splits train and test",
+                        _ => "move the picture into its class's folder, or out of the tree",
+                    };
                     return Err(malformed(path, place, expected, parts.join("/"), way_out));
                 }
             });

@@ -11,9 +11,11 @@ mod error;
 mod fashion;
 mod files;
 mod folder;
+mod foreign;
 pub mod glyphs;
 mod idx;
 mod npz;
+mod parts;
 mod pickle;
 mod pictures;
 mod pseudo_labelled;
@@ -46,11 +48,6 @@ pub enum Split {
     /// The images that nothing was chosen on.
     Test,
 }
-
-/// How a data set of the `datasets` library becomes one that is read.
-const PARQUET: &str = "the library that wrote it gives arrays: from datasets import load_dataset; import numpy as np; \
-    d = load_dataset(NAME); np.savez('set.npz', **{f'{k}_{s}': np.stack([np.asarray(v) for v in d[s][c]]) \
-    for s in ('train', 'test') for k, c in (('x', 'image'), ('y', 'label'))}); then ask for npz:set.npz";
 
 /// Reads a data set.
 ///
@@ -102,13 +99,12 @@ pub fn load_within(
         "fashion-mnist" => idx::load(&idx::FASHION_MNIST, path?, split, budget),
         "cifar10" => cifar::load(&cifar::CIFAR10, path?, split, budget),
         "cifar100" => cifar::load(&cifar::CIFAR100, path?, split, budget),
-        "folder" | "npz" if rest.is_some_and(|path| holds_tables(Path::new(path))) => Err(other_format(path?)),
         "folder" => folder::load(path?, split, preparation, budget),
         "npz" => npz::load(path?, split, budget),
         "cifar10-c" => cifar_c::load(path?, split, budget),
         "svhn" => svhn::load(path?, split, budget),
         "tiny-imagenet" => tiny_imagenet::load(path?, split, budget),
-        "parquet" => Err(other_format(path?)),
+        "parquet" => Err(foreign::parquet(path?)),
         "pseudo-labelled" => pseudo_labelled::load(path?, split, budget),
         _ => Err(unknown()),
     }
@@ -139,21 +135,6 @@ impl std::fmt::Display for Preparation {
             (None, Some(crop)) => write!(f, "the middle {crop}×{crop} of pictures taken"),
             (None, None) => write!(f, "pictures as they are"),
         }
-    }
-}
-
-/// Whether a file is a table of pictures, or a folder holds some, as `datasets` lays them out.
-fn holds_tables(path: &Path) -> bool {
-    let is_table = |path: &Path| path.extension().is_some_and(|ending| ending == "parquet");
-    let holds = |folder: &Path| files::list(folder).is_ok_and(|paths| paths.iter().any(|path| is_table(path)));
-    is_table(path) || (path.is_dir() && (holds(path) || holds(&path.join("data"))))
-}
-
-fn other_format(path: &Path) -> DataError {
-    DataError::OtherFormat {
-        format: "a table of pictures (.parquet)",
-        way_out: PARQUET,
-        path: path.into(),
     }
 }
 

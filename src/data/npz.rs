@@ -12,7 +12,7 @@ use super::{
     Dataset, Pixels, Split,
     archive::{self, Archive},
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
-    files,
+    files, foreign,
 };
 use crate::{files::write_whole_with, memory::Budget, shapes::ImageShape};
 
@@ -61,15 +61,26 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
                 path: path.into(),
             });
         }
+        (None, Split::Train, None) if has(&file, &TEST).is_some() => {
+            return Err(DataError::NoTrainingSplit {
+                got: "test images only".into(),
+                path: path.into(),
+            });
+        }
         _ => {
-            return Err(DataError::Missing {
+            let way_out = match file.names.as_slice() {
+                [] => "the file holds no arrays; a zip of pictures is folder:PATH".into(),
+                names => format!("the file holds {}; save it again under such names", names.join(", ")),
+            };
+            let missing = DataError::Missing {
                 what: "arrays of images and labels".into(),
                 expected: "images and labels, x and y, or x_train, y_train, x_test and y_test".into(),
-                way_out: format!(
-                    "the file holds {}; save it again under such names",
-                    file.names.join(", ")
-                ),
+                way_out,
                 path: path.into(),
+            };
+            return Err(match &file.store {
+                Store::Zip(archive) if file.names.is_empty() => foreign::in_archive(archive, path).unwrap_or(missing),
+                _ => missing,
             });
         }
     };
@@ -188,12 +199,12 @@ impl<'p> Arrays<'p> {
             .filter_map(|file| files::name(file).strip_suffix(".npy").map(String::from))
             .collect::<Vec<_>>();
         if names.is_empty() {
-            return Err(DataError::Missing {
+            return Err(foreign::lying_in(path).unwrap_or_else(|| DataError::Missing {
                 what: "arrays".into(),
                 expected: FOLDER.into(),
                 way_out: "name the folder that holds them".into(),
                 path: path.into(),
-            });
+            }));
         }
         let store = Store::Folder;
         Ok(Self {

@@ -5,11 +5,13 @@ use std::path::Path;
 use super::{
     Dataset, Split,
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
-    files,
+    files, foreign,
     pickle::Pickle,
 };
 use crate::{memory::Budget, shapes::ImageShape};
 
+/// The first byte of every pickle since protocol 2.
+const PICKLE: u8 = 0x80;
 const IMAGES: &str = "data";
 const LABELS: &str = "extrapolated_targets";
 
@@ -28,7 +30,8 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
             return over(path, "the objects of the pickle", error);
         }
         let place = Place::Byte(error.offset as u64);
-        malformed(path, place, error.expected, error.got, FETCH_AGAIN)
+        let other = foreign::named(&content, path).filter(|_| content.first() != Some(&PICKLE));
+        other.unwrap_or_else(|| malformed(path, place, error.expected, error.got, FETCH_AGAIN))
     })?;
     let refuse = |expected: String, got: String| {
         let way_out = "name a file such as ti_500K_pseudo_labeled.pickle, or save the images as .npz";

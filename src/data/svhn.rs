@@ -8,9 +8,12 @@ use matfile::{MatFile, NumericData};
 use super::{
     Dataset, Split,
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
-    files,
+    files, foreign,
 };
 use crate::{memory::Budget, shapes::ImageShape};
+
+/// How MATLAB's own files of version 5 begin; others are read too where they name no version.
+const VERSION_5: &[u8] = b"MATLAB 5.0";
 
 /// Reads one split from the folder that holds the two files. The digit 0, which the files call 10, is class 0.
 pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
@@ -30,6 +33,9 @@ pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, Dat
     }
     let refuse = |place: Place, expected: &str, got: String| malformed(&path, place, expected, got, FETCH_AGAIN);
     let bytes = files::read(&path, budget)?;
+    if let Some(other) = foreign::named(&bytes, &path).filter(|_| !bytes.starts_with(VERSION_5)) {
+        return Err(other);
+    }
     // The parser unpacks everything, and then makes arrays of it.
     let unpacked = unpacked(&bytes, budget.left()).ok_or_else(|| {
         refuse(
@@ -51,9 +57,11 @@ pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, Dat
     let (images, labels) = (array("X")?, array("y")?);
 
     let place = || Place::Entry("the array X".into());
-    let (&[height, width, channels, count], NumericData::UInt8 { real: values, .. }) =
-        (images.size().as_slice(), images.data())
-    else {
+    let NumericData::UInt8 { real: values, .. } = images.data() else {
+        let way_out = "save X as uint8, from 0 to 255, as it is published";
+        return Err(malformed(&path, place(), "bytes", "numbers of another type", way_out));
+    };
+    let &[height, width, channels, count] = images.size().as_slice() else {
         return Err(refuse(
             place(),
             "bytes in H×W×3×N",

@@ -21,6 +21,10 @@ labels = np.array([[1], [10], [3]], np.uint8)
 savemat(svhn / "train_32x32.mat", {"X": pixels(32, 32, 3, 3), "y": labels}, do_compression=True)
 savemat(svhn / "test_32x32.mat", {"X": pixels(32, 32, 3, 2), "y": labels[:2].astype(np.float64)}, do_compression=False)
 
+doubles = here / "svhn-doubles"
+doubles.mkdir(exist_ok=True)
+savemat(doubles / "test_32x32.mat", {"X": pixels(2, 2, 3, 1) / 255, "y": labels[:1]})
+
 corrupted = here / "cifar-10-c"
 corrupted.mkdir(exist_ok=True)
 # N, H, W, C: five severities of two images.
