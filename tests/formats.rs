@@ -100,6 +100,11 @@ fn cifar_10_c_is_read_by_corruption_and_severity() {
     for (path, part) in [
         ("cifar-10-c/gaussian_noise-6", "take one from 1 to 5"),
         ("cifar-10-c/fog", "the folder holds gaussian_noise"),
+        (
+            "cifar-10-c",
+            "corruption's name behind the folder; expected FOLDER/CORRUPTION",
+        ),
+        ("cifar-10-c/", "the folder holds gaussian_noise"),
         ("nowhere/fog", "name the folder with the .npy files"),
     ] {
         let said = refusal(load("cifar10-c", path, Split::Test));
@@ -107,6 +112,29 @@ fn cifar_10_c_is_read_by_corruption_and_severity() {
     }
     let said = refusal(load("cifar10-c", "cifar-10-c/gaussian_noise", Split::Train));
     assert!(said.contains("CIFAR-10-C, which is a test set"), "{said}");
+    // CIFAR-100-C has the same files; its labels tell.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["gaussian_noise.npy", "labels.npy"] {
+        fs::copy(
+            Path::new(FORMATS).join("cifar-10-c").join(name),
+            folder.path().join(name),
+        )
+        .unwrap();
+    }
+    let labels = folder.path().join("labels.npy");
+    let mut bytes = fs::read(&labels).unwrap();
+    *bytes.last_mut().unwrap() = 99;
+    fs::write(&labels, &bytes).unwrap();
+    let source = format!("cifar10-c:{}/gaussian_noise", folder.path().display());
+    let said = refusal(data::load(&source, Split::Test));
+    for part in [
+        "in 0..10, got 99 for example 9",
+        "CIFAR-100-C",
+        "y_test=np.load(",
+        "npz:gaussian_noise.npz",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
     let shown = std::process::Command::new(env!("CARGO_BIN_EXE_martlet"))
         .args([
             "data",

@@ -28,6 +28,10 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
             path: path.into(),
         });
     }
+    if path.is_dir() {
+        let way_out = format!("the folder holds {}", corruptions(&Arrays::folder(path, budget)?));
+        return Err(missing("corruption's name behind the folder", way_out));
+    }
     let folder = match path.parent() {
         Some(folder) if folder.is_dir() => folder,
         _ => {
@@ -49,13 +53,7 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
     };
     let mut arrays = Arrays::folder(folder, budget)?;
     if !arrays.names().iter().any(|name| name == corruption) {
-        let there: Vec<&str> = arrays
-            .names()
-            .iter()
-            .map(String::as_str)
-            .filter(|name| *name != LABELS)
-            .collect();
-        let way_out = format!("the folder holds {}", there.join(", "));
+        let way_out = format!("the folder holds {}", corruptions(&arrays));
         return Err(missing(&format!("corruption {corruption:?}"), way_out));
     }
     let images = arrays.read(corruption)?;
@@ -75,6 +73,24 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
             "take both files from one download",
         ));
     }
+    let class_names: Vec<String> = cifar::CIFAR10.class_names.iter().map(ToString::to_string).collect();
+    if let Some(example) = labels.iter().position(|label| usize::from(*label) >= class_names.len()) {
+        let images = folder.join(format!("{corruption}.npy")).display().to_string();
+        let file = folder.join(format!("{LABELS}.npy"));
+        let way_out = format!(
+            "CIFAR-100-C is read as arrays; in Python: import numpy as np; np.savez(\"{corruption}.npz\", x_test=np.load({images:?}), \
+             y_test=np.load({:?})); then ask for npz:{corruption}.npz",
+            file.display().to_string()
+        );
+        let got = format!("{} for example {example}", labels[example]);
+        return Err(malformed(
+            &file,
+            Place::File,
+            "CIFAR-10's labels, in 0..10",
+            got,
+            way_out,
+        ));
+    }
     if let Some(severity) = severity {
         let each = count / SEVERITIES;
         let from = (severity - 1) * each;
@@ -82,6 +98,11 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
         pixels = pixels.part(from * shape.len()..(from + each) * shape.len());
     }
     let name = format!("CIFAR-10-C {}", asked.replace('_', " "));
-    let class_names = cifar::CIFAR10.class_names.iter().map(ToString::to_string).collect();
     Dataset::from_pixels(name, shape, class_names, pixels, labels)
+}
+
+/// The arrays of a folder but its labels, in words.
+fn corruptions(arrays: &Arrays) -> String {
+    let there = arrays.names().iter().map(String::as_str).filter(|name| *name != LABELS);
+    there.collect::<Vec<_>>().join(", ")
 }
