@@ -216,6 +216,19 @@ fn tiny_imagenet_is_read_with_its_validation_pictures_as_the_test_split() {
     assert!(refusal(data::load(&source, Split::Test)).contains("line 1"));
     fs::write(&annotations, "../secret.jpeg\tn02\n").unwrap();
     assert!(refusal(data::load(&source, Split::Test)).contains("line 1"));
+
+    // As folder: it is named, and without the list its pictures may lie in folders of their classes.
+    let said = refusal(data::load(&format!("folder:{}", folder.path().display()), Split::Train));
+    assert!(said.contains("is tiny-imagenet:FOLDER"), "{said}");
+    fs::remove_file(&annotations).unwrap();
+    assert!(refusal(data::load(&source, Split::Test)).contains("found no pictures of Tiny ImageNet"));
+    write("val/n02/images/val_0.jpeg", false, 60);
+    write("val/n01/val_1.jpeg", false, 10);
+    let sorted = data::load(&source, Split::Test).unwrap();
+    assert_eq!(
+        (labels(&sorted), sorted.image(1)[0].abs_diff(60) <= 2),
+        (vec![0, 1], true)
+    );
     fs::remove_dir_all(folder.path().join("train")).unwrap();
     assert!(refusal(data::load(&source, Split::Train)).contains("tiny-imagenet-200"));
 }

@@ -19,17 +19,14 @@ use crate::{memory::Budget, shapes::ImageShape};
 
 const SIDE: usize = 64;
 
+const ANNOTATIONS: &str = "val_annotations.txt";
+
 /// Reads one split from the folder `tiny-imagenet-200`. Classes are in the order of their WordNet numbers, named by the first word
 /// of `words.txt`.
 pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     let train = folder.join("train");
     if !train.is_dir() {
-        return Err(DataError::Missing {
-            what: "Tiny ImageNet".into(),
-            expected: "train/WNID/images and val/images with val/val_annotations.txt".into(),
-            way_out: "name the unpacked folder tiny-imagenet-200".into(),
-            path: folder.into(),
-        });
+        return Err(missing(folder, "Tiny ImageNet"));
     }
     let classes: Vec<String> = files::list(&train)?
         .iter()
@@ -37,21 +34,19 @@ pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, Dat
         .map(|path| files::name(path))
         .collect();
     let pictures: Vec<(PathBuf, u16)> = match split {
-        Split::Train => {
-            let mut pictures = Vec::new();
-            for (label, class) in classes.iter().enumerate() {
-                let found = files::list(&train.join(class).join("images"))?;
-                pictures.extend(
-                    found
-                        .into_iter()
-                        .filter(|path| is_jpeg(path))
-                        .map(|path| (path, label as u16)),
-                );
+        Split::Train => sorted(&train, &classes)?,
+        Split::Test => {
+            let validation = folder.join("val");
+            // Scripts that sort the validation pictures into class folders take the list away.
+            match validation.join(ANNOTATIONS).is_file() {
+                true => annotated(&validation, &classes, budget)?,
+                false => sorted(&validation, &classes)?,
             }
-            pictures
         }
-        Split::Test => annotated(&folder.join("val"), &classes, budget)?,
     };
+    if pictures.is_empty() {
+        return Err(missing(folder, "pictures of Tiny ImageNet"));
+    }
     // Each picture by itself, and then all in one.
     budget
         .take((pictures.len() * 2 * 3 * SIDE * SIDE) as u64)
@@ -77,6 +72,31 @@ pub fn load(folder: &Path, split: Split, budget: &Budget) -> Result<Dataset, Dat
     )
 }
 
+fn missing(folder: &Path, what: &str) -> DataError {
+    DataError::Missing {
+        what: what.into(),
+        expected: format!("train/WNID/images, and val/images with val/{ANNOTATIONS} or val/WNID"),
+        way_out: "name the unpacked folder tiny-imagenet-200".into(),
+        path: folder.into(),
+    }
+}
+
+/// Pictures in a folder for each class, or in a folder `images` in it.
+fn sorted(folder: &Path, classes: &[String]) -> Result<Vec<(PathBuf, u16)>, DataError> {
+    let mut pictures = Vec::new();
+    for (label, class) in classes.iter().enumerate() {
+        let own = folder.join(class);
+        let images = own.join("images");
+        let place = if images.is_dir() { images } else { own };
+        if !place.is_dir() {
+            continue;
+        }
+        let found = files::list(&place)?.into_iter().filter(|path| is_jpeg(path));
+        pictures.extend(found.map(|path| (path, label as u16)));
+    }
+    Ok(pictures)
+}
+
 fn is_jpeg(path: &Path) -> bool {
     path.extension()
         .is_some_and(|ending| ending.eq_ignore_ascii_case("jpeg") || ending.eq_ignore_ascii_case("jpg"))
@@ -84,7 +104,7 @@ fn is_jpeg(path: &Path) -> bool {
 
 /// The validation pictures: a line each, the file's name and its class first.
 fn annotated(folder: &Path, classes: &[String], budget: &Budget) -> Result<Vec<(PathBuf, u16)>, DataError> {
-    let path = folder.join("val_annotations.txt");
+    let path = folder.join(ANNOTATIONS);
     let text = String::from_utf8_lossy(&files::read(&path, budget)?).into_owned();
     let mut pictures = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
