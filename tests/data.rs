@@ -235,11 +235,28 @@ fn idx_files_are_read_under_all_their_names() {
     );
     assert!(train.note().unwrap().contains("not the original file"));
     assert_eq!(load(&source("mnist", plain.path()), Split::Test).unwrap().len(), 2);
-    // The checksums of the unpacked Fashion-MNIST files are not published: nothing to compare with.
+    // The checksums of the unpacked Fashion-MNIST files are not published: the beginning is compared.
     let fashion = load(&source("fashion-mnist", plain.path()), Split::Train).unwrap();
+    assert_eq!(fashion.class_names()[9], "Ankle boot");
     assert_eq!(
-        (fashion.note(), fashion.class_names()[9].as_str()),
-        (None, "Ankle boot")
+        fashion.note(),
+        Some("train-images-idx3-ubyte is not the original file; train-labels-idx1-ubyte is not the original file")
+    );
+    let part = load("fashion", Split::Test).unwrap();
+    let mut images = [0x803u32, part.len() as u32, 28, 28].map(u32::to_be_bytes).concat();
+    (0..part.len()).for_each(|example| images.extend_from_slice(part.image(example)));
+    let labels: Vec<u8> = (0..part.len()).map(|example| part.label(example) as u8).collect();
+    fs::write(plain.path().join("t10k-images-idx3-ubyte"), &images).unwrap();
+    fs::write(plain.path().join("t10k-labels-idx1-ubyte"), idx_labels(&labels)).unwrap();
+    let begins_so = load(&source("fashion-mnist", plain.path()), Split::Test).unwrap();
+    assert_eq!((begins_so.note(), begins_so.fingerprint()), (None, part.fingerprint()));
+    images[16 + 28 * 28 - 1] ^= 1;
+    fs::write(plain.path().join("t10k-images-idx3-ubyte"), &images).unwrap();
+    assert_eq!(
+        load(&source("fashion-mnist", plain.path()), Split::Test)
+            .unwrap()
+            .note(),
+        Some("t10k-images-idx3-ubyte is not the original file")
     );
 
     let other = folder();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     Dataset, Split,
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
-    files,
+    fashion, files,
 };
 use crate::{memory::Budget, shapes::ImageShape};
 
@@ -137,6 +137,20 @@ pub fn load(family: &Family, folder: &Path, split: Split, budget: &Budget) -> Re
             got,
             "take both files from one download",
         ));
+    }
+    // No checksum of Fashion-MNIST's unpacked files is published, and KMNIST's have the same names: the original begins with the part that
+    // comes along.
+    if family.source == FASHION_MNIST.source {
+        let part = fashion::load(split)?.whole;
+        let own: Vec<u8> = part.labels.iter().map(|label| *label as u8).collect();
+        for (file, is_original) in [
+            (&images, pixels.starts_with(&part.images)),
+            (&labels, values.starts_with(&own)),
+        ] {
+            if file.packed_md5.is_none() && !is_original {
+                notes.push(format!("{} is not the original file", files::name(&file.path)));
+            }
+        }
     }
     budget
         .take_values::<u16>(values.len())
