@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use crate::engine::Event;
+use crate::{engine::Event, threat::Magnitude};
 
 /// Columns that every row can have, before those of the figures.
 const FIXED: [&str; 7] = ["event", "epoch", "step", "seconds", "learning_rate", "epsilon", "n"];
@@ -49,7 +49,10 @@ fn row(event: &Event) -> Option<BTreeMap<String, String>> {
             put("epoch", report.epoch.to_string());
             put("step", report.total_steps.to_string());
             put("seconds", report.clock.seconds.to_string());
-            put("epsilon", report.epsilon.clone());
+            // As a step spells it, so that the column holds numbers alone.
+            let radius = report.epsilon.parse::<Magnitude>();
+            let radius = radius.map(|radius| f64::from(radius.value()).to_string());
+            put("epsilon", radius.unwrap_or_else(|_| report.epsilon.clone()));
             put("n", report.n.to_string());
             report
                 .train
@@ -91,7 +94,7 @@ mod tests {
             super::table(&events),
             "event,epoch,step,seconds,learning_rate,epsilon,n,held-out/natural,\"held-out/square:a,b\",loss\n\
              step,1,2,1.5,0.01,0.3,,,,2.25\n\
-             epoch,1,2,2,,8/255,4,0.5,0.25,2.5\n"
+             epoch,1,2,2,,0.0313725508749485,4,0.5,0.25,2.5\n"
         );
     }
 }
