@@ -949,6 +949,60 @@ fn pictures_are_what_a_viewer_shows_or_are_refused() {
 }
 
 #[test]
+fn what_browsers_call_pictures_is_read_and_what_is_left_out_is_told() {
+    let jpeg = || picture(4, 4, None, image::ImageFormat::Jpeg);
+    let files = [
+        ("ant/0.jfif", jpeg()),
+        ("ant/1.JPE", jpeg()),
+        ("bee/0.jpg", jpeg()),
+        ("bee/1", jpeg()),
+        ("bee/2.tga", b"picture".to_vec()),
+        ("bee/Thumbs.db", b"cache".to_vec()),
+        ("bee/.DS_Store", b"cache".to_vec()),
+    ];
+    let (_base, paths) = folder_and_zip(&files.into());
+    for path in &paths {
+        let set = load(&source("folder", path), Split::Train).unwrap();
+        assert_eq!((set.len(), set.classes()), (3, 2));
+        let note = set.note().unwrap();
+        assert!(
+            note.contains("2 files left out whose names do not end as pictures' do") && note.ends_with("bee/1"),
+            "{note}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_folder_is_a_class_without_a_picture() {
+    let png = || picture(4, 4, None, image::ImageFormat::Png);
+    for (files, empty) in [
+        (["train/ant/0.png", "train/cat/0.png"], "train/bee"),
+        (["ant/0.png", "cat/0.png"], "bee"),
+        (["all/ant/0.png", "all/cat/0.png"], "all/bee"),
+    ] {
+        let (base, paths) = folder_and_zip(&files.map(|name| (name, png())).into());
+        std::fs::create_dir(paths[0].join(empty)).unwrap();
+        let set = load(&source("folder", &paths[0]), Split::Train).unwrap();
+        assert_eq!(set.class_names(), ["ant", "bee", "cat"]);
+        assert!(set.note().unwrap().contains("no training picture of bee"));
+        drop(base);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_in_another_encoding_are_told_as_such() {
+    use std::os::unix::ffi::OsStrExt;
+    let (_base, paths) = folder_and_zip(&[("ant/0.png", picture(4, 4, None, image::ImageFormat::Png))].into());
+    let name = std::ffi::OsStr::from_bytes(b"f\xfcr.png");
+    std::fs::copy(paths[0].join("ant/0.png"), paths[0].join("ant").join(name)).unwrap();
+    assert_says(
+        load(&source("folder", &paths[0]), Split::Train),
+        &["names of files in UTF-8", "convmv"],
+    );
+}
+
+#[test]
 fn folders_are_the_parts_that_people_call_them_and_classes_do_not_vanish() {
     let png = || picture(4, 4, None, image::ImageFormat::Png);
     let both = |files: &[&'static str]| {

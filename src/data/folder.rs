@@ -19,7 +19,10 @@ use super::{
 use crate::{memory::Budget, shapes::ImageShape, wording::counted};
 
 /// What files of pictures end in.
-pub const ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+pub const ENDINGS: [&str; 10] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// Those of them that are JPEG.
+const JPEG: [&str; 4] = ["jpg", "jpeg", "jpe", "jfif"];
 
 /// Deeper than this no folder of pictures goes; it stops at links in a circle.
 const DEEPEST: usize = 8;
@@ -45,7 +48,7 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
     if source.names().is_empty() {
         return Err(source.nothing(path));
     }
-    let tree = Tree::of(source.names(), path)?;
+    let tree = Tree::of(source.names(), &source.left().empty, path)?;
     tree.check_classes(&source, path)?;
     let wanted: Vec<&Picture> = tree
         .pictures
@@ -91,7 +94,7 @@ pub fn load(path: &Path, split: Split, preparation: &Preparation, budget: &Budge
             .iter()
             .any(|picture| ends_in(&source.names()[picture.entry], endings))
     };
-    let lossy = is_kind(&["jpg", "jpeg"]);
+    let lossy = is_kind(&JPEG);
     let is_cifar = tree.classes == CIFAR10 && (height, width) == (32, 32);
     let name = match (is_cifar, lossy) {
         (true, true) => "CIFAR-10 (JPEG copy)".into(),
@@ -185,6 +188,10 @@ pub(super) struct Left {
     pictures: Vec<String>,
     /// Tables and texts, which may tell classes or a split.
     tables: Vec<String>,
+    /// Anything else that nobody hid.
+    others: Vec<String>,
+    /// Folders that hold nothing.
+    empty: Vec<String>,
 }
 
 impl Left {
@@ -194,6 +201,8 @@ impl Left {
             self.pictures.push(name);
         } else if ends_in(&name, &TABLES) && !ABOUT.iter().any(|about| file.starts_with(about)) {
             self.tables.push(name);
+        } else if !ends_in(&name, &TABLES) && !is_hidden(&name) && !SYSTEM.contains(&file.as_str()) {
+            self.others.push(name);
         }
     }
 }
@@ -203,6 +212,9 @@ const UNREAD: [&str; 6] = ["heic", "heif", "avif", "jp2", "ppm", "pgm"];
 
 /// Files that tell of pictures what folders tell here.
 const TABLES: [&str; 6] = ["csv", "tsv", "txt", "json", "jsonl", "parquet"];
+
+/// What systems put into folders by themselves.
+const SYSTEM: [&str; 2] = ["thumbs.db", "desktop.ini"];
 
 /// How names of texts begin that tell of the whole.
 const ABOUT: [&str; 7] = [
@@ -323,14 +335,17 @@ impl Source {
         ))
     }
 
-    /// A remark on pictures that were left out since their format is not read.
-    fn unread(&self) -> Option<String> {
-        let others = &self.left().pictures;
-        let first = others.first()?;
-        let pictures = counted(others.len(), "picture", "pictures");
-        Some(format!(
-            "{pictures} left out whose format is not read, such as {first}; convert them to PNG"
-        ))
+    /// Remarks on pictures that were left out since their format is not read, and on files that may be some.
+    fn unread(&self) -> impl Iterator<Item = String> {
+        let pictures = self.left().pictures.first().map(|first| {
+            let pictures = counted(self.left().pictures.len(), "picture", "pictures");
+            format!("{pictures} left out whose format is not read, such as {first}; convert them to PNG")
+        });
+        let others = self.left().others.first().map(|first| {
+            let files = counted(self.left().others.len(), "file", "files");
+            format!("{files} left out whose names do not end as pictures' do, such as {first}")
+        });
+        pictures.into_iter().chain(others)
     }
 
     fn left(&self) -> &Left {
@@ -356,7 +371,11 @@ impl Source {
 /// Whether a name has one of these endings, and no part of it is hidden.
 fn ends_in(name: &str, endings: &[&str]) -> bool {
     let ending = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    endings.contains(&ending.as_str()) && !name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+    endings.contains(&ending.as_str()) && !is_hidden(name)
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
 /// Collects the names of the pictures below `root`, relative to it.
@@ -364,11 +383,24 @@ fn walk(root: &Path, below: &str, depth: usize, names: &mut Vec<String>, left: &
     if depth > DEEPEST {
         return Ok(());
     }
-    for path in files::list(&root.join(below))? {
+    let listed = files::list(&root.join(below))?;
+    if listed.is_empty() && !is_hidden(below) {
+        left.empty.push(below.into());
+    }
+    for path in listed {
         let name = match below {
             "" => files::name(&path),
             _ => format!("{below}/{}", files::name(&path)),
         };
+        if path.file_name().is_some_and(|name| name.to_str().is_none()) {
+            return Err(malformed(
+                root,
+                Place::Entry(name),
+                "names of files in UTF-8",
+                "one in another encoding",
+                "rename such files: convmv -f latin1 -t utf8 -r --notest FOLDER, or unzip -O latin1",
+            ));
+        }
         if path.is_dir() {
             walk(root, &name, depth + 1, names, left)?;
         } else if ends_in(&name, &ENDINGS) {
@@ -488,14 +520,17 @@ impl Tree {
         Ok(())
     }
 
-    fn of(names: &[String], path: &Path) -> Result<Tree, DataError> {
+    /// The tree of these pictures. Where folders stand for classes, one of `empty` is a class without a picture.
+    fn of(names: &[String], empty: &[String], path: &Path) -> Result<Tree, DataError> {
         let mut parts: Vec<Vec<&str>> = names.iter().map(|name| name.split('/').collect()).collect();
+        let mut empty: Vec<Vec<&str>> = empty.iter().map(|name| name.split('/').collect()).collect();
         // A zip often holds one folder that holds everything: look below it.
         while let Some(first) = parts.first().map(|parts| parts[0])
             && part_of(first).is_none()
             && parts.iter().all(|parts| parts.len() > 2 && parts[0] == first)
         {
-            for parts in &mut parts {
+            empty.retain(|parts| parts[0] == first);
+            for parts in parts.iter_mut().chain(&mut empty) {
                 parts.remove(0);
             }
         }
@@ -542,9 +577,15 @@ impl Tree {
                 }
             });
         }
+        let without_pictures = empty.iter().filter_map(|parts| match (has_splits, &parts[..]) {
+            (true, [split, class]) if split_of(split).flatten().is_some() => Some(*class),
+            (false, [class]) if !is_general(class) => Some(*class),
+            _ => None,
+        });
         let classes: Vec<&str> = placed
             .iter()
             .map(|(_, _, class)| *class)
+            .chain(without_pictures)
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();
