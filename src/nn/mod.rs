@@ -10,6 +10,7 @@ mod layout;
 mod networks;
 mod normalisation;
 pub mod onnx;
+mod shards;
 pub mod weights;
 
 use std::{

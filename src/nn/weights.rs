@@ -11,7 +11,8 @@ use burn::tensor::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
-use super::{Architecture, Model, StateEntry, StateValues, foreign, layout::Expected, normalisation};
+pub use super::shards::weights_in;
+use super::{Architecture, Model, StateEntry, StateValues, foreign, layout::Expected, normalisation, shards};
 use crate::{
     compute::DeviceError,
     files,
@@ -92,7 +93,7 @@ impl fmt::Display for LoadReport {
 }
 
 /// The first three names.
-fn few(names: &[String]) -> String {
+pub(super) fn few(names: &[String]) -> String {
     let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > 3 { shown + ", …" } else { shown }
 }
@@ -474,7 +475,8 @@ fn format_of(path: &Path, bytes: &[u8]) -> FileFormat {
     }
 }
 
-/// Reads a state dict from a safetensors file or a PyTorch checkpoint, whatever the file's name ends in.
+/// Reads a state dict from a safetensors file or a PyTorch checkpoint, whatever the file's name ends in. Where the file is one of several
+/// that hold the weights together, an index of such, or a folder of Hugging Face's layout ([`weights_in`]), all that belong to it are read.
 ///
 /// # Errors
 /// When the file cannot be read, is damaged, is neither format, or would take more memory than is allowed.
@@ -487,6 +489,17 @@ pub fn read_state(path: &Path) -> Result<Vec<StateEntry>, WeightsError> {
 /// # Errors
 /// As [`read_state`].
 pub fn read_state_within(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsError> {
+    if let Some(parts) = shards::of(path)? {
+        let mut entries = Vec::new();
+        for part in parts {
+            entries.extend(read_file(&part, budget)?);
+        }
+        return Ok(entries);
+    }
+    read_file(path, budget)
+}
+
+fn read_file(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsError> {
     let io = |source| WeightsError::Io {
         doing: "the weights cannot be read",
         source,
