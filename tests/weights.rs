@@ -113,3 +113,47 @@ fn a_pipe_is_told_as_what_it_is() {
         "{said}"
     );
 }
+
+// --------------------------------------------------------------------------------------- other forms
+
+#[test]
+fn files_in_another_form_are_told_as_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/arch/wrn10-1.pt")).unwrap();
+    let zipped = {
+        use std::io::{Cursor, Write};
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file("inner/t.pt", zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(&golden).unwrap();
+        zip.finish().unwrap().into_inner()
+    };
+    for (name, bytes, words) in [
+        (
+            "t.pt.gz",
+            &b"\x1f\x8b\x08\x00"[..],
+            "a file packed by gzip; unpack it: gunzip \"t.pt.gz\"",
+        ),
+        ("config.json", b"{\"a\": 1}", "a JSON text"),
+        (
+            "notes.pt",
+            b"some words\nmore",
+            "a text that begins with \"some words\"",
+        ),
+        (
+            "down.zip",
+            &zipped,
+            "a zip that holds inner/t.pt; unpack it: unzip \"down.zip\" \"inner/t.pt\"",
+        ),
+        (
+            "cut.pt",
+            &golden[..golden.len() / 2],
+            "without its end, cut short or damaged; copy or fetch it again",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let said = weights::read_state(&path).unwrap_err().to_string();
+        assert!(said.contains(words) && !said.contains("something else"), "{said}");
+    }
+}

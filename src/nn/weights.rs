@@ -508,6 +508,12 @@ fn read_file(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsErr
     let mut file = fs::File::open(path).map_err(io)?;
     let mut head = Vec::new();
     (&mut file).take(16).read_to_end(&mut head).map_err(io)?;
+    // A safetensors file may begin like any other: its first bytes are a number.
+    if head.get(8) != Some(&b'{')
+        && let Some(what) = foreign::named(path).map_err(io)?
+    {
+        return Err(neither(path, what));
+    }
     match format_of(path, &head) {
         FileFormat::Safetensors => {
             let long = file.metadata().map_or(0, |file| file.len());
@@ -521,6 +527,14 @@ fn read_file(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsErr
             read_safetensors(path, &bytes)
         }
         FileFormat::PyTorch => read_pytorch(path, budget),
+    }
+}
+
+fn neither(path: &Path, reason: String) -> WeightsError {
+    WeightsError::Format {
+        expected: "a safetensors file or a PyTorch checkpoint",
+        reason,
+        path: path.to_path_buf(),
     }
 }
 
@@ -609,19 +623,7 @@ pub fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Vec<StateEntry>, We
 }
 
 fn read_pytorch(path: &Path, budget: &Budget) -> Result<Vec<StateEntry>, WeightsError> {
-    let format = |reason: String| WeightsError::Format {
-        expected: "a safetensors file or a PyTorch checkpoint",
-        reason,
-        path: path.to_path_buf(),
-    };
-    let io = |source| WeightsError::Io {
-        doing: "the weights cannot be read",
-        source,
-        path: path.to_path_buf(),
-    };
-    if let Some(what) = foreign::named(path).map_err(io)? {
-        return Err(format(what));
-    }
+    let format = |reason| neither(path, reason);
     let damaged = |error: &dyn fmt::Display| format(format!("something else or a damaged one ({error})"));
     let reader = PytorchReader::new(path).map_err(|error| match foreign::refused(&error, path) {
         Some(what) => format(what),
