@@ -538,7 +538,16 @@ fn what_does_not_fit_is_named_and_changes_nothing() {
     refused(state(&other.unwrap()), ["fc.weight", "other images or classes"]);
     let mut integers = whole();
     integers[0].values = StateValues::I64(vec![0; 16 * 27]);
-    refused(integers, ["conv1.weight", "floating point"]);
+    refused(integers, ["conv1.weight", "; save them in floating point"]);
+    let mut biased = whole();
+    biased.push(extra("conv1.bias"));
+    refused(
+        biased,
+        [
+            "expected no tensor conv1.bias, got one",
+            "computes something with it that wide-resnet-10-1 does not",
+        ],
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{
     data::{self, DataError, Dataset, Preparation, Split},
     engine::TrainingData,
     memory::Budget,
-    nn::{Architecture, Model, weights},
+    nn::{Architecture, Model, Normalisation, weights},
     random::Rng,
     recipe::Recipe,
     runs::{self, Run, Slot},
@@ -36,6 +36,9 @@ pub struct ModelOptions {
     /// Of a file that holds the network several times: what stands before the names of the one to take, such as ema.
     #[arg(long, value_name = "PREFIX")]
     pub weights_key: Option<String>,
+    /// Of a file of weights whose own program normalises its images and does not say so in the file: mean and standard deviation of each channel for pixels in [0, 1], such as 0.4914,0.4822,0.4465/0.2471,0.2435,0.2616.
+    #[arg(long, value_name = "MEAN/STD")]
+    pub normalise: Option<String>,
     /// glyphs, fashion, mnist:DIR, fashion-mnist:DIR, cifar10:PATH, cifar100:PATH, cifar10-c:FOLDER/CORRUPTION, svhn:FOLDER, tiny-imagenet:FOLDER, folder:PATH or npz:PATH; a run knows its own.
     #[arg(long, value_name = "SOURCE")]
     pub dataset: Option<String>,
@@ -180,6 +183,7 @@ impl ModelOptions {
         let other = Self {
             path: path.to_path_buf(),
             network: network.cloned(),
+            normalise: None,
             ..self.clone()
         };
         let run = open_run(&other.path, runs_dir)?;
@@ -308,7 +312,16 @@ impl ModelOptions {
             ));
             model = sized(classes)?;
         }
-        let report = weights::load_entries(weights_file, entries, &mut model, self.weights_key.as_deref())?;
+        let mut report = weights::load_entries(weights_file, entries, &mut model, self.weights_key.as_deref())?;
+        if let Some(text) = &self.normalise {
+            if recipe.is_some() {
+                return Err(wrong(
+                    "--normalise: expected a file of weights, got a run, whose network sees pixels as they are",
+                )
+                .into());
+            }
+            normalise(&mut model, &mut report, text)?;
+        }
         if report.has_remarks() {
             note(&report);
         }
@@ -340,6 +353,15 @@ impl ModelOptions {
             (_, None) => return Err(wrong("only a run knows what it held out: take --split test or train").into()),
         })
     }
+}
+
+/// Has the model normalise its images as `--normalise` says.
+pub fn normalise(model: &mut Model, report: &mut weights::LoadReport, text: &str) -> Result<()> {
+    let stated =
+        Normalisation::parse(text, model.input().channels).map_err(|error| wrong(&format!("--normalise: {error}")))?;
+    report
+        .normalise(model, stated)
+        .map_err(|error| wrong(&format!("--normalise: {error}")).into())
 }
 
 /// Whether these are no names: arrays number their classes and say no more.

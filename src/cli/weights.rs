@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{
     RunsDirOption, WrongUse,
-    model::ModelOptions,
+    model::{ModelOptions, normalise},
     terminal::{note, say},
 };
 use crate::{
@@ -81,9 +81,12 @@ pub struct ImportArguments {
     /// The network that the weights are for.
     #[arg(long)]
     network: String,
-    /// Channels, height and width of its images.
-    #[arg(long, value_delimiter = ',', default_values_t = [3, 32, 32])]
+    /// Channels, height and width of its images, such as 1,28,28.
+    #[arg(long, value_delimiter = ',', default_value = "3,32,32")]
     input: Vec<usize>,
+    /// Mean and standard deviation of each channel by which the file's own program normalises, such as 0.5,0.5,0.5/0.25,0.25,0.25.
+    #[arg(long, value_name = "MEAN/STD")]
+    normalise: Option<String>,
     /// The number of classes.
     #[arg(long, default_value_t = 10)]
     classes: usize,
@@ -104,7 +107,10 @@ pub(super) fn import(arguments: ImportArguments) -> Result<()> {
         width,
     };
     let mut model = Model::new(architecture, input, arguments.classes, &mut Rng::new(0), &Device::cpu())?;
-    let report = weights::load(&arguments.file, &mut model)?;
+    let mut report = weights::load(&arguments.file, &mut model)?;
+    if let Some(text) = &arguments.normalise {
+        normalise(&mut model, &mut report, text)?;
+    }
     if report.has_remarks() {
         note(&report);
     }

@@ -165,9 +165,11 @@ pub enum Warning {
         /// What the data set says of itself.
         note: String,
     },
-    /// The file of the weights seems to normalise its input, which the network here does not.
+    /// The file of the weights is another program's and holds no normalisation of the input, and nobody stated one.
+    NormalisationUnsaid,
+    /// The file of the weights holds what may be part of its model, such as a normalisation of its input, and is not part of the network here.
     NormalisationLeftOut {
-        /// The tensors that look like it.
+        /// The tensors, the likeliest first.
         tensors: Vec<String>,
     },
     /// The recipe names what its epochs do not reach.
@@ -238,6 +240,7 @@ impl Warning {
             Self::CheckpointChosenOnTestSet => "checkpoint-chosen-on-test-set",
             Self::NoStrongAttackInSuite { .. } => "no-strong-attack-in-suite",
             Self::DataSetNote { .. } => "data-set-note",
+            Self::NormalisationUnsaid => "normalisation-unsaid",
             Self::NormalisationLeftOut { .. } => "normalisation-left-out",
             Self::NeverReached { .. } => "never-reached",
             Self::NotANumber { .. } => "not-a-number",
@@ -349,10 +352,23 @@ impl Warning {
                 if attacks.len() == 1 { "overstates" } else { "overstate" }
             ),
             Self::DataSetNote { note } => format!("about the data: {note}"),
-            Self::NormalisationLeftOut { tensors } => format!(
-                "the weights' file holds {}, as models do that normalise their input; that was left out here",
-                tensors.join(", ")
-            ),
+            Self::NormalisationUnsaid => {
+                "pixels went in as they are, in [0, 1]: the weights' file holds no normalisation, and none was stated"
+                    .into()
+            }
+            Self::NormalisationLeftOut { tensors } => {
+                let more = tensors.len().saturating_sub(3);
+                let more = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "the weights' file holds {}{more}, which may be part of its model, such as a normalisation of the input; they were left out \
+                     here",
+                    tensors.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
+                )
+            }
             Self::NeverReached { parts } => parts.join("; "),
             Self::NotANumber { epoch } => format!("a training figure of epoch {epoch} is no finite number"),
             Self::StuckRun {
@@ -643,6 +659,7 @@ mod tests {
             Warning::DataSetNote {
                 note: "JPEG images: lossy".into(),
             },
+            Warning::NormalisationUnsaid,
             Warning::NormalisationLeftOut {
                 tensors: vec!["mu".into(), "sigma".into()],
             },

@@ -4,9 +4,11 @@
 //! gradients, which is what an attack needs. [`Model::tracked`] gives the copy whose parameters record them.
 
 mod architecture;
+mod beside;
 mod build;
 mod foreign;
 mod layout;
+mod mismatch;
 mod networks;
 mod normalisation;
 pub mod onnx;
@@ -30,7 +32,7 @@ use crate::{
 
 pub use architecture::{Architecture, UnknownArchitecture};
 pub use layout::{Layout, Parameter, Role};
-pub use normalisation::Normalisation;
+pub use normalisation::{Normalisation, NormalisationError};
 pub use weights::{LoadReport, WeightsError};
 
 use build::{Build, on_device};
@@ -154,6 +156,8 @@ pub struct Model {
     dropout_rate: f32,
     /// What is done to images before the network, where its file says so.
     normalisation: Option<Arc<Normalisation>>,
+    /// Whether nobody said what is to be done to images: neither the file of another program that the weights are of, nor a person.
+    unsaid: bool,
 }
 
 /// The share of values that small-cnn drops.
@@ -213,6 +217,7 @@ impl Model {
             running: Arc::new(Mutex::new(running)),
             dropout_rate: DROPOUT,
             normalisation: None,
+            unsaid: false,
         })
     }
 
@@ -233,6 +238,7 @@ impl Model {
             running: self.running.clone(),
             dropout_rate: self.dropout_rate,
             normalisation: self.normalisation.clone(),
+            unsaid: self.unsaid,
         }
     }
 
@@ -301,6 +307,32 @@ impl Model {
     /// What is done to images before the network.
     pub fn normalisation(&self) -> Option<&Normalisation> {
         self.normalisation.as_deref()
+    }
+
+    /// From now on images are normalised so: as a person says that the program does which the weights are of.
+    ///
+    /// # Errors
+    /// Where it has another number of values than the images have channels.
+    pub fn set_normalisation(&mut self, normalisation: Normalisation) -> Result<(), NormalisationError> {
+        let channels = self.input.channels;
+        for (part, values) in [
+            ("mean", &normalisation.mean),
+            ("standard deviation", &normalisation.std),
+        ] {
+            let got = values.len();
+            if got != channels {
+                return Err(NormalisationError::Channels { part, channels, got });
+            }
+        }
+        self.normalisation = Some(normalisation).filter(|one| !one.is_nothing()).map(Arc::new);
+        self.unsaid = false;
+        Ok(())
+    }
+
+    /// Whether images go in as they are because nobody said what is to be done to them: the weights are of another program's file, which holds
+    /// no normalisation.
+    pub fn is_normalisation_unsaid(&self) -> bool {
+        self.unsaid
     }
 
     /// Training: each value is dropped with the rate's probability, the others grow by `1/(1 − rate)`. The parts draw in
@@ -425,7 +457,10 @@ impl Model {
     /// # Errors
     /// When a tensor is missing or has another shape; the model is then unchanged.
     pub fn load_state(&mut self, entries: Vec<StateEntry>) -> Result<LoadReport, WeightsError> {
-        weights::load_state(self, entries, None)
+        let mut report = weights::load_state(self, entries, None)?;
+        // Without a file there is no other program that could say more.
+        report.unsaid = false;
+        Ok(report)
     }
 
     /// The classes that a state dict of this network answers with, where that can be told.

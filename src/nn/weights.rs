@@ -12,7 +12,12 @@ use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 
 pub use super::shards::weights_in;
-use super::{Architecture, Model, StateEntry, StateValues, foreign, layout::Expected, normalisation, shards};
+use super::{
+    Architecture, Model, Normalisation, NormalisationError, StateEntry, StateValues, beside, foreign,
+    layout::Expected,
+    mismatch::{self, Found},
+    normalisation, shards,
+};
 use crate::{
     compute::DeviceError,
     files,
@@ -25,23 +30,53 @@ pub struct LoadReport {
     /// Tensors of the file that the network does not have, such as the `sub_block1` that released WRN code builds and
     /// never calls, or an optimiser's.
     pub ignored: Vec<String>,
-    /// Those of them that look like a normalisation of the input inside the model and could not be read as one: the logits will
-    /// differ from those that the file's own program computes.
+    /// Those of them that may be part of what the file's own model computes, such as a normalisation of its input that could not be read
+    /// as one: the logits may differ from those that the file's own program computes.
     pub normalisation: Vec<String>,
     /// The tensors by which the model now normalises its input, as the file's own model does.
     pub normalised_by: Vec<String>,
+    /// Whether the file, which is not Martlet's own, holds no normalisation: images go in as they are.
+    pub unsaid: bool,
     /// BatchNorm counters that the file lacks; they do not change what the network computes.
     pub missing_counters: usize,
     /// Whether the names in the file are not the network's own, so that tensors were matched by shape and order.
     pub matched_by_order: bool,
     /// Where the file holds the network several times: what stands before the names of each, the one that was taken first.
     pub networks: Vec<String>,
+    /// So many of the first in `normalisation` can be one.
+    can_normalise: usize,
 }
 
 impl LoadReport {
     /// Whether there is anything that the person should read.
     pub fn has_remarks(&self) -> bool {
-        self.matched_by_order || !self.ignored.is_empty() || !self.networks.is_empty() || !self.normalised_by.is_empty()
+        self.matched_by_order
+            || self.unsaid
+            || !self.ignored.is_empty()
+            || !self.networks.is_empty()
+            || !self.normalised_by.is_empty()
+    }
+
+    /// Makes the model normalise its images as a person says that the file's own program does; what the file left unsaid is said then.
+    ///
+    /// # Errors
+    /// Where the file itself holds another normalisation.
+    pub fn normalise(&mut self, model: &mut Model, stated: Normalisation) -> Result<(), NormalisationError> {
+        match model.normalisation() {
+            Some(found) if !self.normalised_by.is_empty() && !found.is_close(&stated) => {
+                Err(NormalisationError::Differs {
+                    found: found.clone(),
+                    tensors: self.normalised_by.join(", "),
+                    stated,
+                })
+            }
+            Some(_) if !self.normalised_by.is_empty() => Ok(()),
+            _ => {
+                self.unsaid = false;
+                self.normalisation.drain(..std::mem::take(&mut self.can_normalise));
+                model.set_normalisation(stated)
+            }
+        }
     }
 }
 
@@ -84,9 +119,15 @@ impl fmt::Display for LoadReport {
         }
         if !self.normalisation.is_empty() {
             sentences.push(format!(
-                "{} may normalise the input inside the file's own model: then the figures here are not that model's",
+                "{} may be part of what the file's own model computes, such as a normalisation of its input: then the figures here are not that model's",
                 few(&self.normalisation)
             ));
+        }
+        if self.unsaid {
+            sentences.push(
+                "pixels go in as they are, in [0, 1]: where the file's own program normalises them, say so with --normalise MEAN/STD"
+                    .into(),
+            );
         }
         f.write_str(&sentences.join("; "))
     }
@@ -231,17 +272,10 @@ pub(super) fn load_state(
         .iter()
         .map(|entry| (entry.name.clone(), entry.shape.clone()))
         .collect();
-    let mismatch = |found: String| WeightsError::Mismatch {
+    let mismatch = |found: Found| WeightsError::Mismatch {
         architecture: model.architecture,
-        found,
-        suggestion: match Architecture::guess(&shapes) {
-            Some(other) if other != model.architecture => format!("; --network {other} would fit them"),
-            Some(_) => format!(
-                "; they were trained for other images or classes than {} and {}",
-                model.input, model.classes
-            ),
-            None => "; no network of Martlet fits them".into(),
-        },
+        suggestion: mismatch::way_out(model, &shapes, &found),
+        found: found.to_string(),
         path: None,
     };
 
@@ -258,7 +292,9 @@ pub(super) fn load_state(
                     .iter()
                     .map(|prefix| prefix.trim_end_matches('.'))
                     .collect();
-                mismatch(format!("expected a network under {key:?}, got those under {known:?}"))
+                mismatch(Found::Key(format!(
+                    "expected a network under {key:?}, got those under {known:?}"
+                )))
             })?
         }
     };
@@ -328,16 +364,11 @@ pub(super) fn load_state(
                 taken.insert(name.clone(), StateValues::F32(values));
             }
             Some((got, StateValues::F32(_))) => {
-                return Err(mismatch(format!("expected {name} of shape {shape:?}, got {got:?}")));
+                let (name, expected) = (name.clone(), shape.clone());
+                return Err(mismatch(Found::Shape { name, expected, got }));
             }
-            Some((_, StateValues::I64(_))) => {
-                return Err(mismatch(format!("expected {name} in floating point, got another type")));
-            }
-            None => {
-                return Err(mismatch(format!(
-                    "expected a tensor {name} of shape {shape:?}, got none"
-                )));
-            }
+            Some((_, StateValues::I64(_))) => return Err(mismatch(Found::Integers(name.clone()))),
+            None => return Err(mismatch(Found::Missing(name.clone(), shape.clone()))),
         }
     }
 
@@ -350,22 +381,20 @@ pub(super) fn load_state(
         .keys()
         .find(|name| name.split('.').next().is_some_and(|module| modules.contains(module)))
     {
-        return Err(mismatch(format!("expected no tensor {more}, got one")));
+        return Err(mismatch(Found::Extra(more.clone())));
     }
-    // Other copies of the network are told as such, or are the same.
-    elsewhere.retain(|name, _| !copies.iter().any(|copy| name.starts_with(copy.as_str())));
+    // Other copies of the network are told as such, or are the same, with all that lies in their own modules.
+    let copies: Vec<&str> = copies.iter().map(|copy| beside::own_root(copy, prefix)).collect();
+    elsewhere.retain(|name, _| !copies.iter().any(|copy| name.starts_with(copy)));
     elsewhere.extend(given.into_values().map(|entry| (entry.name.clone(), entry)));
-    let search = normalisation::Search::among(&elsewhere, model.input.channels);
-    let left_out = elsewhere.into_keys().filter(|name| !search.used.contains(name));
-    report.ignored = left_out.collect();
-    report.normalisation = report
-        .ignored
-        .iter()
-        .filter(|name| normalisation::looks_like_one(name))
-        .cloned()
-        .collect();
+    let search = normalisation::Search::among(&elsewhere, model.input.channels, prefix);
+    elsewhere.retain(|name, _| !search.used.contains(name));
+    (report.normalisation, report.can_normalise) = beside::doubtful(&elsewhere, &expected, model.input.channels);
+    report.ignored = elsewhere.into_keys().collect();
+    report.unsaid = search.used.is_empty();
     report.normalised_by = search.used.into_iter().filter(|_| search.found.is_some()).collect();
     model.normalisation = search.found.map(std::sync::Arc::new);
+    model.unsaid = false;
     model.write_state(&taken);
     Ok(report)
 }
@@ -564,7 +593,7 @@ pub fn load_entries(
     model: &mut Model,
     key: Option<&str>,
 ) -> Result<LoadReport, WeightsError> {
-    load_state(model, entries, key).map_err(|error| match error {
+    let mut report = load_state(model, entries, key).map_err(|error| match error {
         WeightsError::Mismatch {
             architecture,
             found,
@@ -577,7 +606,38 @@ pub fn load_entries(
             path: Some(path.to_path_buf()),
         },
         other => other,
-    })
+    })?;
+    report.unsaid &= !is_own(path);
+    model.unsaid = report.unsaid;
+    Ok(report)
+}
+
+/// Whether Martlet wrote the file, and knew what is done to images: by its metadata, or by the run that it lies in.
+fn is_own(path: &Path) -> bool {
+    let Some(about) = metadata_of(&weights_in(path).unwrap_or_else(|| path.to_path_buf())) else {
+        return false;
+    };
+    let in_run = || {
+        path.ancestors()
+            .skip(1)
+            .take(3)
+            .any(|folder| folder.join("run.json").is_file())
+    };
+    !about.contains_key(UNSAID) && (about.contains_key(WRITER) || in_run())
+}
+
+/// The metadata of a safetensors file, of its header alone; none where it has none.
+fn metadata_of(path: &Path) -> Option<serde_json::Map<String, serde_json::Value>> {
+    const LONGEST: u64 = 1 << 24;
+    let mut file = fs::File::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let mut header = Vec::new();
+    file.take(u64::from_le_bytes(length).min(LONGEST))
+        .read_to_end(&mut header)
+        .ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    header.get("__metadata__")?.as_object().cloned()
 }
 
 /// Reads a state dict from the bytes of a safetensors file; `path` is what an error calls it.
@@ -668,7 +728,13 @@ fn parse<const N: usize, T>(bytes: &[u8], one: impl Fn([u8; N]) -> T) -> Vec<T> 
     whole.iter().map(|chunk| one(*chunk)).collect()
 }
 
-/// Writes a model's state dict as safetensors, with `metadata` beside it. The file appears whole or not at all.
+/// The name in a safetensors file's metadata that says that Martlet wrote it, of which version.
+const WRITER: &str = "martlet";
+
+/// The name in the metadata of a file whose images' normalisation nobody said.
+const UNSAID: &str = "normalisation-unsaid";
+
+/// Writes a model's state dict as safetensors, with `metadata` and Martlet's version beside it. The file appears whole or not at all.
 ///
 /// # Errors
 /// When the device or the disk fails.
@@ -702,10 +768,11 @@ pub fn save_safetensors(model: &Model, path: &Path, metadata: &BTreeMap<String, 
             TensorView::new(*dtype, entry.shape.clone(), bytes).map_err(format)?,
         ));
     }
-    let metadata = metadata
-        .iter()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let mut metadata: HashMap<String, String> = metadata.clone().into_iter().collect();
+    metadata.insert(WRITER.into(), env!("CARGO_PKG_VERSION").into());
+    if model.unsaid {
+        metadata.insert(UNSAID.into(), "true".into());
+    }
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(format)?;
     write_whole(path, &in_order(bytes))
 }

@@ -404,6 +404,9 @@ fn measure(
     if loaded.chosen_on_this_split {
         evaluation.add_warning(Warning::CheckpointChosenOnTestSet);
     }
+    if loaded.model.is_normalisation_unsaid() {
+        evaluation.add_warning(Warning::NormalisationUnsaid);
+    }
     if !loaded.normalisation.is_empty() {
         let tensors = loaded.normalisation.clone();
         evaluation.add_warning(Warning::NormalisationLeftOut { tensors });
