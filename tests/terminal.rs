@@ -398,6 +398,22 @@ fn what_would_be_measured_or_trained_otherwise_than_meant_is_refused_or_told() {
     };
     // A radius in L∞ says nothing in L2.
     refused("evaluate short --norm l2 --device cpu", "add --epsilon with one in L2");
+    // What a file's own program does to images is stated, in units of pixels; a run's network takes them as they are.
+    refused(
+        "evaluate short --normalise 0/1 --device cpu",
+        "expected a file of weights, got a run",
+    );
+    let written = run(here, "export short --out short.safetensors");
+    assert!(written.status.success(), "{}", said(&written));
+    let file = "evaluate short.safetensors --network small-cnn --dataset glyphs --epsilon 0.1 --attacks natural --limit 32 --no-probes \
+                --device cpu --json - --normalise";
+    refused(&format!("{file} 127/63"), "divided by 255 they are");
+    let accuracy = |normalise: &str| {
+        let found = run(here, &format!("{file} {normalise}"));
+        assert!(found.status.success(), "{}", said(&found));
+        serde_json::from_slice::<Value>(&found.stdout).unwrap()["accuracy"].clone()
+    };
+    assert_ne!(accuracy("0/1"), accuracy("0.9/0.01"));
     refused(
         &format!("{SMALL} --epochs 2 --natural-warm-up 2 --name never"),
         "or the defence never trains, got 2 of 2",
