@@ -5,6 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
+use martlet::data::{NpzValues, Split, load, write_npz};
 use serde_json::Value;
 
 fn martlet(arguments: &str) -> Output {
@@ -80,4 +81,38 @@ fn spsa_takes_its_numbers_from_its_name_and_says_them() {
         (attack["samples"].as_u64(), attack["steps"].as_u64()),
         (Some(4), Some(2))
     );
+}
+
+#[test]
+fn test_images_that_were_trained_on_are_told_wherever_they_are_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("same.npz");
+    let glyphs = load("glyphs", Split::Train).unwrap().take(40);
+    let bytes: Vec<u8> = (0..40).flat_map(|i| glyphs.image(i).to_vec()).collect();
+    let labels: Vec<i64> = (0..40).map(|i| glyphs.label(i) as i64).collect();
+    let arrays: [(&str, &[usize], NpzValues); 4] = [
+        ("x_train", &[40, 28, 28], NpzValues::U8(&bytes)),
+        ("y_train", &[40], NpzValues::I64(&labels)),
+        ("x_test", &[10, 28, 28], NpzValues::U8(&bytes[..10 * 784])),
+        ("y_test", &[10], NpzValues::I64(&labels[..10])),
+    ];
+    write_npz(&path, &arrays).unwrap();
+    const SAID: &str = "10 of 10 test images are training images, pixel for pixel";
+    let shown = martlet(&format!("data show npz:{}", path.display()));
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.matches(SAID).count(), 1, "{shown}");
+
+    let trained = martlet(&format!(
+        "train --defence natural --network small-cnn --dataset npz:{} --epsilon 0.1 --held-out 0 --epochs 1 --batch-size 16 \
+         --device cpu --runs-dir {} --name same",
+        path.display(),
+        folder.path().display()
+    ));
+    let said = String::from_utf8_lossy(&trained.stderr);
+    assert!(trained.status.success() && said.contains(SAID), "{said}");
+    let of_run = evaluate(folder.path(), "same", "--attacks natural");
+    assert!(of_run["dataset"]["note"].as_str().unwrap().contains(SAID), "{of_run}");
+    assert!(warns(&of_run, "data-set-note"));
+    let others = evaluate(folder.path(), "same", "--attacks natural --dataset glyphs");
+    assert!(!others.to_string().contains(SAID));
 }

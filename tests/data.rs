@@ -105,7 +105,31 @@ fn taking_the_first_of_a_set_sorted_by_class_takes_from_every_class() {
     by_class.sort_by_key(|position| set.label(*position));
     let first = set.subset(&by_class).take(10);
     assert_eq!((0..10).filter(|i| first.label(*i) == 1).count(), 5);
-    assert_eq!(set.take(1_000).len(), 60);
+    assert_eq!((set.take(1_000).len(), first.note()), (60, None));
+}
+
+#[test]
+fn classes_in_blocks_of_any_order_are_taken_evenly_and_a_part_says_what_it_lacks() {
+    let set = numbered(&[20, 20, 20, 20]);
+    let mut grouped: Vec<usize> = (0..80).collect();
+    grouped.sort_by_key(|position| [2, 0, 3, 1][set.label(*position)]);
+    let first = set.subset(&grouped).take(20);
+    let count = |set: &Dataset, class| (0..set.len()).filter(|i| set.label(*i) == class).count();
+    assert_eq!([0, 1, 2, 3].map(|class| count(&first, class)), [5; 4]);
+    assert_eq!(first.note(), None);
+    // Two blocks of a class are no order that was meant: the first examples are taken, and what they lack is told.
+    grouped.rotate_left(10);
+    let first = set.subset(&grouped).take(20);
+    assert_eq!([0, 1, 2, 3].map(|class| count(&first, class)), [0, 10, 0, 10]);
+    let lacks = "20 of 80 examples taken, none of them of 2 classes, the first class 0, the last class 2";
+    assert_eq!(first.note(), Some(lacks));
+    let (rest, held_out) = set.split_off(3, 1);
+    let lacks = held_out.note().unwrap();
+    assert!(
+        lacks.starts_with("3 of 80 examples taken, none of them of class class "),
+        "{lacks}"
+    );
+    assert_eq!((rest.note(), set.note()), (None, None));
 }
 
 #[test]
@@ -238,10 +262,9 @@ fn idx_files_are_read_under_all_their_names() {
     // The checksums of the unpacked Fashion-MNIST files are not published: the beginning is compared.
     let fashion = load(&source("fashion-mnist", plain.path()), Split::Train).unwrap();
     assert_eq!(fashion.class_names()[9], "Ankle boot");
-    assert_eq!(
-        fashion.note(),
-        Some("train-images-idx3-ubyte is not the original file; train-labels-idx1-ubyte is not the original file")
-    );
+    let note = fashion.note().unwrap();
+    let others = "train-images-idx3-ubyte is not the original file; train-labels-idx1-ubyte is not the original file; ";
+    assert!(note.starts_with(others), "{note}");
     let part = load("fashion", Split::Test).unwrap();
     let mut images = [0x803u32, part.len() as u32, 28, 28].map(u32::to_be_bytes).concat();
     (0..part.len()).for_each(|example| images.extend_from_slice(part.image(example)));
@@ -506,7 +529,8 @@ fn all_layouts_of_cifar_10_hold_the_same_images() {
     let (train, test) = (read(&folders[0], Split::Train), read(&folders[0], Split::Test));
     assert_eq!((train.len(), test.len(), train.label(4)), (5, 2, 1));
     assert_eq!(train.image(2), &[2; 3_072]);
-    assert_eq!(train.note(), Some("5 examples, the original has 50000"));
+    let note = train.note().unwrap();
+    assert!(note.starts_with("5 examples, the original has 50000; "), "{note}");
     for folder in &folders[1..] {
         assert_eq!(read(folder, Split::Train).fingerprint(), train.fingerprint());
         assert_eq!(read(folder, Split::Test).fingerprint(), test.fingerprint());
@@ -685,7 +709,8 @@ fn folders_and_zips_of_pictures_are_the_same_set() {
             (2, GREY, 0, 1)
         );
         assert_eq!(train.image(0), &[0, 1, 2, 10, 11, 12][..]);
-        assert_eq!(train.note(), Some("no training picture of eel"));
+        let note = train.note().unwrap();
+        assert!(note.starts_with("no training picture of eel; "), "{note}");
         assert_eq!(load(&source("folder", path), Split::Test).unwrap().label(0), 2);
     }
 
@@ -1365,8 +1390,8 @@ fn floats_that_no_byte_holds_stay_what_they_are() {
     let folder = folder();
     let path = folder.path().join("adversarial.npz");
     // A perturbation of a tenth of a 255th, which rounding would take away; 255ths themselves stay bytes.
-    let near: Vec<f32> = (0..18).map(|i| (i as f32 + 0.1) / 255.0).collect();
-    let bytes: Vec<f32> = (0..18).map(|i| i as f32 / 255.0).collect();
+    let near: Vec<f32> = (0..18).map(|i| (9.0 * i as f32 + 0.1) / 255.0).collect();
+    let bytes: Vec<f32> = (0..18).map(|i| 9.0 * i as f32 / 255.0).collect();
     let save = |values: &[f32]| {
         let images = ("images", &[2, 3, 3][..], NpzValues::F32(values));
         write_npz(&path, &[images, ("labels", &[2], NpzValues::I64(&[0, 1]))]).unwrap();
@@ -1400,21 +1425,205 @@ fn floats_that_no_byte_holds_stay_what_they_are() {
 }
 
 #[test]
-fn bytes_of_0_and_1_say_so() {
-    let folder = folder();
-    let path = folder.path().join("masks.npz");
-    let dark = [0_u8, 1, 1, 0, 1, 0, 0, 1];
-    let arrays: [(&str, &[usize], NpzValues); 2] = [
-        ("images", &[2, 2, 2], NpzValues::U8(&dark)),
-        ("labels", &[2], NpzValues::I64(&[0, 1])),
-    ];
-    write_npz(&path, &arrays).unwrap();
-    let note = load(&source("npz", &path), Split::Train)
-        .unwrap()
-        .note()
-        .unwrap()
-        .to_string();
-    assert!(note.contains("1 of 255"), "{note}");
+fn what_is_almost_black_says_so_in_every_source() {
+    let base = folder();
+    let path = base.path().join("dark.npz");
+    let note = |pixels: NpzValues| {
+        let arrays = [
+            ("images", &[2, 2, 2][..], pixels),
+            ("labels", &[2], NpzValues::I64(&[0, 1])),
+        ];
+        write_npz(&path, &arrays).unwrap();
+        load(&source("npz", &path), Split::Train)
+            .unwrap()
+            .note()
+            .map(String::from)
+    };
+    let says = |note: Option<String>, expected: &str| assert_eq!(note.as_deref(), Some(expected));
+    says(
+        note(NpzValues::U8(&[0, 1, 1, 0, 1, 0, 0, 1])),
+        "the brightest value is 1 of 255, almost black: pixels of 0 and 1, 8 bits kept in 16, or divided by 255 twice? multiply them by 255",
+    );
+    says(note(NpzValues::U8(&[0; 8])), "every pixel is 0");
+    let twice = [0.0, 7.0, 30.0, 128.0, 200.0, 255.0, 3.0, 90.0].map(|value: f32| value / 255.0 / 255.0);
+    says(
+        note(NpzValues::F32(&twice)),
+        "the brightest value is 0.0039 of 1, almost black: divided by 255 twice? multiply the pixels by 255",
+    );
+    assert_eq!(note(NpzValues::U8(&[0, 1, 1, 0, 1, 0, 0, 26])), None);
+
+    let mut deep = Cursor::new(Vec::new());
+    image::ImageBuffer::<image::Luma<u16>, _>::from_fn(4, 4, |x, _| image::Luma([(4_095 * x / 3) as u16]))
+        .write_to(&mut deep, image::ImageFormat::Png)
+        .unwrap();
+    let (_base, [root, _]) = folder_and_zip(&vec![("a/0.png", deep.into_inner())]);
+    let note = load(&source("folder", &root), Split::Train).unwrap();
+    let note = note.note().unwrap();
+    let twelve = "the brightest value is 16 of 255, almost black: 12 bits kept in 16? multiply the pixels until white is the largest \
+                  value (12 bits in 16: by 16)";
+    assert!(note.ends_with(twelve), "{note}");
+}
+
+#[test]
+fn validation_images_stand_in_for_a_test_set_and_a_test_set_may_be_alone() {
+    let base = folder();
+    let path = base.path().join("parts.npz");
+    let bytes: Vec<u8> = (0..12).map(|i| 20 * i).collect();
+    let write = |parts: &[&str]| {
+        let names: Vec<[String; 2]> = parts
+            .iter()
+            .map(|part| [format!("x_{part}"), format!("y_{part}")])
+            .collect();
+        let mut arrays: Vec<(&str, &[usize], NpzValues)> = Vec::new();
+        for (i, [x, y]) in names.iter().enumerate() {
+            arrays.push((x, &[1, 2, 3], NpzValues::U8(&bytes[i..i + 6])));
+            arrays.push((y, &[1], NpzValues::I64(&[[1], [2], [0]][i])));
+        }
+        write_npz(&path, &arrays).unwrap();
+    };
+    let read = |split| load(&source("npz", &path), split);
+    write(&["train", "val"]);
+    let (train, test) = (read(Split::Train).unwrap(), read(Split::Test).unwrap());
+    assert_eq!((train.classes(), test.classes(), test.label(0)), (3, 3, 2));
+    assert_eq!(test.image(0), &bytes[1..7]);
+    let note = test.note().unwrap();
+    assert!(
+        note.contains("the validation images (x_val) stand in for a test set"),
+        "{note}"
+    );
+    assert!(!train.note().unwrap().contains("validation"));
+    write(&["train", "val", "test"]);
+    let test = read(Split::Test).unwrap();
+    assert_eq!((test.label(0), test.classes()), (0, 2));
+    assert!(!test.note().unwrap().contains("validation"), "{:?}", test.note());
+    write(&["test"]);
+    assert_eq!(read(Split::Test).unwrap().len(), 1);
+    assert!(matches!(read(Split::Train), Err(DataError::NoTrainingSplit { .. })));
+    assert_says(
+        read(Split::Train),
+        &["expected training images, got test images only, under \"x_test\"; train on another source"],
+    );
+}
+
+/// A `.npy` file of numpy's header and the bytes behind it.
+fn npy(kind: &str, shape: &str, bytes: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut file = b"\x93NUMPY\x01\0".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    [&file, header.as_bytes(), bytes].concat()
+}
+
+#[test]
+fn classes_are_a_count_a_list_or_names() {
+    let base = folder();
+    let put = |name: &str, bytes: Vec<u8>| fs::write(base.path().join(name), bytes).unwrap();
+    put("x.npy", npy("|u1", "(2, 2, 2)", &[0, 50, 100, 150, 200, 250, 30, 60]));
+    put("y.npy", npy("|u1", "(2,)", &[0, 1]));
+    let read = || load(&source("npz", base.path()), Split::Train);
+    let with = |kind, shape, bytes: &[u8]| {
+        put("classes.npy", npy(kind, shape, bytes));
+        read().map(|set| set.class_names().join(" "))
+    };
+    assert_eq!(read().unwrap().classes(), 2);
+    assert_eq!(with("|u1", "()", &[4]).unwrap(), "0 1 2 3");
+    assert_eq!(with("|u1", "(1,)", &[4]).unwrap(), "0 1 2 3");
+    assert_eq!(with("|u1", "(4,)", &[0, 1, 2, 3]).unwrap(), "0 1 2 3");
+    let utf32 = |names: [&str; 3], order: fn(u32) -> [u8; 4]| {
+        let padded = names.map(|name| name.chars().map(u32::from).chain([0; 4]).take(4).collect::<Vec<_>>());
+        padded.concat().into_iter().flat_map(order).collect::<Vec<u8>>()
+    };
+    let names = ["ant", "bee", "crab"];
+    assert_eq!(
+        with("<U4", "(3,)", &utf32(names, u32::to_le_bytes)).unwrap(),
+        "ant bee crab"
+    );
+    assert_eq!(read().unwrap().note(), Some("no example of class crab"));
+    assert_eq!(
+        with(">U4", "(3,)", &utf32(names, u32::to_be_bytes)).unwrap(),
+        "ant bee crab"
+    );
+    assert_eq!(with("|S4", "(3,)", b"ant\0bee\0crab").unwrap(), "ant bee crab");
+    let wrong = |kind, shape, bytes: &[u8]| with(kind, shape, bytes).unwrap_err().to_string();
+    for (said, words) in [
+        (
+            wrong("|S3", "(1,)", b"ant"),
+            "expected 2 names, as the labels show 2 classes, got 1",
+        ),
+        (wrong("<f4", "()", &4_f32.to_le_bytes()), "got floats"),
+        (wrong("<i2", "()", &(-4_i16).to_le_bytes()), "got -4"),
+        (wrong("|O", "(2,)", b"pickled"), "numbers of a known type"),
+    ] {
+        assert!(
+            said.contains(words) && said.contains("np.array(['ant', 'bee'])"),
+            "{said}"
+        );
+    }
+    fs::remove_file(base.path().join("classes.npy")).unwrap();
+    put("y.npy", npy("|S3", "(2,)", b"antbee"));
+    assert_says(read(), &["got text", "np.unique(y, return_inverse=True)"]);
+}
+
+#[test]
+fn what_is_no_pixel_is_told_the_line_that_makes_pixels_of_it() {
+    let base = folder();
+    let put = |name: &str, bytes: Vec<u8>| fs::write(base.path().join(name), bytes).unwrap();
+    put("y.npy", npy("|u1", "(1,)", &[0]));
+    let said = |shape: &str, values: &[f32]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        put("x.npy", npy("<f4", shape, &bytes));
+        load(&source("npz", base.path()), Split::Train)
+            .map(|set| set.len())
+            .unwrap_err()
+            .to_string()
+    };
+    let grey = "(1, 2, 2)";
+    for (values, line) in [
+        (
+            [0.0, f32::NAN, 0.5, 1.0],
+            "x = np.nan_to_num(x, nan=0, posinf=1, neginf=0)",
+        ),
+        ([0.0, 3.0, 128.0, 255.0], "x = x.astype(np.uint8)"),
+        ([-128.0, 3.0, 0.0, 127.0], "x = (x + 128.0) / 255"),
+        ([0.0, 3.5, 128.0, 255.0], "x = x / 255"),
+        ([0.0, 3.0, 128.0, 40_000.0], "x = x / 65535"),
+        ([0.0, 0.5, 0.9, 1.02], "x = np.clip(x, 0, 1)"),
+        ([-1.0, 0.0, 0.5, 1.0], "x = (x + 1) / 2"),
+        ([-0.42, 0.0, 0.5, 2.8], "x = np.clip(x * std + mean, 0, 1)"),
+    ] {
+        let said = said(grey, &values);
+        assert!(
+            said.contains(&format!(", {line}, and save the array again: ")),
+            "{said}"
+        );
+    }
+    let said = said("(1, 3, 1, 2)", &[-2.0, 0.0, 1.0, 2.0, 0.5, 0.1]);
+    let line = "x = np.clip(x * np.reshape(std, (-1, 1, 1)) + np.reshape(mean, (-1, 1, 1)), 0, 1)";
+    assert!(
+        said.contains("got -2 in example 0, of values from -2 to 2;") && said.contains(line),
+        "{said}"
+    );
+    put(
+        "x.npy",
+        npy("<i4", grey, &[0_i32, 1, 7, 255].map(i32::to_le_bytes).concat()),
+    );
+    assert_says(
+        load(&source("npz", base.path()), Split::Train),
+        &["x = x.astype(np.uint8)"],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_told_that_it_can_be_read_only_once() {
+    let base = folder();
+    let pipe = base.path().join("set.npz");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for kind in ["npz", "folder", "mnist", "cifar10"] {
+        let words =
+            "expected a file or a folder, got a pipe, which can be read only once; save it to a file, and name that: ";
+        assert_says(load(&source(kind, &pipe), Split::Train), &[words]);
+    }
 }
 
 #[test]

@@ -272,6 +272,12 @@ fn show(source: &str, preparation: &Preparation, json: bool) -> Result<()> {
             (Err(error), Split::Test) => note(format!("no test set: {error}")),
         }
     }
+    // What is measured on images that were learned says nothing.
+    let parts = found.iter().map(|(name, dataset)| match *name {
+        "train" => ("training", dataset),
+        name => (name, dataset),
+    });
+    let remarks = data::twins(&parts.collect::<Vec<_>>());
     let mut rows = vec![
         ["split", "examples", "images", "classes", "fingerprint"]
             .map(str::to_string)
@@ -286,9 +292,10 @@ fn show(source: &str, preparation: &Preparation, json: bool) -> Result<()> {
             })
             .collect::<Vec<_>>();
         if json {
+            let noted = dataset.clone().with_notes(remarks.clone());
             say(serde_json::json!({
                 "name": dataset.name(), "split": name, "examples": dataset.len(), "shape": dataset.shape(),
-                "classes": dataset.class_names(), "per_class": counts, "note": dataset.note(),
+                "classes": dataset.class_names(), "per_class": counts, "note": noted.note(),
                 "fingerprint": dataset.fingerprint(),
             }));
         }
@@ -304,10 +311,15 @@ fn show(source: &str, preparation: &Preparation, json: bool) -> Result<()> {
         say(table(&rows));
         if let Some((_, dataset)) = found.first() {
             say(format!("{}: {}", dataset.name(), dataset.class_names().join(", ")));
-            if let Some(text) = dataset.note() {
-                say(text);
-            }
         }
+        let note = found.first().and_then(|(_, first)| first.note());
+        if found.iter().all(|(_, dataset)| dataset.note() == note) {
+            note.into_iter().for_each(say);
+        } else {
+            let notes = found.iter().filter_map(|(name, dataset)| Some((name, dataset.note()?)));
+            notes.for_each(|(name, note)| say(format!("{name}: {note}")));
+        }
+        remarks.into_iter().for_each(say);
     }
     Ok(())
 }

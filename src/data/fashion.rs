@@ -68,7 +68,6 @@ pub fn load(split: Split) -> Result<Dataset, DataError> {
         images,
         exact: None,
         labels,
-        note: None,
         labelled: None,
     }))
 }

@@ -31,6 +31,20 @@ pub fn read(path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
     Ok(bytes)
 }
 
+/// Refuses a pipe: every format is read more than once, be it for its two splits.
+pub fn refuse_pipe(path: &Path) -> Result<(), DataError> {
+    if !path.exists() || path.is_file() || path.is_dir() {
+        return Ok(());
+    }
+    Err(malformed(
+        path,
+        Place::File,
+        "a file or a folder",
+        "a pipe, which can be read only once",
+        "save it to a file, and name that",
+    ))
+}
+
 /// The paths of a folder's entries, sorted.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let refuse = |error| DataError::Io {

@@ -19,6 +19,7 @@ mod parts;
 mod pickle;
 mod pictures;
 mod pseudo_labelled;
+mod remarks;
 mod svhn;
 mod tiny_imagenet;
 
@@ -31,6 +32,7 @@ pub use augment::Augmentation;
 pub use error::{DataError, KINDS, Place};
 pub use folder::ENDINGS as PICTURE_ENDINGS;
 pub use npz::{NpzValues, write_npz};
+pub(crate) use remarks::twins;
 
 use crate::{
     compute::Device,
@@ -82,6 +84,9 @@ pub fn load_within(
         None => (source, None),
     };
     let path = rest.map(Path::new).ok_or_else(unknown);
+    if let (Ok(path), true) = (&path, kind != "glyphs") {
+        files::refuse_pipe(path)?;
+    }
     if kind != "folder" && !preparation.is_none() {
         return Err(DataError::Parts {
             expected: "no resize and no centre crop, which are for a folder of pictures (folder:PATH)".into(),
@@ -89,7 +94,7 @@ pub fn load_within(
             name: source.into(),
         });
     }
-    match kind {
+    let set = match kind {
         "glyphs" => match rest {
             None => Ok(glyphs::generate(glyphs::DEFAULT_SEED, split)),
             Some(seed) => Ok(glyphs::generate(seed.parse().map_err(|_| unknown())?, split)),
@@ -107,7 +112,9 @@ pub fn load_within(
         "parquet" => Err(foreign::parquet(path?)),
         "pseudo-labelled" => pseudo_labelled::load(path?, split, budget),
         _ => Err(unknown()),
-    }
+    }?;
+    let darkness = set.darkness();
+    Ok(set.with_notes(darkness))
 }
 
 /// What is done to each picture of a folder before anything else sees it, as torchvision's `Resize` and `CenterCrop` do.
@@ -144,6 +151,8 @@ pub struct Dataset {
     whole: Arc<Whole>,
     /// Positions in the whole set of the examples that this one shows; `None` for all of them.
     shown: Option<Arc<[usize]>>,
+    /// Remarks; those on a part are no matter of the whole.
+    note: Option<Arc<str>>,
 }
 
 /// Pixels as a file has them, image after image in C, H, W order.
@@ -182,7 +191,6 @@ struct Whole {
     /// The same as values in [0, 1], where the source has some that are no whole number of 255ths; `images` are these rounded.
     exact: Option<Vec<f32>>,
     labels: Vec<u16>,
-    note: Option<String>,
     /// How many examples, from the first, bear labels that are known rather than guessed; `None` for all.
     labelled: Option<usize>,
 }
@@ -232,7 +240,6 @@ impl Dataset {
             images,
             exact: None,
             labels,
-            note: None,
             labelled: None,
         }))
     }
@@ -314,10 +321,9 @@ impl Dataset {
             images,
             exact,
             labels,
-            note: None,
             labelled: Some(self.len()),
         })
-        .with_notes(notes.chain([counted]).collect()))
+        .with_notes(notes.chain([counted])))
     }
 
     /// A set whose parts are known to fit.
@@ -325,14 +331,14 @@ impl Dataset {
         Dataset {
             whole: Arc::new(whole),
             shown: None,
+            note: None,
         }
     }
 
-    /// The set with remarks on where it came from; loaders call it before anyone else has the set.
-    fn with_notes(mut self, notes: Vec<String>) -> Dataset {
-        if let (false, Some(whole)) = (notes.is_empty(), Arc::get_mut(&mut self.whole)) {
-            whole.note = Some(notes.join("; "));
-        }
+    /// The set with more remarks, behind those that it has.
+    pub(crate) fn with_notes(mut self, notes: impl IntoIterator<Item = String>) -> Dataset {
+        let all: Vec<String> = self.note().map(String::from).into_iter().chain(notes).collect();
+        self.note = (!all.is_empty()).then(|| all.join("; ").into());
         self
     }
 
@@ -381,10 +387,9 @@ impl Dataset {
             images: whole.images.clone(),
             exact: whole.exact.clone(),
             labels,
-            note: whole.note.clone(),
             labelled: whole.labelled,
         });
-        relabelled.shown.clone_from(&self.shown);
+        (relabelled.shown, relabelled.note) = (self.shown.clone(), self.note.clone());
         relabelled
     }
 
@@ -464,9 +469,9 @@ impl Dataset {
         }
     }
 
-    /// A remark on where the data came from that belongs beside every figure, such as "JPEG images: lossy".
+    /// Remarks on the data that belong beside every figure, such as "JPEG images: lossy".
     pub fn note(&self) -> Option<&str> {
-        self.whole.note.as_deref()
+        self.note.as_deref()
     }
 
     /// The examples at `positions`, in that order.
@@ -478,28 +483,33 @@ impl Dataset {
         Dataset {
             whole: self.whole.clone(),
             shown: Some(shown),
+            note: self.note.clone(),
         }
     }
 
     /// The first `count` examples; all of them where there are fewer.
     ///
-    /// A set that is sorted by class (as a folder of images is) would begin with one class only: there, the first
+    /// A set whose classes follow one another (as in a folder of images) would begin with one class only: there, the first
     /// examples of every class are taken, as evenly as they allow.
     pub fn take(&self, count: usize) -> Dataset {
         if count >= self.len() {
             return self.clone();
         }
-        let sorted = (1..self.len()).all(|i| self.label(i - 1) <= self.label(i));
-        let (first, last) = (self.label(0), self.label(self.len() - 1));
-        if !sorted || first == last {
-            return self.subset(&(0..count).collect::<Vec<_>>());
-        }
+        let members = self.by_class();
+        let present = members.iter().filter(|members| !members.is_empty()).count();
+        let changes = (1..self.len()).filter(|i| self.label(i - 1) != self.label(*i)).count();
+        // As few changes as there can be: each class is one block, whatever their order.
+        let in_blocks = changes + 1 == present;
         let mut chosen: Vec<usize> = Vec::with_capacity(count);
-        for (members, quota) in self.by_class().iter().zip(self.quotas(count)) {
-            chosen.extend(&members[..quota]);
+        if in_blocks {
+            for (members, quota) in members.iter().zip(self.quotas(count)) {
+                chosen.extend(&members[..quota]);
+            }
+            chosen.sort_unstable();
+        } else {
+            chosen.extend(0..count);
         }
-        chosen.sort_unstable();
-        self.subset(&chosen)
+        self.part(&chosen)
     }
 
     /// Divides the set into (the rest, `held_out` examples), each in the order of the original. The seed chooses;
@@ -515,7 +525,7 @@ impl Dataset {
             }
         }
         let (held, rest): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|position| is_held_out[*position]);
-        (self.subset(&rest), self.subset(&held))
+        (self.part(&rest), self.part(&held))
     }
 
     /// The positions of each class's examples.

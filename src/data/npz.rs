@@ -13,6 +13,7 @@ use super::{
     archive::{self, Archive},
     error::{DataError, FETCH_AGAIN, Place, malformed, over},
     files, foreign,
+    remarks::some_of,
 };
 use crate::{files::write_whole_with, memory::Budget, shapes::ImageShape};
 
@@ -25,49 +26,52 @@ const ONE_SET: [[&str; 2]; 5] = [
     ["images", "y"],
 ];
 const TRAIN: [[&str; 2]; 2] = [["x_train", "y_train"], ["train_images", "train_labels"]];
+const VALIDATION: [[&str; 2]; 4] = [
+    ["x_val", "y_val"],
+    ["val_images", "val_labels"],
+    ["x_valid", "y_valid"],
+    ["valid_images", "valid_labels"],
+];
 const TEST: [[&str; 2]; 2] = [["x_test", "y_test"], ["test_images", "test_labels"]];
 
-/// Optional: the number of classes, where the labels do not show them all.
+/// Optional: the number of classes, where the labels do not show them all, or their names.
 const CLASSES: &str = "classes";
+
+const CLASSES_AGAIN: &str = "save `classes` as a number, or as names: np.array(['ant', 'bee'])";
 
 const FOLDER: &str = "a folder of .npy files as numpy.save writes them";
 
 /// A float pixel may differ by this much from a multiple of 1/255, or from 0 and 1, and still be that: single precision rounds
 /// by less.
-const EXACT: f32 = 1e-6;
+pub(super) const EXACT: f32 = 1e-6;
 
 /// Reads one split: images as bytes or as floats in [0, 1], which stay what they are, N×H×W, N×H×W×C or N×C×H×W, and one label an image.
+/// Without a test set, images for validation stand in, as those of a folder do.
 pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataError> {
     let mut file = Arrays::open(path, budget)?;
-    let has = |file: &Arrays, keys: &[[&'static str; 2]]| {
+    let has = |keys: &[[&'static str; 2]]| {
         keys.iter()
             .copied()
             .find(|pair| pair.iter().all(|key| file.names.iter().any(|name| name == key)))
     };
-    let own = has(&file, if split == Split::Train { &TRAIN } else { &TEST });
-    let single = has(&file, &ONE_SET);
-    let [images_key, labels_key] = match (own, split, single) {
-        (Some(pair), _, _) => pair,
-        (None, Split::Train, Some(pair)) => pair,
-        (None, Split::Test, Some([images, _])) => {
-            return Err(DataError::NoTestSplit {
-                got: format!("one set, under {images:?}"),
-                path: path.into(),
-            });
-        }
-        (None, Split::Test, None) if has(&file, &TRAIN).is_some() => {
-            return Err(DataError::NoTestSplit {
-                got: "training images only".into(),
-                path: path.into(),
-            });
-        }
-        (None, Split::Train, None) if has(&file, &TEST).is_some() => {
+    let (own_train, single, validation, own_test) = (has(&TRAIN), has(&ONE_SET), has(&VALIDATION), has(&TEST));
+    let (train, test) = (own_train.or(single), own_test.or(validation));
+    let [images_key, labels_key] = match (split, train, test) {
+        (Split::Train, Some(pair), _) | (Split::Test, _, Some(pair)) => pair,
+        (Split::Train, None, Some([images, _])) => {
             return Err(DataError::NoTrainingSplit {
-                got: "test images only".into(),
+                got: format!("test images only, under {images:?}"),
                 path: path.into(),
             });
         }
-        _ => {
+        (Split::Test, Some([images, _]), None) => {
+            let got = match own_train {
+                Some(_) => "training images only".into(),
+                None => format!("one set, under {images:?}"),
+            };
+            return Err(DataError::NoTestSplit { got, path: path.into() });
+        }
+        (_, None, None) => {
             let way_out = match file.names.as_slice() {
                 [] => "the file holds no arrays; a zip of pictures is folder:PATH".into(),
                 names => format!("the file holds {}; save it again under such names", names.join(", ")),
@@ -104,49 +108,34 @@ pub fn load(path: &Path, split: Split, budget: &Budget) -> Result<Dataset, DataE
     }
     // The other split may show classes that this one lacks.
     let mut classes = usize::from(labels.iter().copied().max().unwrap_or(0)) + 1;
-    for [_, other] in TRAIN.iter().chain(&TEST) {
-        if *other != labels_key && file.names.iter().any(|name| name == other) {
+    for [_, other] in train.into_iter().chain(test) {
+        if other != labels_key {
             classes = classes.max(usize::from(file.labels(other)?.into_iter().max().unwrap_or(0)) + 1);
         }
     }
-    if file.names.iter().any(|name| name == CLASSES) {
-        let stated = file.labels(CLASSES)?.first().copied().map_or(0, usize::from);
-        classes = classes.max(stated);
-    }
+    let class_names = file.class_names(classes)?;
     let name = path
         .file_stem()
         .map_or("npz".into(), |stem| stem.to_string_lossy().into_owned());
-    let class_names = (0..classes).map(|class| class.to_string()).collect();
-    let mut notes = Vec::new();
-    if let Pixels::Bytes(bytes) = &pixels {
-        match bytes.iter().max() {
-            Some(0) => notes.push("every pixel is 0".into()),
-            Some(1) => notes.push(
-                "the brightest pixel is 1 of 255: bytes of 0 and 1 are almost black; multiply them by 255, or save them as floats".into(),
-            ),
-            _ => {}
-        }
-    }
-    notes.extend(without_examples(classes, &labels));
+    let stand_in = validation.filter(|_| own_test.is_none() && split == Split::Test);
+    let stand_in = stand_in.map(|[images, _]| format!("the validation images ({images}) stand in for a test set"));
+    let notes = without_examples(&class_names, &labels).into_iter().chain(stand_in);
     Ok(Dataset::from_pixels(name, shape, class_names, pixels, labels)?.with_notes(notes))
 }
 
 /// A remark on classes that no example is of.
-fn without_examples(classes: usize, labels: &[u16]) -> Option<String> {
-    let mut seen = vec![false; classes];
+fn without_examples(classes: &[String], labels: &[u16]) -> Option<String> {
+    let mut seen = vec![false; classes.len()];
     labels.iter().for_each(|label| seen[usize::from(*label)] = true);
-    let absent: Vec<String> = (0..classes)
-        .filter(|class| !seen[*class])
-        .map(|class| class.to_string())
+    let absent: Vec<&str> = classes
+        .iter()
+        .zip(&seen)
+        .filter(|(_, seen)| !**seen)
+        .map(|(class, _)| class.as_str())
         .collect();
     match absent.as_slice() {
-        [] => None,
-        [first] if first == "0" => Some("no example of class 0: are the labels counted from 1?".into()),
-        [one] => Some(format!("no example of class {one}")),
-        [first, .., last] => Some(format!(
-            "no example of {} classes, the first {first}, the last {last}",
-            absent.len()
-        )),
+        [first] if *first == "0" => Some("no example of class 0: are the labels counted from 1?".into()),
+        absent => some_of(absent).map(|absent| format!("no example of {absent}")),
     }
 }
 
@@ -245,7 +234,10 @@ impl<'p> Arrays<'p> {
             .and_then(|shape| shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size)));
         let (order, kind) = (file.order(), file.dtype().descr());
         let unknown = || {
-            let way_out = "save the array again: images as uint8, float32 or float64, labels as whole numbers";
+            let way_out = match name {
+                CLASSES => CLASSES_AGAIN,
+                _ => "save the array again: images as uint8, float32 or float64, labels as whole numbers",
+            };
             malformed(self.path, place(), "numbers of a known type", kind.as_str(), way_out)
         };
         let width = file
@@ -261,9 +253,22 @@ impl<'p> Arrays<'p> {
                 format!("{} bytes", rest.len()),
             ));
         }
-        // As they are read, and then as bytes, as labels or as single precision.
-        let wide = count.unwrap_or(0).saturating_mul(2 * size_of::<i64>());
-        let counted = if width == 1 { count.unwrap_or(0) } else { wide };
+        // As they are read, and then as bytes, as labels, as single precision or as text.
+        let is_text = |kind: &npyz::TypeStr| matches!(kind.type_char(), TypeChar::UnicodeStr | TypeChar::ByteStr);
+        let text = match file.dtype() {
+            npyz::DType::Plain(kind) if is_text(&kind) => Some(kind),
+            _ => None,
+        };
+        let each = match text {
+            Some(_) => width.saturating_add(size_of::<String>()),
+            None => 2 * size_of::<i64>(),
+        };
+        let wide = count.unwrap_or(0).saturating_mul(each);
+        let counted = if width == 1 && text.is_none() {
+            count.unwrap_or(0)
+        } else {
+            wide
+        };
         self.budget.take(counted as u64).map_err(|error| {
             over(
                 self.path,
@@ -271,8 +276,9 @@ impl<'p> Arrays<'p> {
                 error,
             )
         })?;
-        let values = match file.dtype() {
-            npyz::DType::Plain(kind) => values(kind.type_char(), kind.size_field(), header, rest),
+        let values = match (text, file.dtype()) {
+            (Some(kind), _) => Some(Values::Text(texts(&kind, width, rest))),
+            (None, npyz::DType::Plain(kind)) => values(kind.type_char(), kind.size_field(), header, rest),
             _ => None,
         };
         let (values, shape) = (values.ok_or_else(unknown)?, shape.unwrap_or_default());
@@ -290,7 +296,12 @@ impl<'p> Arrays<'p> {
     pub(super) fn labels(&mut self, name: &str) -> Result<Vec<u16>, DataError> {
         let array = self.read(name)?;
         let refuse = |expected: &str, got: String| {
-            let way_out = "save labels as whole numbers from 0, one an image";
+            let way_out = match array.values {
+                Values::Text(_) => {
+                    "number them: classes, y = np.unique(y, return_inverse=True), and save `classes` too"
+                }
+                _ => "save labels as whole numbers from 0, one an image",
+            };
             Err(malformed(array.path, array.place(), expected, got, way_out))
         };
         if array.shape.iter().filter(|size| **size != 1).count() > 1 {
@@ -300,6 +311,7 @@ impl<'p> Arrays<'p> {
             Values::Bytes(bytes) => bytes.iter().map(|byte| i64::from(*byte)).collect(),
             Values::Integers(integers) => integers.clone(),
             Values::Floats(_) => return refuse("whole numbers", "floats".into()),
+            Values::Text(_) => return refuse("whole numbers", "text".into()),
         };
         match integers
             .iter()
@@ -312,13 +324,62 @@ impl<'p> Arrays<'p> {
             None => Ok(integers.into_iter().map(|label| label as u16).collect()),
         }
     }
+
+    /// The names of at least `shown` classes: those that are stored, or numbers, as many as are stored.
+    fn class_names(&mut self, shown: usize) -> Result<Vec<String>, DataError> {
+        let numbered = |classes: usize| Ok((0..classes.max(shown)).map(|class| class.to_string()).collect());
+        if !self.names.iter().any(|name| name == CLASSES) {
+            return numbered(0);
+        }
+        let array = self.read(CLASSES)?;
+        let refuse =
+            |expected: String, got: String| Err(malformed(array.path, array.place(), expected, got, CLASSES_AGAIN));
+        let one = match &array.values {
+            Values::Text(names) if names.len() < shown => {
+                let expected = format!("{shown} names, as the labels show {shown} classes");
+                return refuse(expected, names.len().to_string());
+            }
+            Values::Text(names) => return Ok(names.clone()),
+            Values::Floats(_) => return refuse("a whole number of classes, or their names".into(), "floats".into()),
+            Values::Bytes(bytes) => bytes.first().map(|byte| i64::from(*byte)),
+            Values::Integers(integers) => integers.first().copied(),
+        };
+        // One number is a count; several are the classes themselves.
+        let count = match (array.shape.iter().product::<usize>(), one) {
+            (1, Some(count)) => count,
+            (length, _) => i64::try_from(length).unwrap_or(i64::MAX),
+        };
+        match usize::try_from(count) {
+            Ok(count) if count <= usize::from(u16::MAX) => numbered(count),
+            _ => refuse("0 to 65535 classes".into(), count.to_string()),
+        }
+    }
 }
 
-/// Numbers as stored, widened to one of three kinds.
+/// Numbers as stored, widened to one of three kinds, or text.
 enum Values {
     Bytes(Vec<u8>),
     Integers(Vec<i64>),
     Floats(Vec<f32>),
+    Text(Vec<String>),
+}
+
+/// Text as numpy stores it: of one width, filled up with zeros, in UTF-32 or in bytes.
+fn texts(kind: &npyz::TypeStr, width: usize, bytes: &[u8]) -> Vec<String> {
+    let letter = |unit: &[u8]| {
+        let unit = <[u8; 4]>::try_from(unit).unwrap_or_default();
+        let code = match kind.endianness() {
+            npyz::Endianness::Big => u32::from_be_bytes(unit),
+            _ => u32::from_le_bytes(unit),
+        };
+        char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+    };
+    let text = |bytes: &[u8]| match kind.type_char() {
+        TypeChar::UnicodeStr => bytes.chunks_exact(4).map(letter).collect::<String>(),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    let filled = bytes.chunks_exact(width.max(1)).map(text);
+    filled.map(|text| text.trim_end_matches('\0').to_string()).collect()
 }
 
 /// Reads the numbers of a type that data sets are saved in; `None` for another type.
@@ -443,12 +504,13 @@ impl Array<'_> {
         };
         match &self.values {
             Values::Bytes(bytes) => Ok(Pixels::Bytes(places().map(|place| bytes[place]).collect())),
-            Values::Integers(_) => Err(self.no_pixel("wider whole numbers".into(), 0)),
+            Values::Integers(_) => Err(self.no_pixel("wider whole numbers".into(), 0, layout)),
+            Values::Text(_) => Err(self.no_pixel("text".into(), 0, layout)),
             Values::Floats(floats) => {
                 let near = |value: f32| (-EXACT..=1.0 + EXACT).contains(&value);
                 if let Some(wrong) = places().position(|place| !near(floats[place])) {
                     let value = places().nth(wrong).map_or(f32::NAN, |place| floats[place]);
-                    return Err(self.no_pixel(value.to_string(), wrong / image.len()));
+                    return Err(self.no_pixel(value.to_string(), wrong / image.len(), layout));
                 }
                 let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round();
                 let exact = floats.iter().all(|value| (byte(*value) / 255.0 - value).abs() <= EXACT);
@@ -461,11 +523,57 @@ impl Array<'_> {
         }
     }
 
-    fn no_pixel(&self, got: String, example: usize) -> DataError {
+    fn no_pixel(&self, got: String, example: usize, layout: Layout) -> DataError {
         let expected = "pixels as bytes (uint8) or as floats in [0, 1]";
-        let way_out = "save floats divided by their largest possible value, or bytes";
-        let got = format!("{got} in example {example}");
+        let (range, way_out) = match &self.values {
+            Values::Bytes(_) | Values::Text(_) => (String::new(), "save the pixels' values".into()),
+            Values::Integers(values) => self.mended(values.iter().map(|value| *value as f64), layout),
+            Values::Floats(values) => self.mended(values.iter().map(|value| f64::from(*value)), layout),
+        };
+        let got = format!("{got} in example {example}{range}");
         malformed(self.path, self.place(), expected, got, way_out)
+    }
+
+    /// Where values go that are no pixels, and the line of Python that makes pixels of them, by what they probably are.
+    fn mended(&self, values: impl Iterator<Item = f64>, layout: Layout) -> (String, String) {
+        let (mut low, mut high, mut whole, mut finite) = (f64::INFINITY, f64::NEG_INFINITY, true, true);
+        for value in values {
+            (low, high) = (low.min(value), high.max(value));
+            whole &= value.fract() == 0.0;
+            finite &= value.is_finite();
+        }
+        let x = &self.name;
+        let (what, line) = if !finite {
+            let line = format!("np.nan_to_num({x}, nan=0, posinf=1, neginf=0)");
+            ("replace what is no number", line)
+        } else if whole && low >= 0.0 && high <= 1.0 {
+            ("save 0 and 1 as floats", format!("{x}.astype(np.float32)"))
+        } else if whole && low >= 0.0 && high <= 255.0 {
+            ("save whole numbers up to 255 as bytes", format!("{x}.astype(np.uint8)"))
+        } else if whole && low >= -128.0 && high <= 127.0 {
+            ("count from 0 what is counted from -128", format!("({x} + 128.0) / 255"))
+        } else if low >= 0.0 && high > 2.0 {
+            let largest = [255.0, 65_535.0].into_iter().find(|largest| high <= *largest);
+            let line = format!("{x} / {}", largest.unwrap_or(high));
+            ("divide by the largest possible value", line)
+        } else if low >= -0.1 && high <= 2.0 {
+            ("cut off what goes beyond", format!("np.clip({x}, 0, 1)"))
+        } else if low >= -1.0 && high <= 1.0 {
+            ("bring -1 to 1 back to pixels", format!("({x} + 1) / 2"))
+        } else {
+            let each = |what: &str| match layout {
+                Layout::ChannelsFirst => format!("np.reshape({what}, (-1, 1, 1))"),
+                _ => what.to_string(),
+            };
+            let line = format!("np.clip({x} * {} + {}, 0, 1)", each("std"), each("mean"));
+            let what = "undo the normalisation (its mean and std belong beside the weights)";
+            (what, line)
+        };
+        let range = match finite {
+            true => format!(", of values from {} to {}", low as f32, high as f32),
+            false => String::new(),
+        };
+        (range, format!("{what}, {x} = {line}, and save the array again"))
     }
 }
 

@@ -148,7 +148,7 @@ pub struct TrainingData {
     pub splits: Splits,
 }
 
-/// Checksums of the parts of a data set that a run is measured on, whole.
+/// What is known of the parts of a data set that a run is measured on, whole: their checksums, and what they share.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Splits {
@@ -158,6 +158,9 @@ pub struct Splits {
     /// The test set, where there is one.
     #[serde(default)]
     pub test: Option<String>,
+    /// Remarks on images that stand in two parts, or under two labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub twins: Vec<String>,
 }
 
 impl TrainingData {
@@ -193,9 +196,10 @@ impl TrainingData {
         let mut splits = Splits {
             held_out: None,
             test: test.as_ref().map(Dataset::fingerprint),
+            twins: Vec::new(),
         };
-        let (train, evaluated, split) = if let (0, Some(test)) = (spec.held_out, test) {
-            (all.take(wanted), test, "test")
+        let (train, evaluated, split) = if let (0, Some(test)) = (spec.held_out, &test) {
+            (all.take(wanted), test.clone(), "test")
         } else if spec.held_out >= all.len() {
             return Err(TrainError::NoExamples(format!(
                 "data.held_out is {} and the training set has {} examples; hold out fewer",
@@ -214,6 +218,10 @@ impl TrainingData {
                 train.with_pseudo_labelled(&more.take(unlabelled.limit.unwrap_or(usize::MAX)))?
             }
         };
+        let held_out = (split == "held-out").then_some((split, &evaluated));
+        let test = test.as_ref().map(|test| ("test", test));
+        let parts = [Some(("training", &train)), held_out, test].into_iter().flatten();
+        splits.twins = data::twins(&parts.collect::<Vec<_>>());
         let labelled_share = recipe.labelled_share(spec.unlabelled.is_some());
         if recipe.data.drop_last && train.labelled() < labelled_share {
             return Err(TrainError::NoExamples(format!(
@@ -234,8 +242,10 @@ impl TrainingData {
         }
         let limit = recipe.evaluation.limit.unwrap_or(usize::MAX);
         Ok(Self {
-            train,
-            evaluated: evaluated.take(limit.min(evaluated.len())),
+            train: train.with_notes(splits.twins.clone()),
+            evaluated: evaluated
+                .take(limit.min(evaluated.len()))
+                .with_notes(splits.twins.clone()),
             split,
             splits,
         })

@@ -71,6 +71,13 @@ pub fn create(
     Run::create(runs_dir, name, &recipe.to_toml(), identity)
 }
 
+/// Remarks on images that stand in two parts of the run's data, or under two labels.
+pub fn twins(run: &Run) -> Vec<String> {
+    let remarks = run.identity()["data"]["splits"]["twins"].as_array();
+    let texts = remarks.into_iter().flatten().filter_map(Value::as_str);
+    texts.map(String::from).collect()
+}
+
 /// Checks that the data are those that the run was begun with.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ use crate::{
     control::Control,
     engine::{
         device_check::{self, Subject},
-        filing,
+        filing, session,
     },
     evaluation::{
         AttackResult, CurveEvent, CurvePoint, EvaluateError, Evaluation, EvaluationEvent, Examination, Record, Resume,
@@ -315,6 +315,10 @@ fn measure(
 ) -> Result<Measured> {
     let runs_dir = &arguments.runs_dir.runs_dir;
     let mut loaded = arguments.model.load(runs_dir, device)?;
+    // What the run's parts share was found when it was begun; other data may share something else.
+    if let (Some(run), None) = (&loaded.run, &arguments.model.dataset) {
+        loaded.dataset = loaded.dataset.with_notes(session::twins(run));
+    }
     if let Some(shard) = arguments.shard {
         loaded.dataset = shard.of_dataset(&loaded.dataset);
         loaded.stands = false;

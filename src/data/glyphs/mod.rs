@@ -62,7 +62,6 @@ pub fn generate(seed: u64, split: Split) -> Dataset {
         images,
         exact: None,
         labels: (0..count).map(|example| (example % 10) as u16).collect(),
-        note: None,
         labelled: None,
     })
 }

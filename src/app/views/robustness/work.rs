@@ -53,7 +53,7 @@ impl Robustness {
                 let run = Run::open(&folder)?;
                 let recipe = Recipe::from_toml(run.recipe_toml())?;
                 let (whole, split) = recipe.examined()?;
-                let dataset = whole.take(images.min(whole.len()));
+                let dataset = whole.take(images.min(whole.len())).with_notes(session::twins(&run));
                 let stands = dataset.len() == whole.len();
                 let opened = job::open(&device)?;
                 let _release = job::Release(opened.device.clone());
