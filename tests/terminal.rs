@@ -414,6 +414,14 @@ fn what_would_be_measured_or_trained_otherwise_than_meant_is_refused_or_told() {
         serde_json::from_slice::<Value>(&found.stdout).unwrap()["accuracy"].clone()
     };
     assert_ne!(accuracy("0/1"), accuracy("0.9/0.01"));
+    // A folder as Hugging Face's libraries write one.
+    fs::create_dir(here.join("hub")).unwrap();
+    fs::rename(here.join("short.safetensors"), here.join("hub/model.safetensors")).unwrap();
+    let found = run(
+        here,
+        &file.replace("short.safetensors", "hub").replace(" --normalise", ""),
+    );
+    assert!(found.status.success(), "{}", said(&found));
     refused(
         &format!("{SMALL} --epochs 2 --natural-warm-up 2 --name never"),
         "or the defence never trains, got 2 of 2",

@@ -379,6 +379,10 @@ pub fn slot_of(checkpoint: &str) -> Slot {
 
 /// The run whose folder or name `path` is; none where it is neither.
 pub fn open_run(path: &Path, runs_dir: &Path) -> Result<Option<Run>> {
+    // Hugging Face's libraries keep weights in a folder.
+    if path.is_dir() && !path.join("run.json").exists() && weights::weights_in(path).is_some() {
+        return Ok(None);
+    }
     if path.is_dir() {
         return Ok(Some(Run::open(path)?));
     }
