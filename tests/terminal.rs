@@ -403,9 +403,9 @@ fn what_would_be_measured_or_trained_otherwise_than_meant_is_refused_or_told() {
         "evaluate short --normalise 0/1 --device cpu",
         "expected a file of weights, got a run",
     );
-    let written = run(here, "export short --out short.safetensors");
+    let written = run(here, "demo-models export models");
     assert!(written.status.success(), "{}", said(&written));
-    let file = "evaluate short.safetensors --network small-cnn --dataset glyphs --epsilon 0.1 --attacks natural --limit 32 --no-probes \
+    let file = "evaluate models/mart.safetensors --network small-cnn --dataset glyphs --epsilon 0.1 --attacks natural --limit 32 --no-probes \
                 --device cpu --json - --normalise";
     refused(&format!("{file} 127/63"), "divided by 255 they are");
     let accuracy = |normalise: &str| {
@@ -416,10 +416,12 @@ fn what_would_be_measured_or_trained_otherwise_than_meant_is_refused_or_told() {
     assert_ne!(accuracy("0/1"), accuracy("0.9/0.01"));
     // A folder as Hugging Face's libraries write one.
     fs::create_dir(here.join("hub")).unwrap();
-    fs::rename(here.join("short.safetensors"), here.join("hub/model.safetensors")).unwrap();
+    fs::rename(here.join("models/mart.safetensors"), here.join("hub/model.safetensors")).unwrap();
     let found = run(
         here,
-        &file.replace("short.safetensors", "hub").replace(" --normalise", ""),
+        &file
+            .replace("models/mart.safetensors", "hub")
+            .replace(" --normalise", ""),
     );
     assert!(found.status.success(), "{}", said(&found));
     refused(
