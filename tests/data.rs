@@ -984,6 +984,7 @@ fn what_browsers_call_pictures_is_read_and_what_is_left_out_is_told() {
         ("bee/2.tga", b"picture".to_vec()),
         ("bee/Thumbs.db", b"cache".to_vec()),
         ("bee/.DS_Store", b"cache".to_vec()),
+        ("bee/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg", jpeg()),
     ];
     let (_base, paths) = folder_and_zip(&files.into());
     for path in &paths {

@@ -229,7 +229,7 @@ impl RecipeOptions {
             })?;
             return Recipe::from_toml(&text).map_err(|error| {
                 let said = wrong(error).to_string();
-                let way_out = if said.contains("escape") {
+                let way_out = if said.contains("missing escaped value") || said.contains("invalid escape") {
                     "; in \"…\" a \\ begins an escape: write '…' or / in paths"
                 } else {
                     ""

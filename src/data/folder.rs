@@ -374,8 +374,10 @@ fn ends_in(name: &str, endings: &[&str]) -> bool {
     endings.contains(&ending.as_str()) && !is_hidden(name)
 }
 
+/// Whether a file is one that a system, or a person, keeps out of sight.
 fn is_hidden(name: &str) -> bool {
-    name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
+    name.split('/')
+        .any(|part| part.starts_with('.') || part == "__MACOSX" || part == "@eaDir")
 }
 
 /// Collects the names of the pictures below `root`, relative to it.
