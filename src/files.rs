@@ -196,3 +196,22 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
     }
 }
+
+/// What stands in place of a file that was not fetched, by the text that it begins with, and the way to the file itself.
+pub fn not_fetched(text: &str) -> Option<(&'static str, &'static str)> {
+    let text = text.trim_start().to_lowercase();
+    if text.starts_with("<!doctype") || text.starts_with("<html") {
+        return Some(("a web page", "fetch the file itself, which may need a click or a login"));
+    }
+    let is_pointer = text.starts_with("version https://git-lfs");
+    is_pointer.then_some(("a pointer of Git LFS", "fetch the file itself: git lfs pull"))
+}
+
+/// What is said of a pipe where a file is read more than once, and the way out; none where the path is none.
+pub fn pipe(path: &Path) -> Option<(&'static str, &'static str)> {
+    let is_other = path.exists() && !path.is_file() && !path.is_dir();
+    is_other.then_some((
+        "a pipe, which can be read only once",
+        "save it to a file, and name that",
+    ))
+}

@@ -129,8 +129,9 @@ fn every_shader_is_valid() {
             "weight_gradient_half" => (&[matrices], &["weights"]),
             "pointwise" => (&[], &["epilogue"]),
             "winograd" => (&["const BIAS: bool = true;\n"], &["epilogue"]),
+            "winograd_source" | "winograd_gradient" => (&[], &["winograd_tiles"]),
             // No shaders by themselves.
-            "epilogue" | "convolution" | "weights" => continue,
+            "epilogue" | "convolution" | "weights" | "winograd_tiles" => continue,
             _ => (&[], &[]),
         };
         let read = |name: &str| std::fs::read_to_string(path.with_file_name(format!("{name}.wgsl"))).unwrap();

@@ -33,16 +33,10 @@ pub fn read(path: &Path, budget: &Budget) -> Result<Vec<u8>, DataError> {
 
 /// Refuses a pipe: every format is read more than once, be it for its two splits.
 pub fn refuse_pipe(path: &Path) -> Result<(), DataError> {
-    if !path.exists() || path.is_file() || path.is_dir() {
-        return Ok(());
+    match crate::files::pipe(path) {
+        None => Ok(()),
+        Some((got, way_out)) => Err(malformed(path, Place::File, "a file or a folder", got, way_out)),
     }
-    Err(malformed(
-        path,
-        Place::File,
-        "a file or a folder",
-        "a pipe, which can be read only once",
-        "save it to a file, and name that",
-    ))
 }
 
 /// The paths of a folder's entries, sorted.

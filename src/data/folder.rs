@@ -199,9 +199,11 @@ impl Left {
         let file = name.rsplit('/').next().unwrap_or_default().to_lowercase();
         if ends_in(&name, &UNREAD) {
             self.pictures.push(name);
-        } else if ends_in(&name, &TABLES) && !ABOUT.iter().any(|about| file.starts_with(about)) {
-            self.tables.push(name);
-        } else if !ends_in(&name, &TABLES) && !is_hidden(&name) && !SYSTEM.contains(&file.as_str()) {
+        } else if ends_in(&name, &TABLES) {
+            if !ABOUT.iter().any(|about| file.starts_with(about)) {
+                self.tables.push(name);
+            }
+        } else if !is_hidden(&name) && !SYSTEM.contains(&file.as_str()) {
             self.others.push(name);
         }
     }

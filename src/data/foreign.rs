@@ -9,6 +9,7 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 
 use super::{archive::Archive, error::DataError, files};
+use crate::files::not_fetched;
 
 /// Bytes by which a file is known: the first line of a table that has a column for each pixel lies within.
 const HEAD: u64 = 1 << 16;
@@ -366,15 +367,8 @@ fn of_text(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
         return None;
     }
     let text = String::from_utf8_lossy(head).trim_start().to_string();
-    let lower = text.to_lowercase();
-    if lower.starts_with("<!doctype") || lower.starts_with("<html") {
-        return Some((
-            "a web page",
-            "fetch the file itself, which may need a click or a login".into(),
-        ));
-    }
-    if lower.starts_with("version https://git-lfs") {
-        return Some(("a pointer of Git LFS", "fetch the file itself: git lfs pull".into()));
+    if let Some((format, way_out)) = not_fetched(&text) {
+        return Some((format, way_out.into()));
     }
     let first = text.lines().next().unwrap_or_default();
     let count = |delimiter: &char| first.matches(*delimiter).count();

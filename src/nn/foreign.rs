@@ -8,6 +8,8 @@ use std::{
 
 use pytorch_reader::PytorchError;
 
+use crate::files::not_fetched;
+
 /// What a file is by its first bytes or its entries, and the way out; none where it may be a checkpoint.
 pub(super) fn named(path: &Path) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
@@ -22,10 +24,8 @@ pub(super) fn named(path: &Path) -> io::Result<Option<String>> {
         Some("an empty file; copy it again".into())
     } else if begins(b"\x89HDF") {
         Some("an HDF5 file, as Keras saves one; build the network in PyTorch, and save its state_dict()".into())
-    } else if text.starts_with("<!doctype") || text.starts_with("<html") {
-        Some("a web page; fetch the file itself, which may need a click or a login".into())
-    } else if text.starts_with("version https://git-lfs") {
-        Some("a pointer of Git LFS; fetch the file itself: git lfs pull".into())
+    } else if let Some((what, way_out)) = not_fetched(&text) {
+        Some(format!("{what}; {way_out}"))
     } else if ends("onnx") {
         Some("an ONNX network; save the state_dict() of the model that it was made from".into())
     } else if begins(b"PK") {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{WeightsError, weights::few};
+use crate::files::pipe;
 
 /// What a folder's weights are called, the first that is there.
 const IN_A_FOLDER: [&str; 4] = [
@@ -35,21 +36,15 @@ pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>, WeightsError> {
         reason,
         path: path.to_path_buf(),
     };
-    match fs::metadata(path) {
-        Ok(about) if about.is_dir() => {
-            let file = weights_in(path).ok_or_else(|| {
-                let reason = "one without any; name the file itself".into();
-                refused("a folder with model.safetensors or pytorch_model.bin", reason)
-            })?;
-            return Ok(Some(of(&file)?.unwrap_or_else(|| vec![file])));
-        }
-        Ok(about) if !about.is_file() => {
-            return Err(refused(
-                "a file of weights",
-                "a pipe, which can be read only once; save it to a file, and name that".into(),
-            ));
-        }
-        _ => {}
+    if path.is_dir() {
+        let file = weights_in(path).ok_or_else(|| {
+            let reason = "one without any; name the file itself".into();
+            refused("a folder with model.safetensors or pytorch_model.bin", reason)
+        })?;
+        return Ok(Some(of(&file)?.unwrap_or_else(|| vec![file])));
+    }
+    if let Some((got, way_out)) = pipe(path) {
+        return Err(refused("a file of weights", format!("{got}; {way_out}")));
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folder = path.parent().unwrap_or(Path::new(""));

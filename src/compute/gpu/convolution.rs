@@ -197,11 +197,17 @@ impl Making<'_> {
     fn convolve(
         &self,
         (layer, examples): (&Layer, usize),
-        (source, weights, bias): (&Handle, &Handle, &Handle),
+        (source, packed): (&Handle, &Packed),
         target: &Handle,
         epilogue: &Epilogue,
         gradient: bool,
     ) {
+        let weights = if gradient { &packed.backward } else { &packed.forward };
+        let bias = &packed.bias;
+        if packed.is_transformed {
+            let operands = (source, weights, bias);
+            return winograd::convolve(self.client, (layer, examples), operands, target, epilogue, gradient);
+        }
         let seen = Seen::of(layer);
         let (from, to) = if gradient {
             (seen.output, seen.input)
@@ -284,12 +290,7 @@ impl Making<'_> {
         target: &Handle,
         epilogue: &Epilogue,
     ) {
-        let operands = (source, &packed.forward, &packed.bias);
-        if packed.is_transformed {
-            winograd::convolve(self.client, (layer, examples), operands, target, epilogue, false);
-        } else {
-            self.convolve((layer, examples), operands, target, epilogue, false);
-        }
+        self.convolve((layer, examples), (source, packed), target, epilogue, false);
     }
 
     /// The gradient of what a convolution read.
@@ -301,12 +302,7 @@ impl Making<'_> {
         target: &Handle,
         epilogue: &Epilogue,
     ) {
-        let operands = (gradient, &packed.backward, &packed.bias);
-        if packed.is_transformed {
-            winograd::convolve(self.client, (layer, examples), operands, target, epilogue, true);
-        } else {
-            self.convolve((layer, examples), operands, target, epilogue, true);
-        }
+        self.convolve((layer, examples), (gradient, packed), target, epilogue, true);
     }
 
     /// The gradients of a layer's weights and bias, written where they lie among the parameters'.
@@ -444,11 +440,17 @@ pub fn stem_weight_gradient(
     join(client, layer, &partial, [parts, rows], target);
 }
 
+/// Where a layer's gradients are written among the parameters', and whether there is one of a bias, as the shaders that join parts read it.
+pub(super) fn gradients_of(layer: &Layer) -> [usize; 3] {
+    const BIAS: usize = 2;
+    let weights = layer.weights().start;
+    layer.bias().map_or([weights, 0, 0], |bias| [weights, bias.start, BIAS])
+}
+
 /// Adds the parts of a layer's gradients up.
 fn join(client: &Client, layer: &Layer, partial: &Handle, [parts, rows]: [usize; 2], target: &Handle) {
-    const BIAS: usize = 2;
-    let bias = layer.bias();
     let inputs = stored(layer.input.channels);
+    let [weights, bias, flags] = gradients_of(layer);
     let words = [
         layer.input.channels,
         layer.output.channels,
@@ -456,9 +458,9 @@ fn join(client: &Client, layer: &Layer, partial: &Handle, [parts, rows]: [usize;
         inputs,
         parts,
         rows,
-        layer.weights().start,
-        bias.as_ref().map_or(0, |bias| bias.start),
-        if bias.is_some() { BIAS } else { 0 },
+        weights,
+        bias,
+        flags,
     ];
     let launch = Launch {
         shader: &JOIN_GRADIENTS,

@@ -5,15 +5,15 @@
 use cubecl::{client::Client, server::Handle};
 
 use super::{
-    convolution::{Making, Products, weight_parts},
+    convolution::{Making, Products, gradients_of, weight_parts},
     kernels::{Epilogue, stored},
     launch::{Launch, Shader, in_rows, shader},
 };
 use crate::{compute::stages::Layer, shapes::ImageShape};
 
-shader!(WINOGRAD_SOURCE, "winograd_source");
+shader!(WINOGRAD_SOURCE, "winograd_source", "winograd_tiles");
 shader!(WINOGRAD, "winograd", "epilogue");
-shader!(WINOGRAD_GRADIENT, "winograd_gradient");
+shader!(WINOGRAD_GRADIENT, "winograd_gradient", "winograd_tiles");
 shader!(WINOGRAD_JOIN, "winograd_join");
 
 /// Products of matrices in place of a convolution.
@@ -81,19 +81,14 @@ impl Tiles {
         })
     }
 
-    /// The 16 factors or products of these channels.
-    fn room(&self, client: &Client, shape: ImageShape) -> Handle {
-        client.empty(PRODUCTS * self.count * stored(shape.channels) * size_of::<f32>())
-    }
-
-    /// Works at activations of this shape, four channels of a tile a thread.
-    fn launch(
+    /// The factors that a shader makes of activations of this shape, four channels of a tile a thread.
+    fn factors(
         &self,
         client: &Client,
-        (shader, constants): (&'static Shader, String),
-        (shape, last): (ImageShape, usize),
-        buffers: &[&Handle],
-    ) {
+        shader: &'static Shader,
+        (shape, padding): (ImageShape, usize),
+        source: &Handle,
+    ) -> Handle {
         let channels = stored(shape.channels);
         let words = [
             self.count,
@@ -103,22 +98,16 @@ impl Tiles {
             shape.height,
             shape.width,
             channels,
-            last,
+            padding,
         ];
+        let factors = client.empty(PRODUCTS * self.count * channels * size_of::<f32>());
         let launch = Launch {
             shader,
-            constants,
+            constants: String::new(),
             groups: in_rows((self.count * channels / 4).div_ceil(64)),
             words: &words.map(|word| word as u32),
         };
-        launch.over(client, buffers);
-    }
-
-    /// The factors of what a convolution reads.
-    fn factors(&self, client: &Client, source: &Handle, (shape, padding): (ImageShape, usize)) -> Handle {
-        let factors = self.room(client, shape);
-        let shader = (&WINOGRAD_SOURCE, String::new());
-        self.launch(client, shader, (shape, padding), &[source, &factors]);
+        launch.over(client, &[source, &factors]);
         factors
     }
 }
@@ -169,11 +158,9 @@ pub(super) fn weight_gradient(
     (source, gradient, examples): (&Handle, &Handle, usize),
     target: &Handle,
 ) {
-    const BIAS: usize = 2;
     let client = making.client;
     let (inputs, outputs) = (stored(layer.input.channels), stored(layer.output.channels));
-    let bias = layer.bias();
-    let rows = if bias.is_some() { inputs + 4 } else { inputs };
+    let rows = if layer.bias().is_some() { inputs + 4 } else { inputs };
     let all = Tiles::of(layer, layer.output, examples);
     let turns = all.len();
     let most = all.map(|tiles| tiles.count).max().unwrap_or(0);
@@ -182,10 +169,8 @@ pub(super) fn weight_gradient(
     let bytes = PRODUCTS * parts * part;
     let partial = client.empty(turns * bytes);
     for (turn, tiles) in Tiles::of(layer, layer.output, examples).enumerate() {
-        let read = tiles.factors(client, source, (layer.input, layer.padding));
-        let back = tiles.room(client, layer.output);
-        let shader = (&WINOGRAD_GRADIENT, String::new());
-        tiles.launch(client, shader, (layer.output, 0), &[gradient, &back]);
+        let read = tiles.factors(client, &WINOGRAD_SOURCE, (layer.input, layer.padding), source);
+        let back = tiles.factors(client, &WINOGRAD_GRADIENT, (layer.output, 0), gradient);
         let own = partial.clone().offset_start((turn * bytes) as u64);
         let own = own.offset_end(((turns - turn - 1) * bytes) as u64);
         making.multiply_back(
@@ -195,6 +180,7 @@ pub(super) fn weight_gradient(
             [&read, &back, &own],
         );
     }
+    let [weights, bias, flags] = gradients_of(layer);
     let words = [
         layer.input.channels,
         layer.output.channels,
@@ -202,9 +188,9 @@ pub(super) fn weight_gradient(
         turns,
         parts,
         rows,
-        layer.weights().start,
-        bias.as_ref().map_or(0, |bias| bias.start),
-        if bias.is_some() { BIAS } else { 0 },
+        weights,
+        bias,
+        flags,
     ];
     let launch = Launch {
         shader: &WINOGRAD_JOIN,
