@@ -70,9 +70,9 @@ struct Tiles {
 }
 
 impl Tiles {
-    /// Those of results of this shape, in turns that fit a binding.
-    fn of(layer: &Layer, shape: ImageShape, examples: usize) -> impl ExactSizeIterator<Item = Self> {
-        let ([down, across], most) = (tiles_of(shape), MOST / factors_of(layer));
+    /// Those of a layer's results, in turns that fit a binding.
+    fn of(layer: &Layer, examples: usize) -> impl Iterator<Item = Self> {
+        let ([down, across], most) = (tiles_of(layer.output), MOST / factors_of(layer));
         (0..examples).step_by(most).map(move |first_image| Self {
             count: (examples - first_image).min(most) * down * across,
             down,
@@ -161,14 +161,13 @@ pub(super) fn weight_gradient(
     let client = making.client;
     let (inputs, outputs) = (stored(layer.input.channels), stored(layer.output.channels));
     let rows = if layer.bias().is_some() { inputs + 4 } else { inputs };
-    let all = Tiles::of(layer, layer.output, examples);
-    let turns = all.len();
-    let most = all.map(|tiles| tiles.count).max().unwrap_or(0);
+    let all: Vec<Tiles> = Tiles::of(layer, examples).collect();
+    let (turns, most) = (all.len(), all.iter().map(|tiles| tiles.count).max().unwrap_or(0));
     let parts = weight_parts([rows, outputs], [PRODUCTS * turns, most]);
     let part = rows * outputs.next_multiple_of(64) * size_of::<f32>();
     let bytes = PRODUCTS * parts * part;
     let partial = client.empty(turns * bytes);
-    for (turn, tiles) in Tiles::of(layer, layer.output, examples).enumerate() {
+    for (turn, tiles) in all.iter().enumerate() {
         let read = tiles.factors(client, &WINOGRAD_SOURCE, (layer.input, layer.padding), source);
         let back = tiles.factors(client, &WINOGRAD_GRADIENT, (layer.output, 0), gradient);
         let own = partial.clone().offset_start((turn * bytes) as u64);
